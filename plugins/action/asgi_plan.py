@@ -1,0 +1,75 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Controller's side of asgi_plan: resolves sources, so that the host needs no repository, and asks the host once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible_collections.vivarium.server.plugins.plugin_utils.source import SourceError, resolve
+
+# What of an application's description decides how its processes run.
+PROCESS_KEYS = (
+    "server", "application", "workers", "lifespan", "health_path", "drain_timeout", "processes", "timers", "sandbox",
+)
+
+
+def resolve_application(application, task_vars):
+    """The resolved source of one application, or an error that names its variable."""
+    basedir = task_vars.get("playbook_dir", ".") if "inventory_dir" not in task_vars else task_vars["inventory_dir"]
+    try:
+        return resolve(application["source"], basedir, Path("~/.cache/vivarium/git").expanduser())
+    except (SourceError, OSError) as error:
+        raise AnsibleActionFail(f"asgi_apps ({application['name']}): {error}") from error
+
+
+def digest(*values):
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def parts_of(application, source, process):
+    """The digests whose change calls for a new release, by what they stand for."""
+    server = process.get("servers", {}).get(application["server"], {})
+    others = {key: value for key, value in process.items() if key != "servers"}
+    return {
+        "source": f"{source.kind}:{source.fingerprint}",
+        "install": digest(application["python"], server.get("packages")),
+        "env": digest(application["public_env"], application["secret_env"]),
+        "process": digest([application[key] for key in PROCESS_KEYS], server, others),
+    }
+
+
+class ActionModule(ActionBase):
+    """Ansible's entry point."""
+
+    def run(self, tmp=None, task_vars=None):
+        super().run(tmp, task_vars)
+        _unused, arguments = self.validate_argument_spec({
+            "applications": {"type": "list", "elements": "dict", "required": True},
+            "process": {"type": "raw", "default": ""},
+            "force": {"type": "bool", "default": False},
+        })
+        applications = {app["name"]: app for app in arguments["applications"]}
+        process = arguments["process"] or {}
+        sources = {name: resolve_application(app, task_vars) for name, app in applications.items()}
+        wanted = {name: parts_of(app, sources[name], process) for name, app in applications.items()}
+        result = self._execute_module(
+            "vivarium.server.asgi_plan", module_args={"wanted": json.dumps(wanted)}, task_vars=task_vars)
+        if result.get("failed"):
+            return result
+        moment = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+        result["deployments"] = [
+            {
+                "name": name,
+                "id": f"{moment}-{digest(wanted[name])[:6]}",
+                "version": sources[name].version,
+                "reasons": reasons or ["it was asked for"],
+                "live": result["releases"][name]["id"],
+            }
+            for name, reasons in result.pop("reasons").items() if reasons or arguments["force"]
+        ]
+        return result

@@ -1,0 +1,111 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Controller's side of asgi_release: packs and sends the code, and knows whether the holder of a lock still lives."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import socket
+import tempfile
+from pathlib import Path
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible_collections.vivarium.server.plugins.action.asgi_plan import parts_of, resolve_application
+from ansible_collections.vivarium.server.plugins.plugin_utils.source import SourceError
+
+
+def started_at(pid):
+    """When a process of this controller started, in clock ticks since boot; None where there is no such process."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    return stat.rsplit(")", 1)[1].split()[19]
+
+
+def this_boot():
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def holder():
+    """Who deploys: this run of ansible-playbook (the parent of the worker that executes the task)."""
+    pid = os.getppid()
+    controller = socket.gethostname()
+    return {
+        "run": f"{controller}/{this_boot()}/{pid}/{started_at(pid)}",
+        "user": getpass.getuser(),
+        "controller": controller,
+    }
+
+
+def is_dead(other):
+    """Whether a holder ran on this very controller and is gone; of other controllers nothing is known."""
+    controller, boot, pid, start = other["run"].rsplit("/", 3)
+    if controller != socket.gethostname():
+        return False
+    return boot != this_boot() or started_at(pid) != start
+
+
+class ActionModule(ActionBase):
+    """Ansible's entry point."""
+
+    def run(self, tmp=None, task_vars=None):
+        super().run(tmp, task_vars)
+        _unused, arguments = self.validate_argument_spec({
+            "state": {"type": "str", "required": True},
+            "application": {"type": "dict", "required": True},
+            "release": {"type": "dict", "required": True},
+            "process": {"type": "raw", "default": ""},
+            "build_environment": {"type": "dict", "default": {}},
+            "break_lock": {"type": "bool", "default": False},
+        })
+        application, release, process = arguments["application"], arguments["release"], arguments["process"] or {}
+        kind = next(key for key in ("git", "path", "archive", "package") if application["source"].get(key))
+        data = {
+            # The environment stays here: no step needs it, the release's own file has it.
+            "application": {k: v for k, v in application.items() if k not in ("env", "secrets", "public_env", "secret_env")},
+            "release": release,
+            "kind": kind,
+            "server": process.get("servers", {}).get(application["server"], {}),
+            "build_environment": arguments["build_environment"],
+            "break_lock": arguments["break_lock"],
+            "holder": holder(),
+            "dead": [],
+            "archive": "",
+            "parts": {},
+        }
+        try:
+            if arguments["state"] == "staged":
+                source = resolve_application(application, task_vars)
+                data["parts"] = parts_of(application, source, process)
+                if kind != "package":
+                    data["archive"] = self._send(source)
+            result = self._step(arguments["state"], data, task_vars)
+            other = result.get("holder")
+            if result.get("failed") and other and is_dead(other):
+                result = self._step(arguments["state"], {**data, "dead": [other["run"]]}, task_vars)
+        finally:
+            self._remove_tmp_path(self._connection._shell.tmpdir)
+        return result
+
+    def _step(self, state, data, task_vars):
+        return self._execute_module(
+            "vivarium.server.asgi_release", module_args={"state": state, "data": json.dumps(data, default=str)},
+            task_vars=task_vars, delete_remote_tmp=False)
+
+    def _send(self, source):
+        """Pack the code and put it into the task's own temporary directory on the host."""
+        if self._connection._shell.tmpdir is None:
+            self._make_tmp_path()
+        with tempfile.NamedTemporaryFile(suffix=".tar.gz") as packed:
+            try:
+                source.archive(packed.name)
+            except SourceError as error:
+                raise AnsibleActionFail(str(error)) from error
+            return self._transfer_file(packed.name, self._connection._shell.join_path(
+                self._connection._shell.tmpdir, "source.tar.gz"))

@@ -1,0 +1,313 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Completes and checks ``asgi_apps``, the one description of the applications of an inventory."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping, Sequence
+
+from ansible.errors import AnsibleFilterError
+
+DOCUMENTATION = r"""
+name: asgi_apps
+short_description: Complete and check the list of applications
+version_added: 0.1.0
+description:
+  - Takes what a user wrote in C(asgi_apps) and returns the same list with every default filled in, so that roles and
+    templates never guess.
+  - Stops with one message that lists every mistake by the name of its variable. Values of secrets are never shown.
+positional: derived
+options:
+  _input:
+    description: The applications, as documented for the role P(vivarium.server.asgi#role).
+    type: list
+    elements: dict
+    required: true
+  derived:
+    description:
+      - What the topology adds to each application, by application name. C(env) and C(secrets) go under the
+        application's own, which win; other keys are added as they are.
+    type: dict
+  version:
+    description: Overrides the C(version) of every git source.
+    type: str
+  only:
+    description: The names of the applications to keep; an empty list keeps all.
+    type: list
+    elements: str
+author: Vivarium maintainers
+"""
+
+EXAMPLES = r"""
+- name: Show each application's unit and first domain
+  ansible.builtin.debug:
+    msg: "{{ asgi_apps | vivarium.server.asgi_apps | map(attribute='name') }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The applications, completed.
+  type: list
+  elements: dict
+"""
+
+SERVERS = ("uvicorn",)
+FRAMEWORKS = ("django", "none")
+SOURCES = ("git", "path", "archive", "package")
+
+# Users, units, databases and directories are named after the application: the narrowest of their rules counts
+# (useradd's 32 characters, less the room that names of processes need; a PostgreSQL name without quotes).
+NAME = re.compile(r"[a-z][a-z0-9_]{0,23}")
+UNIT_PART = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+DOMAIN = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
+ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+APPLICATION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(\))?")
+MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+# Names that belong to Debian or to the system: an application may not take them over.
+RESERVED = frozenset(
+    "root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc nobody sshd systemd postgres "
+    "redis valkey nginx asgi default template0 template1 admin sudo adm ssh cron dbus".split()
+)
+
+# name: (type, default). A default of ... means required. Callables compute from the completed application.
+FIELDS = {
+    "name": (str, ...),
+    "source": (dict, ...),
+    "application": (str, ...),
+    "server": (str, "uvicorn"),
+    "workers": (int, 2),
+    "domains": (list, ...),
+    "framework": (str, "django"),
+    "settings": (str, None),
+    "env": (dict, {}),
+    "secrets": (dict, {}),
+    "required_secrets": (list, None),
+    "database": (bool, None),
+    "database_extensions": (list, []),
+    "static_url": (str, None),
+    "media_url": (str, None),
+    "health_path": (str, None),
+    "check_fail_level": (str, "WARNING"),
+    "lifespan": (str, None),
+    "python": (str, "python3"),
+    "start_timeout": (int, 60),
+    "drain_timeout": (int, 30),
+    "keep_releases": (int, 5),
+    "port": (int, None),
+    "certificate": (dict, {}),
+    "client_max_body_size": (str, "10m"),
+    "processes": (dict, {}),
+    "timers": (dict, {}),
+    "sandbox": (dict, {}),
+}
+SOURCE_FIELDS = {"git": ("git", "version"), "path": ("path",), "archive": ("archive",), "package": ("package",)}
+PROCESS_FIELDS = {"command": (str, ...), "stop_timeout": (int, 30)}
+TIMER_FIELDS = {"command": (str, ...), "on_calendar": (str, ...), "timeout": (int, 3600)}
+CERTIFICATE_FIELDS = {"type": (str, "self_signed"), "certificate": (str, None), "key": (str, None)}
+TYPE_NAMES = {str: "a string", int: "a whole number", bool: "true or false", list: "a list", dict: "a dictionary"}
+
+
+def asgi_apps(apps, derived=None, version=None, only=None):
+    """Return the applications with every default filled in, or raise one error that lists every mistake."""
+    problems: list[str] = []
+    if not _is(apps, list):
+        raise AnsibleFilterError("asgi_apps must be a list of applications")
+    completed = [_complete(app, index, (derived or {}), version, problems) for index, app in enumerate(apps)]
+    completed = [app for app in completed if app]
+    _check_unique([app["name"] for app in completed], "name", problems)
+    _check_unique([domain for app in completed for domain in app["domains"]], "domain", problems)
+    _check_unique([app["port"] for app in completed], "port", problems)
+    for unknown in sorted(set(only or []) - {app["name"] for app in completed}):
+        problems.append(f"asgi_only names '{unknown}', which is not an application of asgi_apps")
+    if problems:
+        raise AnsibleFilterError("asgi_apps is not usable:\n" + "\n".join(f"  - {problem}" for problem in problems))
+    return [app for app in completed if not only or app["name"] in only]
+
+
+def _complete(raw, index, derived, version, problems):
+    label = f"asgi_apps[{index}]"
+    if not _is(raw, dict):
+        problems.append(f"{label} must be a dictionary")
+        return None
+    if _is(raw.get("name"), str):
+        label += f" ({raw['name']})"
+    before = len(problems)
+    app = _fields(raw, FIELDS, label, problems)
+    if len(problems) > before:
+        return None
+
+    def wrong(message):
+        problems.append(f"{label}: {message}")
+
+    django = app["framework"] == "django"
+    added = derived.get(app["name"], {})
+    _choice(app, "server", SERVERS, wrong)
+    _choice(app, "framework", FRAMEWORKS, wrong)
+    _choice(app, "check_fail_level", ("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG"), wrong)
+    if not NAME.fullmatch(app["name"]) or app["name"] in RESERVED:
+        wrong("name must be 1 to 24 lower-case letters, digits and underscores, begin with a letter, and be no system name")
+    if not APPLICATION.fullmatch(app["application"]):
+        wrong("application must look like 'package.module:callable'")
+    if django and not app["settings"]:
+        wrong("settings is required for framework django: the dotted path of the settings module")
+    if app["settings"] and not MODULE.fullmatch(app["settings"]):
+        wrong("settings must be a dotted module path")
+    if not app["domains"]:
+        wrong("domains needs at least one name")
+    for domain in app["domains"]:
+        if not _is(domain, str) or not DOMAIN.fullmatch(domain) or _is_address(domain):
+            wrong(f"domains: '{domain}' is not a lower-case host name (write an international name in its xn-- form)")
+    for key, low, high in (("workers", 1, 256), ("start_timeout", 1, 3600), ("drain_timeout", 0, 86400),
+                           ("keep_releases", 2, 100)):
+        if not low <= app[key] <= high:
+            wrong(f"{key} must be between {low} and {high}")
+    _check_source(app, version, wrong)
+    _check_environment(app, wrong)
+
+    app["database"] = django if app["database"] is None else app["database"]
+    if app["required_secrets"] is None:
+        app["required_secrets"] = (["SECRET_KEY"] if django else []) + (["DATABASE_PASSWORD"] if app["database"] else [])
+    for key in app["required_secrets"]:
+        if not str(app["secrets"].get(key, "")).strip():
+            wrong(f"secrets.{key} is required and not set")
+
+    for key, default in (("static_url", "/static/"), ("media_url", "/media/")):
+        app[key] = app[key] if app[key] is not None else (default if django else "")
+        if app[key] and not re.fullmatch(r"/[A-Za-z0-9._~/-]*/", app[key]):
+            wrong(f"{key} must be a path that begins and ends with '/'")
+    # A path of the user's own must answer 2xx or 3xx; without one, any answer but a server error counts.
+    app["health_strict"] = app["health_path"] is not None
+    app["health_path"] = app["health_path"] or "/"
+    if not re.fullmatch(r"/[^\s]*", app["health_path"]):
+        wrong("health_path must begin with '/' and hold no white space")
+    app["lifespan"] = app["lifespan"] or ("off" if django else "auto")
+    _choice(app, "lifespan", ("on", "off", "auto"), wrong)
+    app["port"] = app["port"] if app["port"] is not None else 8100 + index
+    if not 1 <= app["port"] <= 65535:
+        wrong("port must be between 1 and 65535")
+
+    app["certificate"] = _fields(app["certificate"], CERTIFICATE_FIELDS, f"{label}: certificate", problems)
+    for kind, fields in (("processes", PROCESS_FIELDS), ("timers", TIMER_FIELDS)):
+        for key, value in app[kind].items():
+            if not _is(key, str) or not UNIT_PART.fullmatch(key):
+                wrong(f"{kind}: '{key}' must be lower-case letters, digits, '-' and '_'")
+            app[kind][key] = _fields(value, fields, f"{label}: {kind}.{key}", problems)
+    for key in sorted(set(app["processes"]) & set(app["timers"])):
+        wrong(f"'{key}' is both a process and a timer; they would share a unit name")
+
+    app["timer_units"] = [f"{app['name']}-{timer}.timer" for timer in app["timers"]]
+    app["user"] = app["name"]
+    app["root"] = f"/srv/{app['name']}"
+    app["runtime"] = f"/run/asgi-{app['name']}"
+    app["public_env"] = {**_derived_env(app), **added.get("env", {}), **app["env"]}
+    # DATABASE_PASSWORD reaches the application as a part of DATABASE_URL only.
+    app["secret_env"] = {
+        **added.get("secrets", {}), **{k: v for k, v in app["secrets"].items() if k != "DATABASE_PASSWORD"}
+    }
+    return {**app, **{k: v for k, v in added.items() if k not in ("env", "secrets")}}
+
+
+def _derived_env(app):
+    """What the application's description alone says about its environment, under Django's own setting names."""
+    if app["framework"] != "django":
+        return {}
+    env = {
+        "DJANGO_SETTINGS_MODULE": app["settings"],
+        "DEBUG": "false",
+        "ALLOWED_HOSTS": ",".join(app["domains"]),
+    }
+    if app["static_url"]:
+        env["STATIC_URL"] = app["static_url"]
+    if app["media_url"]:
+        env |= {"MEDIA_URL": app["media_url"], "MEDIA_ROOT": f"{app['root']}/media"}
+    return env
+
+
+def _fields(raw, fields, label, problems):
+    """Copy the known fields of a dictionary, filled in and type-checked."""
+    if not _is(raw, dict):
+        problems.append(f"{label} must be a dictionary")
+        return {}
+    for key in sorted(str(key) for key in set(raw) - set(fields)):
+        problems.append(f"{label}: unknown key '{key}' (known: {', '.join(fields)})")
+    result = {}
+    for key, (kind, default) in fields.items():
+        value = raw.get(key)
+        if value is None:
+            if default is ...:
+                problems.append(f"{label}: {key} is required")
+            value = kind(default) if kind in (dict, list) and default not in (..., None) else default
+        elif not _is(value, kind):
+            problems.append(f"{label}: {key} must be {TYPE_NAMES[kind]}")
+        elif kind in (dict, list):
+            value = kind(value)
+        result[key] = value
+    return result
+
+
+def _is(value, kind):
+    if kind is dict:
+        return isinstance(value, Mapping)
+    if kind is list:
+        return isinstance(value, Sequence) and not isinstance(value, str)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def _is_address(text):
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _choice(app, key, choices, wrong):
+    if app[key] not in choices:
+        wrong(f"{key} '{app[key]}' is unknown (known: {', '.join(choices)})")
+
+
+def _check_source(app, version, wrong):
+    source = app["source"]
+    kinds = [kind for kind in SOURCES if source.get(kind)]
+    if len(kinds) != 1:
+        wrong(f"source needs exactly one of {', '.join(SOURCES)}")
+        return
+    kind = kinds[0]
+    for key, value in source.items():
+        if key not in SOURCE_FIELDS[kind]:
+            wrong(f"source: unknown key '{key}' beside {kind}")
+        elif not _is(value, str):
+            wrong(f"source.{key} must be a string (quote a version that looks like a number)")
+    if kind == "git":
+        source["version"] = version or source.get("version") or ""
+        if not source["version"]:
+            wrong("source.version is required for git: a branch, tag or commit")
+        elif source["version"].startswith("-"):
+            wrong("source.version must not begin with '-'")
+
+
+def _check_environment(app, wrong):
+    for where in ("env", "secrets"):
+        for key, value in app[where].items():
+            if not _is(key, str) or not ENV_NAME.fullmatch(key):
+                wrong(f"{where}: '{key}' is not a name of an environment variable")
+            elif not isinstance(value, (str, int, float)):
+                wrong(f"{where}.{key} must be a string, a number or true or false, and is {'not set' if value is None else 'not'}")
+    for key in sorted(set(app["env"]) & set(app["secrets"])):
+        wrong(f"{key} stands in env and in secrets; keep it in secrets alone")
+
+
+def _check_unique(values, what, problems):
+    for value in sorted({str(value) for value in values if values.count(value) > 1}):
+        problems.append(f"the {what} '{value}' is used more than once")
+
+
+class FilterModule:
+    """Ansible's entry point."""
+
+    def filters(self):
+        return {"asgi_apps": asgi_apps}

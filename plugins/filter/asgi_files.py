@@ -1,0 +1,71 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Lists the files that the asgi role owns on a host, for vivarium.server.files."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: asgi_files
+short_description: List the files that the asgi role owns for its applications
+version_added: 0.1.0
+description:
+  - An application has a user, directories, one unit template for its releases, a unit that brings the live release back
+    at boot, one that drains old releases, a runner for commands, and a unit for each process and timer.
+options:
+  _input:
+    description: The applications, completed by P(vivarium.server.asgi_apps#filter).
+    type: list
+    elements: dict
+    required: true
+author: Vivarium maintainers
+"""
+
+EXAMPLES = r"""
+- name: Write the files of the applications
+  vivarium.server.files:
+    files: "{{ asgi_apps | vivarium.server.asgi_apps | vivarium.server.asgi_files }}"
+"""
+
+RETURN = r"""
+_value:
+  description: Entries for the option C(files) of M(vivarium.server.files).
+  type: list
+  elements: dict
+"""
+
+UNITS = "/etc/systemd/system"
+PROGRAMS = "/usr/local/lib/asgi"
+
+
+def asgi_files(apps):
+    """The files of every application."""
+    return [entry for app in apps for entry in _of(app)]
+
+
+def _of(app):
+    name = app["name"]
+
+    def entry(path, template, concern, mode="0644", **variables):
+        return {
+            "path": path, "template": template, "mode": mode, "concerns": [concern], "vars": {"app": app, **variables},
+        }
+
+    yield entry(f"/etc/sysusers.d/asgi-{name}.conf", "sysusers.conf.j2", "users")
+    yield entry(f"/etc/tmpfiles.d/asgi-{name}.conf", "tmpfiles.conf.j2", "directories")
+    yield entry(f"{UNITS}/{name}.service", "live.service.j2", "units")
+    yield entry(f"{UNITS}/{name}@.service", "instance.service.j2", "units")
+    yield entry(f"{UNITS}/{name}-drain@.service", "drain.service.j2", "units")
+    yield entry(f"{PROGRAMS}/{name}/run", "run.sh.j2", "programs", mode="0755")
+    yield entry(f"/usr/local/bin/{name}-manage", "manage.sh.j2", "programs", mode="0755")
+    for process, settings in app["processes"].items():
+        yield entry(f"{UNITS}/{name}-{process}@.service", "process.service.j2", "units",
+                    process=process, settings=settings)
+    for timer, settings in app["timers"].items():
+        yield entry(f"{UNITS}/{name}-{timer}.service", "timed.service.j2", "units", timer=timer, settings=settings)
+        yield entry(f"{UNITS}/{name}-{timer}.timer", "timed.timer.j2", "units", timer=timer, settings=settings)
+
+
+class FilterModule:
+    """Ansible's entry point."""
+
+    def filters(self):
+        return {"asgi_files": asgi_files}

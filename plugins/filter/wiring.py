@@ -1,0 +1,196 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Derives what each role needs on one host from the applications and the inventory groups."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.vivarium.server.plugins.filter.asgi_apps import asgi_apps
+
+DOCUMENTATION = r"""
+name: wiring
+short_description: Derive every role's inputs from the applications and the inventory groups
+version_added: 0.1.0
+description:
+  - The one place where roles meet, used by C(playbooks/vars/wiring.yml) alone. One host or twenty is a matter of the
+    groups C(web_servers), C(app_servers) and C(db_servers).
+positional: host, groups, hostvars
+options:
+  _input:
+    description: The value of C(asgi_apps) as the user wrote it.
+    type: list
+    elements: dict
+    required: true
+  host:
+    description: The host to derive for, C(inventory_hostname).
+    type: str
+    required: true
+  groups:
+    description: The inventory's C(groups).
+    type: dict
+    required: true
+  hostvars:
+    description: The inventory's C(hostvars); gives each host's C(vivarium_address) or its default IPv4 address.
+    type: dict
+    required: true
+  https_port:
+    description: The port on which the sites answer HTTPS.
+    type: int
+    default: 443
+  version:
+    description: Passed on to P(vivarium.server.asgi_apps#filter).
+    type: str
+author: Vivarium maintainers
+"""
+
+EXAMPLES = r"""
+- name: See what nginx will serve on this host
+  ansible.builtin.debug:
+    msg: "{{ (asgi_apps | vivarium.server.wiring(inventory_hostname, groups, hostvars)).nginx_sites }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The derived inputs, one key per role input.
+  type: dict
+"""
+
+SOCKET_DIRECTORY = "/var/run/postgresql"  # where Debian's PostgreSQL and its clients meet
+CERTIFICATES = "/etc/ssl/vivarium"
+
+
+def wiring(apps, host, groups, hostvars, https_port=443, version=None):
+    """Return the inputs of every role on one host."""
+    return _Wiring(host, groups, hostvars, int(https_port)).derive(apps, version)
+
+
+class _Wiring:
+    def __init__(self, host, groups, hostvars, https_port):
+        self.host = host
+        self.web, self.app, self.db = (list(groups.get(f"{kind}_servers", [])) for kind in ("web", "app", "db"))
+        self.hostvars = hostvars
+        self.https_port = https_port
+
+    def derive(self, apps, version):
+        plain = asgi_apps(apps, version=version)
+        asgi_derived = {app["name"]: self.derived(app) for app in plain}
+        apps = asgi_apps(apps, asgi_derived, version)
+        with_database = [app for app in apps if app["database"]]
+        if with_database and not self.db:
+            raise AnsibleFilterError(
+                f"asgi_apps: {with_database[0]['name']} has a database, but the inventory group db_servers is empty"
+                " (set the application's 'database: false' if it needs none)"
+            )
+        return {
+            "asgi_derived": asgi_derived,
+            "nginx_sites": [site for app in apps for site in self.sites(app)],
+            "certificates_requests": [self.certificate(app) for app in apps if self.host in self.web],
+            "postgresql_users": [
+                {"name": app["name"], "password": app["secrets"].get("DATABASE_PASSWORD")} for app in with_database
+            ],
+            "postgresql_databases": [
+                {"name": app["name"], "owner": app["name"], "extensions": app["database_extensions"]}
+                for app in with_database
+            ],
+            "postgresql_access": [entry for app in with_database for entry in self.access(app)],
+            "postgresql_listen_addresses": [self.address(self.host)] if self.host in self.db and self.remote_apps else [],
+            "postgresql_backup_databases": [app["name"] for app in with_database],
+        }
+
+    @property
+    def remote_apps(self):
+        return [host for host in self.app if host != self.host]
+
+    @property
+    def remote_webs(self):
+        return [host for host in self.web if host != self.host]
+
+    def address(self, host):
+        """The address at which the other hosts of the inventory reach this one."""
+        variables = self.hostvars[host]
+        address = variables.get("vivarium_address")
+        if not address:
+            facts = variables.get("ansible_facts", {})
+            address = facts.get("default_ipv4", {}).get("address")
+        if not address:
+            raise AnsibleFilterError(
+                f"the address of host '{host}' is not known: its facts were not gathered (is it left out by --limit?)."
+                " Set vivarium_address for it in the inventory"
+            )
+        return str(address)
+
+    def derived(self, app):
+        """What the topology adds to an application: its database, its public origins, the way to it through nginx."""
+        derived = {"env": {}, "secrets": {}, "verify": {}}
+        port = "" if self.https_port == 443 else f":{self.https_port}"
+        if app["framework"] == "django" and self.web:
+            derived["env"] = {
+                "CSRF_TRUSTED_ORIGINS": ",".join(f"https://{domain}{port}" for domain in app["domains"]),
+                "SECURE_HSTS_SECONDS": "63072000",
+            }
+        if app["database"] and self.host in self.app and self.db:
+            derived["secrets"]["DATABASE_URL"] = self.database_url(app)
+        if self.host in self.web and self.host in self.app:
+            derived["verify"] = {"port": self.https_port, "domain": app["domains"][0]}
+        return derived
+
+    def database_url(self, app):
+        name = app["name"]
+        password = quote(str(app["secrets"].get("DATABASE_PASSWORD", "")), safe="")
+        if self.host in self.db:
+            return f"postgresql://{name}:{password}@/{name}?host={quote(SOCKET_DIRECTORY, safe='')}"
+        return f"postgresql://{name}:{password}@{self.address(self.db[0])}:5432/{name}?sslmode=require"
+
+    def access(self, app):
+        """Who may connect to the application's database: its own role, from the application servers alone."""
+        entry = {"database": app["name"], "user": app["name"], "method": "scram-sha-256"}
+        if self.host not in self.db:
+            return []
+        local = [{"type": "local", **entry}]
+        return local + [
+            {"type": "hostssl", **entry, "address": f"{self.address(host)}/32"} for host in self.remote_apps
+        ]
+
+    def sites(self, app):
+        """The public site where this is a web server; the backend site where other hosts are the web servers."""
+        files = {
+            "static": [{"url": app["static_url"], "path": f"{app['root']}/static/"}] if app["static_url"] else [],
+            "media": [{"url": app["media_url"], "path": f"{app['root']}/media/"}] if app["media_url"] else [],
+        }
+        common = {"domains": app["domains"], "client_max_body_size": app["client_max_body_size"]}
+        local = [f"unix:{app['root']}/live/socket"]
+        sites = []
+        if self.host in self.web:
+            certificate = f"{CERTIFICATES}/{app['name']}"
+            sites.append({
+                "name": app["name"],
+                **common,
+                "certificate": {"certificate": f"{certificate}/fullchain.pem", "key": f"{certificate}/privkey.pem"},
+                "upstream": [
+                    *(local if self.host in self.app else []),
+                    *(f"{self.address(host)}:{app['port']}" for host in self.remote_apps),
+                ],
+                # Without the application here, its files are served by the backend sites.
+                **(files if self.host in self.app else {}),
+            })
+        if self.host in self.app and self.remote_webs:
+            sites.append({
+                "name": f"{app['name']}_backend",
+                **common,
+                "listen": f"{self.address(self.host)}:{app['port']}",
+                "trusted_proxies": [self.address(host) for host in self.remote_webs],
+                "upstream": local,
+                **files,
+            })
+        return sites
+
+    def certificate(self, app):
+        return {"name": app["name"], "domains": app["domains"], **{k: v for k, v in app["certificate"].items() if v}}
+
+
+class FilterModule:
+    """Ansible's entry point."""
+
+    def filters(self):
+        return {"wiring": wiring}

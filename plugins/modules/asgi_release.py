@@ -1,0 +1,467 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Takes one release of an application from step to step until it is live."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: asgi_release
+short_description: Take a release of an application through the steps of a deploy
+version_added: 0.1.0
+description:
+  - One call is one step of a deploy. Each is safe to kill and to run again; until C(live) nothing that serves requests is
+    touched.
+  - The code is packed on the controller and sent with the step C(staged); the host needs no access to a repository.
+options:
+  state:
+    description:
+      - C(locked) locks the application against a second deploy; a rollback begins with it.
+      - C(staged) locks the application likewise, and unpacks the code.
+      - C(built) makes the release's own venv from its lock file, as the application's user, then gives both to root.
+      - C(collected) gathers static files and adds them to what nginx serves; files of older releases stay.
+      - C(checked) runs C(manage.py check --deploy) in the new release with its real environment.
+      - C(migrated) applies database migrations.
+      - C(started) starts the release's own instance beside the live one and waits until it answers on its socket.
+      - C(live) switches requests to it in one rename, asks through nginx, switches back if that fails, lets the old
+        instance finish what it holds, and removes releases that are no longer kept.
+      - C(abandoned) stops and forgets a release whose deploy failed.
+    type: str
+    required: true
+    choices: [locked, staged, built, collected, checked, migrated, started, live, abandoned]
+  application:
+    description: The application, completed by P(vivarium.server.asgi_apps#filter).
+    type: dict
+    required: true
+  release:
+    description: The release, one of C(deployments) of M(vivarium.server.asgi_plan).
+    type: dict
+    required: true
+  process:
+    description: The same value that M(vivarium.server.asgi_plan) was given.
+    type: raw
+    default: ''
+  build_environment:
+    description: Environment variables for building the venv, such as a proxy or a private package index.
+    type: dict
+    default: {}
+  break_lock:
+    description: Take the lock even if another deploy may still hold it.
+    type: bool
+    default: false
+author:
+  - Vivarium maintainers
+"""
+
+EXAMPLES = r"""
+- name: Stage the code
+  vivarium.server.asgi_release:
+    state: staged
+    application: "{{ application }}"
+    release: "{{ plan.deployments[0] }}"
+"""
+
+RETURN = r"""
+output:
+  description: What the step's own command printed, shortened.
+  returned: when it ran one
+  type: str
+live:
+  description: The release that serves requests after the step.
+  returned: for C(live) and C(abandoned)
+  type: str
+"""
+
+import contextlib
+import fcntl
+import http.client
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import time
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.vivarium.server.plugins.module_utils.asgi import (
+    PROGRAMS,
+    Application,
+    ReleaseError,
+    active_units,
+    ask_site,
+    ask_socket,
+    healthy,
+    journal,
+    wait_until,
+)
+
+# A static file that no kept release has any more is served this long, for pages that browsers still show (seconds).
+STATIC_GRACE = 30 * 86400
+# A lock whose holder cannot be asked counts as left behind after this long (seconds).
+LOCK_LEASE = 3600
+
+
+class Deploy:
+    """The steps of a deploy, one method each."""
+
+    def __init__(self, data):
+        self.app = data["application"]
+        self.application = Application(self.app["name"])
+        self.release = self.application.release(data["release"]["id"])
+        self.data = data
+        self.output = ""
+
+    # Steps, in their order.
+
+    def locked(self):
+        self.lock()
+        return False
+
+    def staged(self):
+        self.lock()
+        release = self.release
+        self.clear(release)
+        release.path.mkdir(mode=0o755, parents=True)
+        code = release.path / "code"
+        code.mkdir(mode=0o755)
+        shutil.chown(code, self.app["user"], self.app["user"])
+        if self.data["archive"]:
+            # Unpacked as the application's own user: an archive cannot write where that user may not.
+            with open(self.data["archive"], "rb") as stream:
+                self.as_user(["tar", "--extract", "--gzip", "--no-same-owner", "--directory", str(code)], stdin=stream)
+            if self.data["kind"] == "archive":
+                self.strip_wrapper(code)
+        release.note(
+            state="staged", version=self.data["release"]["version"], parts=self.data["parts"], created=time.time())
+        return True
+
+    def built(self):
+        code, venv = self.release.path / "code", self.release.path / "venv"
+        venv.mkdir(mode=0o755, exist_ok=True)
+        shutil.chown(venv, self.app["user"], self.app["user"])
+        self.uv("venv", "--allow-existing", "--no-project", "--python", self.app["python"], str(venv))
+        if self.data["kind"] == "package":
+            self.uv("pip", "install", self.app["source"]["package"])
+        else:
+            self.install(code)
+        server = self.data["server"]
+        if not (venv / "bin" / server["program"]).exists():
+            self.uv("pip", "install", *server["packages"])
+        # From here on neither the application nor anybody but root can change what runs.
+        subprocess.run(["chown", "--recursive", "--no-dereference", "root:root", str(code), str(venv)], check=True)
+        self.release.note(state="built")
+        return True
+
+    def collected(self):
+        if self.app["framework"] != "django" or not self.app["static_url"]:
+            return False
+        target = self.release.path / "static"
+        target.mkdir(mode=0o755, exist_ok=True)
+        shutil.chown(target, self.app["user"], self.app["user"])
+        self.manage("collectstatic", "--noinput", "--verbosity", "1", writable=target)
+        self.publish(target, self.application.root / "static")
+        return True
+
+    def checked(self):
+        if self.app["framework"] != "django":
+            return False
+        self.manage("check", "--deploy", "--fail-level", self.app["check_fail_level"],
+                    *(["--database", "default"] if self.app["database"] else []))
+        return False
+
+    def migrated(self):
+        if self.app["framework"] != "django" or not self.app["database"]:
+            return False
+        self.manage("migrate", "--noinput")
+        return "No migrations to apply" not in self.output
+
+    def started(self):
+        release = self.release
+        self.link_socket(release)
+        self.start(release.unit)
+        self.wait_for_answer(release)
+        return True
+
+    def live(self):
+        before = self.application.live()
+        self.application.point_live_at(self.release)
+        complaint = self.verify()
+        if complaint:
+            if before and before != self.release:
+                self.application.point_live_at(before)
+                raise ReleaseError(f"{complaint}; requests go to release {before.id} again")
+            raise ReleaseError(complaint)
+        self.release.note(state="good", live_since=time.time())
+        systemctl("start", "--no-block", f"{self.app['name']}.service", *self.process_units(self.release))
+        self.retire_others()
+        self.prune()
+        self.unlock()
+        return True
+
+    def abandoned(self):
+        live = self.application.live()
+        if live != self.release and self.release.path.is_dir():
+            systemctl("stop", self.release.unit, check=False)
+            if self.release.record.get("state") != "good":
+                self.clear(self.release)
+        self.unlock()
+        return True
+
+    # What the steps are made of.
+
+    def lock(self):
+        """Refuse a second deploy while another is under way, and take over from one that died."""
+        path, holder = self.application.lock_path, self.data["holder"]
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with open(path, "a+") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            stream.seek(0)
+            with contextlib.suppress(ValueError):
+                other = json.loads(stream.read() or "{}")
+                alive = other and other["run"] != holder["run"] and time.time() - other["since"] < LOCK_LEASE
+                if alive and not self.data["break_lock"] and other["run"] not in self.data["dead"]:
+                    raise LockedError(other)
+            stream.seek(0)
+            stream.truncate()
+            json.dump({**holder, "since": time.time(), "release": self.release.id}, stream)
+
+    def unlock(self):
+        with open(self.application.lock_path, "a+") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            stream.seek(0)
+            with contextlib.suppress(ValueError):
+                if json.loads(stream.read() or "{}").get("run") == self.data["holder"]["run"]:
+                    stream.truncate(0)
+
+    def as_user(self, command, cwd=None, stdin=subprocess.DEVNULL):
+        """Run a command of the build as the application's user, with a bare environment."""
+        environment = {
+            "HOME": f"/var/cache/asgi-{self.app['name']}",
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "LANG": "C.UTF-8",
+            "UV_CACHE_DIR": f"/var/cache/asgi-{self.app['name']}/uv",
+            "UV_LINK_MODE": "copy",
+            "UV_NO_PROGRESS": "1",
+            "UV_PROJECT_ENVIRONMENT": str(self.release.path / "venv"),
+            "VIRTUAL_ENV": str(self.release.path / "venv"),
+            "UV_COMPILE_BYTECODE": "1",
+            # A machine's own certificate authorities and proxies count for builds as well.
+            **{name: value for name, value in os.environ.items()
+               if name in ("SSL_CERT_FILE", "SSL_CERT_DIR") or name.lower().endswith("_proxy")},
+            **{name: str(value) for name, value in self.data["build_environment"].items()},
+        }
+        run = subprocess.run(
+            ["setpriv", f"--reuid={self.app['user']}", f"--regid={self.app['user']}", "--init-groups", *command],
+            cwd=cwd or "/", env=environment, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+        )
+        self.keep(run.stdout)
+        if run.returncode != 0:
+            raise ReleaseError(f"'{' '.join(command[:3])}' failed:\n{self.output}")
+
+    def uv(self, *arguments):
+        self.as_user(["uv", *arguments], cwd=self.release.path / "code")
+
+    def install(self, code):
+        """Install exactly what the project locks; with less of a lock, what it asks for."""
+        if (code / "uv.lock").is_file():
+            self.uv("sync", "--locked", "--no-dev", "--python", self.app["python"])
+        elif (code / "pylock.toml").is_file():
+            self.uv("pip", "sync", "pylock.toml")
+        elif (code / "requirements.txt").is_file():
+            hashed = "--hash=" in (code / "requirements.txt").read_text(errors="replace")
+            self.uv("pip", "install", "--requirements", "requirements.txt", *(["--require-hashes"] if hashed else []))
+        elif (code / "pyproject.toml").is_file():
+            package = "[build-system]" in (code / "pyproject.toml").read_text(errors="replace")
+            self.uv("pip", "install", *(["."] if package else ["--requirements", "pyproject.toml"]))
+        else:
+            raise ReleaseError(
+                "the code has none of uv.lock, pylock.toml, requirements.txt and pyproject.toml at its top: nothing says"
+                " which packages it needs")
+
+    def strip_wrapper(self, code):
+        """An archive often holds one directory around everything: the code begins inside it."""
+        inside = list(code.iterdir())
+        if len(inside) == 1 and inside[0].is_dir() and not inside[0].is_symlink():
+            wrapper = code.with_name("code.wrapper")
+            os.rename(inside[0], wrapper)
+            code.rmdir()
+            os.rename(wrapper, code)
+
+    def manage(self, *arguments, writable=None):
+        """Run a Django command in this release exactly as the service runs: its user, environment and sandbox."""
+        options = [f"--property=ReadWritePaths={writable}"] if writable else []
+        run = subprocess.run(
+            [f"{PROGRAMS}/{self.app['name']}/run", self.release.id, *options, "--", "python", "-m", "django", *arguments],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+        )
+        self.keep(run.stdout)
+        if run.returncode != 0:
+            raise ReleaseError(f"manage.py {' '.join(arguments)} failed:\n{self.output}")
+
+    def keep(self, output):
+        self.output = shorten(output.decode(errors="replace"))
+
+    def publish(self, source, target):
+        """Add a release's static files to those that nginx serves, each in one rename; nothing is taken away."""
+        target.mkdir(mode=0o755, exist_ok=True)
+        for directory, _directories, files in os.walk(source):
+            place = target / os.path.relpath(directory, source)
+            place.mkdir(mode=0o755, exist_ok=True)
+            for name in files:
+                new, old = Path(directory, name), place / name
+                if stat.S_ISREG(os.lstat(new).st_mode) and not same_file(new, old):
+                    scratch = place / f".{name}.new"
+                    shutil.copyfile(new, scratch)
+                    os.chmod(scratch, 0o644)
+                    os.replace(scratch, old)
+
+    def link_socket(self, release):
+        """`live/socket` is where nginx connects: the release's link to its own socket."""
+        link = release.path / "socket"
+        if not link.is_symlink():
+            link.symlink_to(release.socket)
+
+    def start(self, unit):
+        systemctl("reset-failed", unit, check=False)
+        systemctl("start", unit)
+
+    def wait_for_answer(self, release):
+        def complaint():
+            state = systemctl("show", "--property=ActiveState,NRestarts", "--value", release.unit).split()
+            if state[:1] == ["failed"] or "failed" in state or any(text.isdigit() and int(text) > 2 for text in state):
+                raise ReleaseError(f"{release.unit} does not stay up; its last lines:\n{journal(release.unit)}")
+            try:
+                status = ask_socket(release.socket, self.app["health_path"], self.app["domains"][0])
+            except (OSError, http.client.HTTPException) as error:
+                return f"no answer on its socket ({error})"
+            return None if healthy(status, self.app["health_strict"]) else f"status {status}"
+
+        last = wait_until(complaint, self.app["start_timeout"])
+        if last:
+            raise ReleaseError(
+                f"{release.unit} was not ready within {self.app['start_timeout']} s of start_timeout: GET"
+                f" {self.app['health_path']}: {last}; its last lines:\n{journal(release.unit)}")
+
+    def verify(self):
+        """Ask once more the way a visitor does: through nginx, over TLS, by name."""
+        way = self.app.get("verify")
+        if not way:
+            return None
+
+        def complaint():
+            try:
+                status = ask_site(way["port"], way["domain"], self.app["health_path"])
+            except (OSError, http.client.HTTPException) as error:
+                return f"nginx gave no answer for https://{way['domain']}:{way['port']} ({error})"
+            if healthy(status, self.app["health_strict"]):
+                return None
+            return f"https://{way['domain']}:{way['port']}{self.app['health_path']} answered {status} through nginx"
+
+        return wait_until(complaint, 5)
+
+    def process_units(self, release):
+        return [f"{self.app['name']}-{process}@{release.id}.service" for process in self.app["processes"]]
+
+    def retire_others(self):
+        """Old instances finish what they hold, watched by a unit of their own: no deploy waits for them."""
+        name = self.app["name"]
+        others = {unit.split("@", 1)[1].removesuffix(".service") for unit in active_units(f"{name}*@*.service")
+                  if unit.split("@", 1)[0] == name or unit.split("@", 1)[0].removeprefix(f"{name}-") in self.app["processes"]}
+        for identifier in sorted(others - {self.release.id}):
+            old = self.application.release(identifier)
+            units = self.process_units(old)
+            if units:
+                systemctl("stop", "--no-block", *units, check=False)
+            systemctl("start", "--no-block", f"{name}-drain@{identifier}.service")
+
+    def prune(self):
+        """Remove old releases, but none that is live, that runs, or that a rollback would want."""
+        releases = self.application.releases()
+        good = [release for release in releases if release.record.get("state") == "good"]
+        running = set(active_units(f"{self.app['name']}@*.service"))
+        kept = set(good[-self.app["keep_releases"]:]) | {self.application.live(), self.release}
+        for release in releases:
+            if release not in kept and release.unit not in running:
+                self.clear(release)
+        self.prune_static([release for release in self.application.releases()])
+
+    def prune_static(self, releases):
+        target, limit = self.application.root / "static", time.time() - STATIC_GRACE
+        for directory, _directories, files in os.walk(target):
+            inside = os.path.relpath(directory, target)
+            for name in files:
+                path = Path(directory, name)
+                if path.stat().st_mtime < limit and not any(
+                        (release.path / "static" / inside / name).exists() for release in releases):
+                    path.unlink()
+
+    def clear(self, release):
+        """Remove a release whole; one that is half gone after a kill has no record and is never taken for a good one."""
+        (release.path / "release.json").unlink(missing_ok=True)
+        shutil.rmtree(release.path, ignore_errors=True)
+
+
+class LockedError(Exception):
+    """Another deploy of the application is under way."""
+
+    def __init__(self, holder):
+        super().__init__()
+        self.holder = holder
+
+
+def systemctl(*arguments, check=True):
+    run = subprocess.run(["systemctl", *arguments], capture_output=True, text=True, check=False)
+    if check and run.returncode != 0:
+        units = [argument for argument in arguments if "@" in argument]
+        lines = journal(units[0]) if units else ""
+        raise ReleaseError(f"systemctl {' '.join(arguments)} failed: {run.stderr.strip()}\n{lines}")
+    return run.stdout
+
+
+def same_file(one, other):
+    try:
+        return other.stat().st_size == one.stat().st_size and other.read_bytes() == one.read_bytes()
+    except FileNotFoundError:
+        return False
+
+
+def shorten(text, lines=40):
+    """The last lines of an output, without terminal colours."""
+    kept = re.sub(r"\x1b\[[0-9;]*m", "", text).strip().splitlines()
+    return "\n".join(kept[-lines:])
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "state": {
+                "type": "str",
+                "required": True,
+                "choices": ["locked", "staged", "built", "collected", "checked", "migrated", "started", "live", "abandoned"],
+            },
+            # One JSON text: it holds the digests of secrets and, for a private index, its credentials.
+            "data": {"type": "str", "required": True, "no_log": True},
+        },
+    )
+    # Whoever runs the play may have a narrow umask; the application must read its code.
+    os.umask(0o022)
+    deploy = Deploy(json.loads(module.params["data"]))
+    name = deploy.app["name"]
+    try:
+        changed = getattr(deploy, module.params["state"])()
+    except LockedError as error:
+        holder = error.holder
+        since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(holder["since"]))
+        module.fail_json(
+            msg=f"{name}: a deploy by {holder['user']} on {holder['controller']} is under way since {since}; wait for it,"
+                " or take over with -e asgi_break_lock=true if it is dead",
+            holder=holder)
+    except (ReleaseError, OSError, subprocess.CalledProcessError) as error:
+        module.fail_json(msg=f"{name}: {error}")
+    live = deploy.application.live()
+    module.exit_json(changed=changed, output=deploy.output, live=live.id if live else None)
+
+
+if __name__ == "__main__":
+    main()
