@@ -59,19 +59,27 @@ class ActionModule(ActionBase):
 
     def _content(self, entry, task_vars):
         """The bytes of a file, as text in which any byte survives JSON."""
-        if entry["content"] is not None:
-            return str(entry["content"])
+        origin = entry["template"] or entry["source"] or "content"
         try:
             if entry["template"] is not None:
-                return self._render(entry, task_vars)
-            real = self._loader.get_real_file(self._find("files", entry["source"]))
-            try:
-                with open(real, "rb") as file:
-                    return file.read().decode("utf-8", "surrogateescape")
-            finally:
-                self._loader.cleanup_tmp_file(real)
-        except (AnsibleError, OSError) as error:
-            raise AnsibleActionFail(f"{entry['path']}: cannot make it from {entry['template'] or entry['source']}") from error
+                content = self._render(entry, task_vars)
+            elif entry["source"] is not None:
+                content = self._read(entry["source"])
+            else:
+                content = str(entry["content"])
+            content.encode("utf-8", "surrogateescape")
+        except (AnsibleError, OSError, UnicodeError) as error:
+            raise AnsibleActionFail(f"{entry['path']}: cannot make it from {origin}") from error
+        return content
+
+    def _read(self, name):
+        """A file as it is, decrypted if need be."""
+        real = self._loader.get_real_file(self._find("files", name))
+        try:
+            with open(real, "rb") as file:
+                return file.read().decode("utf-8", "surrogateescape")
+        finally:
+            self._loader.cleanup_tmp_file(real)
 
     def _find(self, kind, name):
         """A file of the role or the playbook; else one that the roles of this collection share."""

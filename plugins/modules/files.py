@@ -268,11 +268,11 @@ def plan(order, tolerant):
                 hidden = entry.get("secret", False) or (want is ABSENT and private(have))
                 change = Change(path, have, want, hidden, entry["concerns"], entry.get("validate"))
                 (removals if want is ABSENT else changes).append(change)
+            parent = os.path.dirname(path)
             if kind == "directory":
                 folders.add(path)
-            elif want is not ABSENT and not tolerant and os.path.dirname(path) not in folders:
-                if not os.path.isdir(os.path.dirname(path)):
-                    raise Refused(f"{path}: its directory does not exist")
+            elif not (tolerant or want is ABSENT or parent in folders or os.path.isdir(parent)):
+                raise Refused(f"{path}: its directory does not exist")
     for entry in order["directories"]:
         for path in purged(entry, owned):
             have = state_of(path)
@@ -288,7 +288,7 @@ def purged(entry, owned):
     for name in sorted(os.listdir(path)):
         full = os.path.join(path, name)
         shown = not name.startswith(".") or pattern.startswith(".")
-        if shown and fnmatch.fnmatchcase(name, pattern) and full not in owned and state_of(full).kind != "directory":
+        if shown and fnmatch.fnmatchcase(name, pattern) and full not in owned and state_of(full).kind in ("file", "link"):
             yield full
 
 
@@ -306,29 +306,29 @@ def refuse_clash(path, have, want):
 
 
 def apply(order, changes):
-    """Carry out the changes; whatever goes wrong on the way, everything is as it was."""
-    with contextlib.ExitStack() as clean, contextlib.ExitStack() as undo:
+    """Carry out the changes; whatever goes wrong on the way, everything is put back."""
+    entries = [change for change in changes if change.want.kind != "directory"]
+    stages = [os.path.join(folder, STAGE) for folder in sorted({os.path.dirname(change.path) for change in entries})]
+    with contextlib.ExitStack() as undo:
         for change in changes:
             if change.want.kind == "directory":
                 make_directory(change, undo)
-        rest = [change for change in changes if change.want.kind != "directory"]
-        for folder in sorted({os.path.dirname(change.path) for change in rest}):
-            stage = os.path.join(folder, STAGE)
-            os.mkdir(stage, 0o700)
-            clean.callback(shutil.rmtree, stage)
-            for name in ("new", "old"):
-                os.mkdir(os.path.join(stage, name), 0o711)
-            os.chmod(stage, 0o711)
-        for change in rest:
+        for stage in stages:
+            undo.callback(shutil.rmtree, stage, ignore_errors=True)
+            for folder in (stage, os.path.join(stage, "new"), os.path.join(stage, "old")):
+                os.mkdir(folder, 0o711)
+        for change in entries:
             write(staged(change.path, "new"), change.want)
-        for change in rest:
+        for change in entries:
             if change.validate:
                 run(change.validate.replace("%s", shlex.quote(staged(change.path, "new"))), change.path)
-        for change in rest:
+        for change in entries:
             place(change, undo)
         if order["validate"] and changes:
             run(order["validate"], "the new files")
         undo.pop_all()
+    for stage in stages:
+        shutil.rmtree(stage)
 
 
 def staged(path, name):
@@ -501,7 +501,7 @@ def main():
         module.no_log_values.update(secrets_in(changes))
         module.fail_json(msg=refusal.args[0], output="".join(refusal.args[1:]))
     except OSError as error:
-        module.fail_json(msg=f"{error}; everything is as it was")
+        module.fail_json(msg=f"nothing was changed, because writing failed: {error}")
     result = {
         "changed": bool(changes),
         "changed_paths": [change.path for change in changes],

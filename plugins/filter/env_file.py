@@ -1,0 +1,77 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The text of an environment file that systemd and sh read alike."""
+
+from __future__ import annotations
+
+import re
+
+from ansible.errors import AnsibleFilterError
+
+DOCUMENTATION = r"""
+name: env_file
+short_description: Turn variables into the text of an environment file
+version_added: 0.1.0
+description:
+  - Every value arrives unchanged, whatever is in it, both through systemd's C(EnvironmentFile=) and through C(. file) in a shell.
+  - Names are sorted, so that the text changes only when a variable does.
+  - An error names the variable, never its value.
+options:
+  _input:
+    description:
+      - The variables. A name is made of letters, digits and underscores and does not start with a digit.
+      - A value is text, a number, a boolean (which becomes V(True) or V(False)) or a list of these (joined by commas).
+      - Tab and newline are the only control characters allowed; systemd would silently leave out a variable with any other.
+    type: dict
+    required: true
+author: Vivarium maintainers
+"""
+
+EXAMPLES = r"""
+# DEBUG="False"
+# PASSWORD="a \"b\" \$c"
+content: "{{ {'DEBUG': false, 'PASSWORD': 'a \"b\" $c'} | vivarium.server.env_file }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The text, one assignment after the other.
+  type: str
+"""
+
+
+def env_file(variables):
+    """One `NAME="value"` for each variable."""
+    if not isinstance(variables, dict):
+        raise AnsibleFilterError("env_file needs a dictionary of variables")
+    for name in variables:
+        if not isinstance(name, str) or not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):
+            raise AnsibleFilterError(f"{name!r} is not a name for an environment variable")
+    return "".join(f'{name}="{quote(text(name, value))}"\n' for name, value in sorted(variables.items()))
+
+
+def quote(value):
+    """Escape what is special between double quotes; the rest, newlines included, stands for itself."""
+    return re.sub(r'([\\"$`])', r"\\\1", value)
+
+
+def text(name, value):
+    """A value as text, or an error that does not show it."""
+    if isinstance(value, (list, tuple)):
+        items = [text(name, item) for item in value]
+        if any("," in item for item in items):
+            raise AnsibleFilterError(f"environment variable {name}: an item of its list contains a comma")
+        return ",".join(items)
+    if not isinstance(value, (str, bool, int, float)):
+        raise AnsibleFilterError(f"environment variable {name}: must be text, a number, a boolean or a list of these")
+    value = str(value)
+    if re.search(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]", value):
+        raise AnsibleFilterError(f"environment variable {name}: contains a control character or is not valid Unicode")
+    return value
+
+
+class FilterModule:
+    """The filters of this file."""
+
+    def filters(self):
+        """Their names."""
+        return {"env_file": env_file}
