@@ -1,0 +1,8 @@
+from django.apps import AppConfig
+
+
+class SightingsConfig(AppConfig):
+    name = "sightings"
+
+    def ready(self):
+        from . import signals  # noqa: F401

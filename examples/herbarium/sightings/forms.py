@@ -1,0 +1,25 @@
+from django import forms
+
+from .models import Sighting
+
+
+class SightingForm(forms.ModelForm):
+    class Meta:
+        model = Sighting
+        fields = ["plant", "scientific_name", "place", "seen_on", "notes", "photo", "photo_description"]
+        widgets = {
+            "seen_on": forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
+            "notes": forms.Textarea(attrs={"rows": 5}),
+        }
+
+    def clean(self):
+        cleaned = super().clean()
+        if cleaned.get("photo") and not cleaned.get("photo_description"):
+            self.add_error("photo_description", "Say in a few words what the photo shows.")
+        return cleaned
+
+    def save(self, commit=True):
+        if "photo" in self.changed_data:
+            # The old thumbnail shows the old photo; `develop_photos` makes a new one.
+            self.instance.forget_thumbnail()
+        return super().save(commit)
