@@ -79,6 +79,7 @@ class ActionModule(ActionBase):
             "archive": "",
             "parts": {},
         }
+        self._make_tmp_path()
         try:
             if arguments["state"] == "staged":
                 source = resolve_application(application, task_vars)
@@ -96,12 +97,10 @@ class ActionModule(ActionBase):
     def _step(self, state, data, task_vars):
         return self._execute_module(
             "vivarium.server.asgi_release", module_args={"state": state, "data": json.dumps(data, default=str)},
-            task_vars=task_vars, delete_remote_tmp=False)
+            task_vars=task_vars)
 
     def _send(self, source):
         """Pack the code and put it into the task's own temporary directory on the host."""
-        if self._connection._shell.tmpdir is None:
-            self._make_tmp_path()
         with tempfile.NamedTemporaryFile(suffix=".tar.gz") as packed:
             try:
                 source.archive(packed.name)

@@ -54,8 +54,9 @@ def _of(app):
     yield entry(f"{UNITS}/{name}.service", "live.service.j2", "units")
     yield entry(f"{UNITS}/{name}@.service", "instance.service.j2", "units")
     yield entry(f"{UNITS}/{name}-drain@.service", "drain.service.j2", "units")
-    yield entry(f"{PROGRAMS}/{name}/run", "run.sh.j2", "programs", mode="0755")
-    yield entry(f"/usr/local/bin/{name}-manage", "manage.sh.j2", "programs", mode="0755")
+    yield entry(f"{PROGRAMS}/{name}-run", "run.sh.j2", "programs", mode="0755")
+    if app["framework"] == "django":
+        yield entry(f"/usr/local/bin/{name}-manage", "manage.sh.j2", "programs", mode="0755")
     for process, settings in app["processes"].items():
         yield entry(f"{UNITS}/{name}-{process}@.service", "process.service.j2", "units",
                     process=process, settings=settings)

@@ -292,7 +292,7 @@ class Deploy:
         """Run a Django command in this release exactly as the service runs: its user, environment and sandbox."""
         options = [f"--property=ReadWritePaths={writable}"] if writable else []
         run = subprocess.run(
-            [f"{PROGRAMS}/{self.app['name']}/run", self.release.id, *options, "--", "python", "-m", "django", *arguments],
+            [f"{PROGRAMS}/{self.app['name']}-run", self.release.id, *options, "--", "python", "-m", "django", *arguments],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
         )
         self.keep(run.stdout)

@@ -1,0 +1,240 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Checks the sites of the nginx role and completes them, so that the templates only have to write them down."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from ansible_collections.vivarium.server.plugins.plugin_utils.domains import domain_problem
+
+# The documentation of these filters lies beside this file, a .yml file for each.
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
+SIZE = re.compile(r"[0-9]+[kKmMgG]?\Z")
+URL = re.compile(r"/(?:[A-Za-z0-9._~-]+/)+\Z")
+PATH = re.compile(r"/[A-Za-z0-9._~/@+:,=-]*\Z")
+
+# What the sandbox of nginx's unit hides from it.
+HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
+
+# URLs that the role itself answers.
+RESERVED = ("/.well-known/acme-challenge/", "/.vivarium/")
+
+DEFAULTS = {
+    "upstream": [],
+    "certificate": None,
+    "static": [],
+    "media": [],
+    "hsts": {},
+    "client_max_body_size": "10m",
+    "read_timeout": 60,
+    "websocket_timeout": 3600,
+    "redirect_domains": [],
+    "listen": None,
+    "trusted_proxies": [],
+    "extra": "",
+}
+HSTS = {"max_age": 63072000, "include_subdomains": True, "preload": False}
+
+
+def nginx_site_problems(sites, variable="nginx_sites"):
+    """Return a sentence for everything that is wrong with the sites; none when they are usable."""
+    if not isinstance(sites, list) or not all(isinstance(site, dict) for site in sites):
+        return [f"{variable} must be a list of sites"]
+    problems = []
+    for index, site in enumerate(sites):
+        label = f"{variable}[{index}] ({site.get('name', 'without a name')})"
+        problems += [f"{label}: {problem}" for problem in _site_problems(_complete(site))]
+    return problems + _conflicts([_complete(site) for site in sites], variable)
+
+
+def nginx_sites(sites):
+    """Return the sites with every default filled in and with what the templates derive from them."""
+    return [_derive(_complete(site)) for site in sites]
+
+
+def nginx_site_files(sites, directory):
+    """Return what vivarium.server.files writes for completed sites."""
+    return [{"path": f"{directory}/{site['name']}.conf", "template": "site.conf.j2", "vars": {"site": site}} for site in sites]
+
+
+def _complete(site):
+    # A null is what a wiring writes where a site does not have the thing.
+    return {**DEFAULTS, **{key: value for key, value in site.items() if value is not None}}
+
+
+def _derive(site):
+    hsts = {**HSTS, **site["hsts"]}
+    flags = [f"max-age={int(hsts['max_age'])}"]
+    flags += ["includeSubDomains"] if _true(hsts["include_subdomains"]) else []
+    flags += ["preload"] if _true(hsts["preload"]) else []
+    return {
+        **site,
+        "id": _identifier(site["name"]),
+        "backend": bool(site["listen"]),
+        "hsts_value": "; ".join(flags),
+        "static": [_location(entry) for entry in site["static"]],
+        "media": [_location(entry) for entry in site["media"]],
+    }
+
+
+def _identifier(name):
+    """The name as part of an nginx variable."""
+    return str(name).replace("-", "_")
+
+
+def _location(entry):
+    return {**entry, "path": entry["path"].rstrip("/") + "/"}
+
+
+def _true(value):
+    return value if isinstance(value, bool) else str(value).lower() in ("true", "yes", "on", "1")
+
+
+def _site_problems(site):
+    problems = []
+    if not NAME.match(str(site.get("name", ""))):
+        problems.append("name must be lower-case letters, digits, - and _, and begin with a letter or a digit")
+    if not site.get("domains"):
+        problems.append("domains needs at least one name")
+    for key in ("domains", "redirect_domains"):
+        for position, domain in enumerate(site.get(key) or []):
+            # The first domain is where redirects go: it must be a name that a browser can ask for.
+            target = key == "domains" and position == 0 and site["redirect_domains"]
+            problem = domain_problem(domain, wildcard=not target)
+            problems += [f"{key}: {problem}"] if problem else []
+    problems += _upstream_problems(site)
+    problems += _certificate_problems(site)
+    problems += _backend_problems(site)
+    problems += _location_problems(site)
+    if not SIZE.match(str(site["client_max_body_size"])):
+        problems.append(f"client_max_body_size: '{site['client_max_body_size']}' is not a size such as 10m")
+    for key in ("read_timeout", "websocket_timeout"):
+        if not str(site[key]).isdigit() or int(site[key]) < 1:
+            problems.append(f"{key}: '{site[key]}' is not a number of seconds")
+    if not str({**HSTS, **site["hsts"]}["max_age"]).isdigit():
+        problems.append(f"hsts: max_age '{site['hsts']['max_age']}' is not a number of seconds")
+    return problems
+
+
+def _upstream_problems(site):
+    problems = []
+    for upstream in site["upstream"]:
+        if str(upstream).startswith("unix:"):
+            path = str(upstream)[len("unix:"):]
+            if not PATH.match(path) or ":" in path:
+                problems.append(f"upstream: '{upstream}' needs an absolute path after unix:")
+            elif path.startswith(HIDDEN):
+                problems.append(f"upstream: '{upstream}' lies where the sandbox of nginx sees nothing: {', '.join(HIDDEN)}")
+        elif not _address_and_port(upstream):
+            problems.append(
+                f"upstream: '{upstream}' is neither unix:/path nor ADDRESS:PORT (an address, not a host name:"
+                " nginx does not start when it cannot look one up)"
+            )
+    if not site["upstream"] and not site["static"] and not site["media"]:
+        problems.append("has neither an upstream nor static or media files to serve")
+    return problems
+
+
+def _certificate_problems(site):
+    certificate = site["certificate"]
+    if not certificate:
+        return []
+    problems = []
+    for key in ("certificate", "key"):
+        path = certificate.get(key)
+        if not path:
+            problems.append(f"certificate: {key} is missing: a certificate and its key come together")
+        elif not PATH.match(str(path)):
+            problems.append(f"certificate: {key} must be an absolute path without blanks or special characters")
+        elif str(path).startswith(HIDDEN):
+            problems.append(f"certificate: {key} lies where the sandbox of nginx sees nothing: {', '.join(HIDDEN)}")
+    return problems
+
+
+def _backend_problems(site):
+    problems = []
+    if bool(site["listen"]) != bool(site["trusted_proxies"]):
+        problems.append("listen and trusted_proxies come together: a backend site answers nobody but its trusted proxies")
+    if site["listen"]:
+        if not _address_and_port(site["listen"]):
+            problems.append(f"listen: '{site['listen']}' is not ADDRESS:PORT")
+        for key in ("certificate", "redirect_domains"):
+            if site[key]:
+                problems.append(f"{key} belongs to the public site, not to a backend site (listen)")
+    for proxy in site["trusted_proxies"]:
+        try:
+            ipaddress.ip_network(str(proxy), strict=False)
+        except ValueError:
+            problems.append(f"trusted_proxies: '{proxy}' is neither an address nor a network")
+    return problems
+
+
+def _location_problems(site):
+    problems = []
+    urls = []
+    for key in ("static", "media"):
+        for entry in site[key]:
+            url, path = str(entry.get("url", "")), str(entry.get("path", ""))
+            urls.append(url)
+            if not URL.match(url):
+                problems.append(f"{key}: url '{url}' must begin and end with / and be more than that")
+            elif any(url.startswith(reserved) for reserved in RESERVED):
+                problems.append(f"{key}: url '{url}' is answered by the role itself")
+            if not PATH.match(path) or path.strip("/") == "" or "/../" in f"{path}/":
+                problems.append(f"{key}: path '{path}' must be absolute, without blanks or special characters")
+            elif f"{path}/".startswith(HIDDEN):
+                problems.append(f"{key}: path '{path}' lies where the sandbox of nginx sees nothing: {', '.join(HIDDEN)}")
+    problems += [f"static and media use the url '{url}' more than once" for url in _repeated(urls)]
+    # Whoever may upload could otherwise replace what a browser runs: Django's deployment documentation asks for this.
+    for media in site["media"]:
+        for static in site["static"]:
+            inner, outer = (f"{str(entry.get('path', '')).rstrip('/')}/" for entry in (media, static))
+            if inner.startswith(outer) or outer.startswith(inner):
+                problems.append(f"media: path '{media.get('path')}' and static path '{static.get('path')}' lie in each other")
+    return problems
+
+
+def _conflicts(sites, variable):
+    """What is wrong between sites: two of a name, or two that want to answer for one domain at one place."""
+    problems = [f"{variable}: the name '{name}' is used more than once" for name in _repeated(
+        [str(site.get("name")) for site in sites]
+    )]
+    names = {str(site.get("name")) for site in sites}
+    problems += [f"{variable}: two names differ only in - and _: '{name}'" for name in _repeated(map(_identifier, names))]
+    for place in {site["listen"] or "" for site in sites}:
+        domains = [
+            domain
+            for site in sites if (site["listen"] or "") == place
+            for domain in [*(site.get("domains") or []), *site["redirect_domains"]]
+        ]
+        where = f" on {place}" if place else ""
+        problems += [f"{variable}: the domain '{domain}' is used more than once{where}" for domain in _repeated(domains)]
+    return sorted(problems)
+
+
+def _repeated(values):
+    values = list(values)
+    return sorted({value for value in values if values.count(value) > 1}, key=str)
+
+
+def _address_and_port(text):
+    match = re.fullmatch(r"(?:\[([0-9a-fA-F:]+)\]|([0-9.]+)):([0-9]{1,5})", str(text))
+    if not match or not 0 < int(match[3]) < 65536:
+        return None
+    try:
+        return str(ipaddress.ip_address(match[1] or match[2])), int(match[3])
+    except ValueError:
+        return None
+
+
+class FilterModule:
+    """Ansible's entry point."""
+
+    def filters(self):
+        return {
+            "nginx_sites": nginx_sites,
+            "nginx_site_problems": nginx_site_problems,
+            "nginx_site_files": nginx_site_files,
+        }

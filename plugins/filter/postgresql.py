@@ -1,0 +1,354 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What the roles postgresql and postgresql_backup decide: which inputs are wrong, and what a server still lacks."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.vivarium.server.plugins.filter.scram import scram_matches
+
+# A name that needs no care in a shell, a URL, a file name or pg_hba.conf, and that PostgreSQL does not cut off.
+NAME = re.compile(r"[a-z_][a-z0-9_-]{0,62}")
+NAME_RULE = "a name is lower case letters, digits, _ and -, starts with a letter or _, and has at most 63 characters"
+SETTING = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?")
+LOCALE = re.compile(r"[A-Za-z0-9_.@-]+")
+
+# pg_hba.conf and PostgreSQL itself give these names a meaning of their own.
+RESERVED_ROLES = frozenset({"postgres", "public", "none", "all", "current_user", "session_user", "current_role", "user"})
+RESERVED_DATABASES = frozenset(
+    {"postgres", "template0", "template1", "all", "sameuser", "samerole", "samegroup", "replication"}
+)
+# postgresql_backup drops the databases whose names begin like this: they are its own copies.
+SCRATCH = "vivarium_scratch_"
+
+# Settings that have an input of their own, or that Debian's cluster keeps for itself.
+SETTINGS_ELSEWHERE = {
+    "listen_addresses": "use postgresql_listen_addresses",
+    "port": "use postgresql_port",
+    "max_connections": "use postgresql_max_connections",
+    "ssl_cert_file": "use postgresql_certificate",
+    "ssl_key_file": "use postgresql_certificate_key",
+    "ssl": "TLS is always on",
+    "password_encryption": "passwords are always SCRAM-SHA-256",
+    "unix_socket_directories": "the unix socket is where Debian's clients look for it",
+    **dict.fromkeys(
+        ("data_directory", "config_file", "hba_file", "ident_file", "external_pid_file"),
+        "Debian's cluster decides it",
+    ),
+}
+# ALTER ROLE … SET would quote the value of these as one name.
+LIST_SETTINGS = frozenset({"search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries"})
+ATTRIBUTES = {"superuser": False, "createdb": False, "createrole": False, "replication": False, "bypassrls": False, "login": True}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Inputs
+
+
+def postgresql_problems(inputs):
+    """Return what is wrong with the inputs of the role postgresql, one sentence each, never with a password in it."""
+    problems = []
+    users = _named(inputs["postgresql_users"], "postgresql_users", RESERVED_ROLES, problems)
+    databases = _named(inputs["postgresql_databases"], "postgresql_databases", RESERVED_DATABASES, problems)
+    for where, user in _each(inputs["postgresql_users"], "postgresql_users"):
+        _check_user(where, user, problems)
+    for where, database in _each(inputs["postgresql_databases"], "postgresql_databases"):
+        _check_database(where, database, users, problems)
+    for where, entry in _each(inputs["postgresql_access"], "postgresql_access"):
+        _check_access(where, entry, users, databases, problems)
+    for index, address in enumerate(inputs["postgresql_listen_addresses"] or []):
+        if str(address) not in ("*", "localhost") and _interface(address) is None:
+            problems.append(f"postgresql_listen_addresses[{index}]: '{address}' is not an IP address")
+    _check_settings("postgresql_settings", inputs["postgresql_settings"], problems, SETTINGS_ELSEWHERE)
+    _check_settings("postgresql_user_settings", inputs["postgresql_user_settings"], problems, {}, per_role=True)
+    for name in ("postgresql_certificate", "postgresql_certificate_key"):
+        if not str(inputs[name] or "").startswith("/"):
+            problems.append(f"{name}: must be an absolute path on the server")
+    _check_range("postgresql_port", inputs["postgresql_port"], 1, 65535, problems)
+    _check_range("postgresql_max_connections", inputs["postgresql_max_connections"], 10, 262143, problems)
+    return problems
+
+
+def _each(entries, variable):
+    for index, entry in enumerate(entries or []):
+        name = entry.get("name")
+        yield f"{variable}[{index}]" + (f" ('{name}')" if name else ""), entry
+
+
+def _named(entries, variable, reserved, problems):
+    """Check the names of a list of dictionaries and return them."""
+    seen = set()
+    for index, entry in enumerate(entries or []):
+        name = entry.get("name")
+        where = f"{variable}[{index}].name"
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            problems.append(f"{where}: '{name}' is not a valid name ({NAME_RULE})")
+        elif name in reserved or name.startswith("pg_") or name.startswith(SCRATCH):
+            problems.append(f"{where}: '{name}' is reserved")
+        elif name in seen:
+            problems.append(f"{where}: '{name}' is there twice")
+        seen.add(name)
+    return seen
+
+
+def _check_user(where, user, problems):
+    password = user.get("password")
+    if password is None or password == "":
+        problems.append(f"{where}: password is missing")
+    elif not isinstance(password, str):
+        problems.append(f"{where}: password must be a string; quote it")
+    elif password.startswith(("SCRAM-SHA-256$", "md5")) and len(password) > 34:
+        problems.append(f"{where}: password looks like a stored verifier; give the password itself")
+    elif "\0" in password:
+        problems.append(f"{where}: password holds a NUL character")
+    limit = user.get("connection_limit")
+    if limit is not None:
+        _check_range(f"{where}: connection_limit", limit, -1, 262143, problems)
+    _check_settings(f"{where}: settings", user.get("settings"), problems, {}, per_role=True)
+
+
+def _check_database(where, database, users, problems):
+    owner = database.get("owner") or database.get("name")
+    if owner not in users:
+        problems.append(f"{where}: owner '{owner}' is not in postgresql_users")
+    for extension in database.get("extensions") or []:
+        if not isinstance(extension, str) or not NAME.fullmatch(extension):
+            problems.append(f"{where}: extensions: '{extension}' is not the name of an extension")
+    locale = database.get("locale")
+    if locale is not None and not LOCALE.fullmatch(str(locale)):
+        problems.append(f"{where}: locale '{locale}' is not the name of a locale")
+
+
+def _check_access(where, entry, users, databases, problems):
+    if entry.get("database") not in databases | {"all"}:
+        problems.append(f"{where}: database '{entry.get('database')}' is not in postgresql_databases")
+    if entry.get("user") not in users:
+        problems.append(f"{where}: user '{entry.get('user')}' is not in postgresql_users")
+    address = entry.get("address")
+    if entry.get("type", "hostssl") == "local":
+        if address:
+            problems.append(f"{where}: address has no meaning for type local")
+        return
+    if entry.get("method") == "peer":
+        problems.append(f"{where}: method peer works with type local only")
+    if not address:
+        problems.append(f"{where}: address is missing")
+        return
+    try:
+        ipaddress.ip_network(address)
+    except ValueError:
+        network = _interface(address)
+        if network is None:
+            problems.append(f"{where}: address '{address}' is not an IP address or network (such as 10.0.0.3/32)")
+        else:
+            problems.append(
+                f"{where}: address '{address}' is a host and a network at once; did you mean {network.ip} or {network.network}?"
+            )
+
+
+def _check_settings(where, settings, problems, elsewhere, per_role=False):
+    for name, value in (settings or {}).items():
+        if not isinstance(name, str) or not SETTING.fullmatch(name):
+            problems.append(f"{where}: '{name}' is not the name of a setting")
+        elif name in elsewhere:
+            problems.append(f"{where}: {name} cannot be set here: {elsewhere[name]}")
+        elif per_role and name in LIST_SETTINGS:
+            problems.append(f"{where}: {name} is a list and cannot be set here; set it on the database")
+        elif isinstance(value, dict) or (isinstance(value, (list, tuple)) and per_role):
+            problems.append(f"{where}: the value of {name} must be a string, a number or a boolean")
+        elif any(char in str(value) for char in "\n\r\0"):
+            problems.append(f"{where}: the value of {name} must be one line")
+
+
+def _check_range(where, value, lowest, highest, problems):
+    try:
+        number = int(str(value))
+    except ValueError:
+        problems.append(f"{where}: '{value}' is not a whole number")
+        return
+    if not lowest <= number <= highest:
+        problems.append(f"{where}: {number} is not between {lowest} and {highest}")
+
+
+def _interface(address):
+    try:
+        return ipaddress.ip_interface(str(address))
+    except ValueError:
+        return None
+
+
+def postgresql_backup_problems(inputs):
+    """Return what is wrong with the inputs of the role postgresql_backup, one sentence each."""
+    problems = []
+    seen = set()
+    for index, name in enumerate(inputs["postgresql_backup_databases"] or []):
+        where = f"postgresql_backup_databases[{index}]"
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            problems.append(f"{where}: '{name}' is not a valid name ({NAME_RULE})")
+        elif name in ("template0", "template1") or name.startswith(SCRATCH):
+            problems.append(f"{where}: '{name}' is not a database to back up")
+        elif name in seen:
+            problems.append(f"{where}: '{name}' is there twice")
+        seen.add(name)
+    directory = str(inputs["postgresql_backup_directory"] or "")
+    if not re.fullmatch(r"(/[A-Za-z0-9_.@+-]+){2,}", directory) or "/.." in directory:
+        problems.append("postgresql_backup_directory: must be an absolute path below a first directory, without spaces")
+    if not re.fullmatch(r"(@(hourly|daily|midnight|weekly)|[0-9*/,-]+ +[0-9*/,-]+ +[0-9*/,?-]+ +[0-9A-Za-z*/,-]+ +[0-9A-Za-z*/,-]+)", str(inputs["postgresql_backup_schedule"])):
+        problems.append("postgresql_backup_schedule: must be five fields as in crontab(5), or one of @hourly, @daily, @weekly")
+    if not re.fullmatch(r"[A-Za-z0-9._%+@,-]*", str(inputs["postgresql_backup_mailto"] or "")):
+        problems.append("postgresql_backup_mailto: must be an address, or several with commas and without spaces")
+    _check_range("postgresql_backup_keep_days", inputs["postgresql_backup_keep_days"], 1, 36500, problems)
+    _check_range("postgresql_backup_keep_last", inputs["postgresql_backup_keep_last"], 1, 10000, problems)
+    _check_range("postgresql_backup_reserve_mb", inputs["postgresql_backup_reserve_mb"], 0, 10**9, problems)
+    _check_range("postgresql_backup_port", inputs["postgresql_backup_port"], 1, 65535, problems)
+    return problems
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Configuration files
+
+
+def postgresql_value(value):
+    """Return a value as postgresql.conf wants it: quoted, so that nothing in it has a meaning."""
+    text = _text(value)
+    return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+def postgresql_access(access, databases):
+    """Return the lines of pg_hba.conf: the owners through the unix socket, then what was asked for, each once."""
+    entries = [{"type": "local", "database": d["name"], "user": d.get("owner") or d["name"]} for d in databases]
+    lines = []
+    for entry in entries + list(access):
+        kind = entry.get("type", "hostssl")
+        address = "" if kind == "local" else str(ipaddress.ip_network(entry["address"]))
+        database = entry["database"] if entry["database"] == "all" else _quote(entry["database"])
+        method = entry.get("method") or "scram-sha-256"
+        line = f"{kind:<8} {database:<20} {_quote(entry['user']):<20} {address:<20} {method}"
+        if line not in lines:
+            lines.append(line)
+    return lines
+
+
+def _quote(name):
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _literal(text):
+    return "'" + text.replace("'", "''") + "'" if "\\" not in text else "E'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+def _text(value):
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_text(entry) for entry in value)
+    return str(value)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The server's state and what it lacks
+
+
+def postgresql_plan(state, users, databases, user_settings):
+    """Compare what the server said about itself with what it should be. The answer holds no password and no verifier.
+
+    ``state`` is what templates/state.sql.j2 makes psql print: one JSON object for the server, then one per database.
+    """
+    try:
+        server, *details = [json.loads(line) for line in state.splitlines() if line.strip()]
+    except ValueError as error:
+        raise AnsibleFilterError("postgresql_plan: the server's answer is not what was asked for") from error
+    details = {detail["database"]: detail for detail in details}
+    wanted = {user["name"]: user for user in users}
+    new_databases = [d["name"] for d in databases if d["name"] not in server["databases"]]
+    roles = [name for name, user in wanted.items() if _role_is_off(user, server["roles"].get(name))]
+    statements = {"postgres": []}
+    for name, user in wanted.items():
+        statements["postgres"] += _role_settings(name, user, user_settings, server["roles"].get(name))
+    for name, owner in [*((d["name"], d.get("owner") or d["name"]) for d in databases), *(("postgres", None), ("template1", None))]:
+        if name in new_databases or server["databases"][name]["public"]:
+            statements["postgres"].append(f"REVOKE ALL ON DATABASE {_quote(name)} FROM PUBLIC")
+        detail = details.get(name, {})
+        in_database = statements.setdefault(name, [])
+        if detail.get("public_creates"):
+            in_database.append("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+        if owner and detail.get("schema_owner") not in (None, "pg_database_owner", owner):
+            in_database.append("ALTER SCHEMA public OWNER TO pg_database_owner")
+    extensions = [
+        {"database": database["name"], "name": extension}
+        for database in databases
+        for extension in database.get("extensions") or []
+        if extension not in details.get(database["name"], {}).get("extensions", [])
+    ]
+    new_roles = [name for name in wanted if name not in server["roles"]]
+    return {
+        "roles": roles,
+        "databases": [
+            {"name": d["name"], "owner": d.get("owner") or d["name"], "locale": d.get("locale") or "C.UTF-8"}
+            for d in databases
+            if d["name"] in new_databases or server["databases"][d["name"]]["owner"] != (d.get("owner") or d["name"])
+        ],
+        "statements": [
+            # What is about to be made cannot be altered in check mode.
+            {"database": name, "queries": queries, "ready": not (new_databases or new_roles)}
+            for name, queries in statements.items()
+            if queries
+        ],
+        "extensions": extensions,
+        "unknown_extensions": [
+            f"postgresql_databases: database '{entry['database']}' asks for the extension '{entry['name']}', which this"
+            " server does not have; the package that brings it belongs into postgresql_packages"
+            for entry in extensions
+            if entry["name"] not in server["available_extensions"]
+        ],
+        "new_databases": new_databases,
+    }
+
+
+def _role_is_off(user, role):
+    if role is None:
+        return True
+    limit = user.get("connection_limit")
+    return (
+        any(role[attribute] is not value for attribute, value in ATTRIBUTES.items())
+        or role["connection_limit"] != (-1 if limit is None else int(limit))
+        or role["expires"]
+        or not scram_matches(role["verifier"], user["password"])
+    )
+
+
+def _role_settings(name, user, defaults, role):
+    """Return the statements that make a role's settings what they should be, and nothing beside them."""
+    wanted = {
+        key: _text(value) for key, value in {**(defaults or {}), **(user.get("settings") or {})}.items() if value is not None
+    }
+    there = dict(entry.split("=", 1) for entry in (role or {}).get("settings") or [])
+    role_name = _quote(name)
+    return [
+        *(f"ALTER ROLE {role_name} RESET {_setting(key)}" for key in sorted(there) if key not in wanted),
+        *(
+            f"ALTER ROLE {role_name} SET {_setting(key)} TO {_literal(value)}"
+            for key, value in sorted(wanted.items())
+            if there.get(key) != value
+        ),
+    ]
+
+
+def _setting(name):
+    return ".".join(_quote(part) for part in name.split("."))
+
+
+class FilterModule:
+    """Ansible's entry point."""
+
+    def filters(self):
+        return {
+            "postgresql_access": postgresql_access,
+            "postgresql_backup_problems": postgresql_backup_problems,
+            "postgresql_plan": postgresql_plan,
+            "postgresql_problems": postgresql_problems,
+            "postgresql_value": postgresql_value,
+        }
