@@ -86,6 +86,7 @@ FIELDS = {
     "required_secrets": (list, None),
     "database": (bool, None),
     "database_extensions": (list, []),
+    "migrate": (bool, True),
     "static_url": (str, None),
     "media_url": (str, None),
     "health_path": (str, None),

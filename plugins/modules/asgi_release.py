@@ -167,11 +167,11 @@ class Deploy:
         if self.app["framework"] != "django":
             return False
         self.manage("check", "--deploy", "--fail-level", self.app["check_fail_level"],
-                    *(["--database", "default"] if self.app["database"] else []))
+                    *(["--database", "default"] if self.app["migrate"] else []))
         return False
 
     def migrated(self):
-        if self.app["framework"] != "django" or not self.app["database"]:
+        if self.app["framework"] != "django" or not self.app["migrate"]:
             return False
         self.manage("migrate", "--noinput")
         return "No migrations to apply" not in self.output
