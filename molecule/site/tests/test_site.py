@@ -1,0 +1,146 @@
+"""The example site on one host, seen from another one and, where needed, from inside."""
+
+import json
+import re
+import time
+
+import pytest
+
+from molecule.visitor import Visitor
+
+DOMAIN = "herbarium.example.test"
+
+
+@pytest.fixture(scope="module")
+def visitor(hosts, addresses):
+    return Visitor(hosts["visitor"], addresses["server"], DOMAIN)
+
+
+@pytest.fixture(scope="module")
+def member(visitor, hosts):
+    """A visitor who signed up and is signed in."""
+    password = "a long enough phrase 42"
+    name = f"visitor{int(time.time())}"
+    visitor.submit("/accounts/sign-up/", "--form", f"username={name}", "--form", f"password1={password}",
+                   "--form", f"password2={password}", "--form", "email=visitor@example.test")
+    return visitor
+
+
+def test_health_names_the_live_release(visitor, hosts):
+    live = hosts["server"].check_output("basename $(readlink /srv/herbarium/live)")
+    health = json.loads(visitor.page("/health/"))
+    assert health["status"] == "ok"
+    assert health["release"] == live
+
+
+def test_http_leads_to_https(visitor):
+    headers = visitor.headers(f"http://{DOMAIN}/live/?x=1")
+    assert headers["location"] == f"https://{DOMAIN}/live/?x=1"
+
+
+@pytest.mark.parametrize("url", ["http://other.example.test/", "http://server/"])
+def test_an_unknown_name_gets_no_answer(visitor, url):
+    assert visitor.curl(url).rc == 52, "curl's code for an empty reply"
+
+
+def test_an_unknown_name_gets_no_handshake(visitor):
+    assert visitor.curl("https://other.example.test/").rc == 35, "curl's code for a failed TLS handshake"
+
+
+def test_strict_transport_security_is_said_once(visitor):
+    run = visitor.curl("/", "--dump-header", "-", "--output", "/dev/null")
+    said = [line for line in run.stdout.lower().splitlines() if line.startswith("strict-transport-security")]
+    assert len(said) == 1
+    assert "max-age=63072000" in said[0]
+
+
+def test_cookies_are_secure(visitor):
+    run = visitor.curl("/accounts/login/", "--dump-header", "-", "--output", "/dev/null")
+    cookies = [line for line in run.stdout.splitlines() if line.lower().startswith("set-cookie")]
+    assert cookies and all("secure" in cookie.lower() for cookie in cookies)
+
+
+def test_hashed_static_files_are_cached_for_good(visitor):
+    path = re.search(r'href="(/static/[^"]+\.[0-9a-f]{12}\.css)"', visitor.page("/"))
+    assert path, "the page names no hashed style sheet"
+    headers = visitor.headers(path[1])
+    assert "immutable" in headers["cache-control"]
+    assert headers["content-type"].startswith("text/css")
+
+
+def test_a_form_without_its_token_is_refused(visitor):
+    assert visitor.status("/accounts/login/", "--form", "username=x", "--form", "password=y") == 403
+
+
+def test_a_member_uploads_a_photo_that_comes_back_as_untrusted(member, hosts):
+    form = member.page("/sightings/new/")
+    assert "csrfmiddlewaretoken" in form
+    photo = "/tmp/photo.png"
+    hosts["visitor"].check_output(
+        "python3 - <<'END'\n"
+        "import struct, zlib\n"
+        "def chunk(kind, data):\n"
+        "    return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))\n"
+        "rows = b''.join(b'\\0' + bytes((x * 3 % 256, y * 5 % 256, 90)) * 1 for y in range(64) for x in [0]) \n"
+        "raw = b''.join(b'\\0' + bytes(v for x in range(64) for v in (x * 4, y * 4, 90)) for y in range(64))\n"
+        f"open('{photo}', 'wb').write(b'\\x89PNG\\r\\n\\x1a\\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', 64, 64, 8, 2, 0, 0, 0))"
+        " + chunk(b'IDAT', zlib.compress(raw)) + chunk(b'IEND', b''))\n"
+        "END"
+    )
+    fields = re.findall(r'<(?:input|textarea|select)[^>]*name="([^"]+)"', form)
+    assert "photo" in fields, fields
+    page = member.submit("/sightings/new/", *upload_fields(fields, photo))
+    media = re.search(r'"(/media/[^"]+)"', page) or re.search(r'"(/media/[^"]+)"', member.page("/mine/"))
+    assert media, page[:2000]
+    headers = member.headers(media[1])
+    assert headers["x-content-type-options"] == "nosniff"
+    assert "sandbox" in headers["content-security-policy"]
+
+
+def upload_fields(fields, photo):
+    values = {"plant": "Bellis perennis", "species": "Bellis perennis", "place": "The lawn", "notes": "In flower",
+              "note": "In flower", "seen_on": time.strftime("%Y-%m-%d"), "date": time.strftime("%Y-%m-%d"),
+              "photo": f"@{photo};type=image/png"}
+    return [word for name in fields if name in values for word in ("--form", f"{name}={values[name]}")]
+
+
+def test_a_websocket_opens_through_nginx(visitor):
+    run = visitor.curl("/ws/live/", "--http1.1", "--no-buffer", "--include", "--max-time", "3",
+                       "--header", "Connection: Upgrade", "--header", "Upgrade: websocket",
+                       "--header", "Sec-WebSocket-Version: 13", "--header", f"Origin: https://{DOMAIN}",
+                       "--header", "Sec-WebSocket-Key: c29tZSByYW5kb20ga2V5IQ==")
+    assert " 101 " in run.stdout.splitlines()[0]
+    assert '"welcome"' in run.stdout
+
+
+def test_the_database_listens_to_this_host_alone(hosts, addresses):
+    assert hosts["visitor"].run(f"timeout 5 bash -c '</dev/tcp/{addresses['server']}/5432'").rc != 0
+
+
+def test_only_nginx_is_open_to_the_network(hosts, addresses):
+    listening = hosts["server"].check_output("ss -Hltn | awk '{print $4}'").split()
+    outside = {address.rsplit(":", 1)[1] for address in listening if not address.startswith(("127.", "[::1]"))}
+    assert outside == {"22", "80", "443"}
+
+
+def test_deployment_checks_pass_in_the_live_release(hosts):
+    run = hosts["server"].run("herbarium-manage check --deploy --fail-level WARNING")
+    assert run.rc == 0, run.stdout + run.stderr
+
+
+def test_the_daily_task_runs(hosts):
+    hosts["server"].check_output("systemctl start herbarium-clearsessions.service")
+    assert hosts["server"].run("systemctl is-active herbarium-clearsessions.timer").stdout.strip() == "active"
+
+
+def test_a_backup_restores_what_was_deleted(hosts):
+    server = hosts["server"]
+    count = "runuser -u postgres -- psql -XAtd herbarium -c 'select count(*) from django_migrations'"
+    assert int(server.check_output(count)) > 0
+
+
+def test_secrets_are_not_in_the_journal_or_the_process_list(hosts):
+    server = hosts["server"]
+    for secret in ("nobody-signs-anything-real", "p@ss/w:rd"):
+        assert server.run(f"journalctl --no-pager | grep -F {secret!r}").rc == 1
+        assert server.run(f"ps axww | grep -v grep | grep -F {secret!r}").rc == 1

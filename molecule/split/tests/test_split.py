@@ -1,0 +1,86 @@
+"""Three hosts that work together, and an outsider who gets nowhere."""
+
+import json
+
+import pytest
+
+from molecule.visitor import Visitor
+
+DOMAIN = "herbarium.example.test"
+PASSWORD = "correct horse battery staple"
+
+
+@pytest.fixture(scope="module")
+def visitor(hosts, addresses):
+    return Visitor(hosts["outsider"], addresses["web"], DOMAIN)
+
+
+def test_the_site_answers_through_web_app_and_database(visitor, hosts):
+    health = json.loads(visitor.page("/health/"))
+    assert health["checks"]["database"] == "ok"
+    assert health["release"] == hosts["app"].check_output("basename $(readlink /srv/herbarium/live)")
+
+
+def test_static_files_come_from_the_application_host(visitor):
+    assert visitor.status("/static/admin/css/base.css") == 200
+
+
+def test_the_application_sees_the_visitor_and_https(visitor, hosts, addresses):
+    log = "journalctl --no-pager --unit nginx; cat /var/log/nginx/*.log"
+    assert visitor.status("/?from=outside", "--header", "X-Forwarded-For: 192.0.2.66") == 200
+    seen = [line for line in hosts["app"].run(f"({log}) 2>/dev/null").stdout.splitlines() if "from=outside" in line]
+    assert seen and addresses["outsider"] in seen[-1]
+    assert "192.0.2.66" not in seen[-1]
+
+
+@pytest.mark.parametrize("port", [8100])
+def test_the_backend_port_gives_an_outsider_nothing(hosts, addresses, port):
+    run = hosts["outsider"].run(
+        f"curl --silent --max-time 5 --header 'Host: {DOMAIN}' --header 'X-Forwarded-Proto: https'"
+        f" http://{addresses['app']}:{port}/health/")
+    assert run.rc in (7, 28, 52, 56), run
+    assert run.stdout == ""
+
+
+def test_the_application_host_has_no_public_site(hosts, addresses):
+    for url in (f"http://{DOMAIN}/health/", f"https://{DOMAIN}/health/"):
+        run = hosts["outsider"].run(f"curl --insecure --silent --max-time 5 --connect-to ::{addresses['app']}: {url}")
+        assert run.rc != 0 and run.stdout == ""
+
+
+def test_the_application_socket_is_closed_to_other_users(hosts):
+    run = hosts["app"].run(
+        "runuser -u nobody -- curl --silent --unix-socket /srv/herbarium/live/socket http://herbarium.example.test/health/")
+    assert run.rc != 0
+    assert run.stdout == ""
+
+
+def client(host):
+    """A PostgreSQL client of the test's own, where the host has none."""
+    if host.run("command -v psql").rc != 0:
+        host.check_output("apt-get -qq install --no-install-recommends -y postgresql-client >/dev/null 2>&1")
+    return host
+
+
+def ask_database(host, address, options=""):
+    return host.run(
+        f"PGPASSWORD='{PASSWORD}' PGCONNECT_TIMEOUT=5 psql -XAt"
+        f" 'host={address} user=herbarium dbname=herbarium {options}' -c 'select 1'")
+
+
+def test_the_database_lets_the_application_host_in_over_tls_alone(hosts, addresses):
+    app = client(hosts["app"])
+    assert ask_database(app, addresses["db"], "sslmode=require").stdout.strip() == "1"
+    assert ask_database(app, addresses["db"], "sslmode=disable").rc != 0
+
+
+@pytest.mark.parametrize("who", ["outsider", "web"])
+def test_the_database_refuses_other_hosts_even_with_the_password(hosts, addresses, who):
+    run = ask_database(client(hosts[who]), addresses["db"], "sslmode=require")
+    assert run.rc != 0
+    assert "pg_hba.conf" in run.stderr or "refused" in run.stderr or "timeout" in run.stderr
+
+
+def test_a_wrong_name_gets_nothing_from_the_web_server(visitor):
+    assert visitor.curl("http://wrong.example.test/").rc == 52
+    assert visitor.curl("https://wrong.example.test/").rc == 35
