@@ -1,0 +1,55 @@
+# Everything a developer does, by name. `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV := $(CURDIR)/.venv
+export PATH := $(VENV)/bin:$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+
+.PHONY: help setup images lint unit scenarios scenario test demo demo-hosts demo-down clean requirements
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  S=nginx      the scenario of make scenario"
+	@echo "  STEP=verify  only this step of it: create, converge, idempotence, check, verify, login, destroy"
+	@echo "  KEEP=1       leave its hosts running; JOBS=3 scenarios side by side; PYTHON=python3.13 for the venv"
+
+setup: ## Install what is missing on this machine, then the development tools into .venv
+	@tools/setup
+
+images: setup ## Build the test hosts' images from Debian's archive, when they are missing or old
+	@tools/images
+
+lint: setup ## Check the style of YAML, roles and Python
+	@tools/lint
+
+unit: setup ## Run the tests of plugins and templates
+	@pytest tests/unit
+
+scenarios: images ## Run every Molecule scenario
+	@tools/suite
+
+scenario: images ## Run one scenario (S=nginx), or one STEP of it
+	@: $${S:?which one? make scenario S=nginx}
+	@tools/suite --only "$(S)" --verbose $(if $(STEP),--step $(STEP)) $(if $(KEEP),--keep)
+
+test: lint unit scenarios ## Everything CI runs
+
+demo-hosts: images ## Start the local server that the demo provisions
+	@tools/demo up
+
+demo: demo-hosts ## Provision a local server with the example application
+	@ansible-playbook site.yml -i inventories/demo
+
+demo-down: ## Remove the demo's server
+	@tools/demo down
+
+clean: ## Remove the test hosts and what tests and tools left in this directory
+	@command -v podman >/dev/null && tools/hosts down --all || true
+	@rm -rf .cache .pytest_cache .ruff_cache .ansible logs
+
+requirements: setup ## Pin the development tools anew from requirements-dev.in
+	@uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-annotate --no-header requirements-dev.in -o requirements-dev.txt
