@@ -73,6 +73,7 @@ live:
 
 import contextlib
 import fcntl
+import hashlib
 import http.client
 import json
 import os
@@ -96,6 +97,8 @@ from ansible_collections.vivarium.server.plugins.module_utils.asgi import (
     wait_until,
 )
 
+# What a project says of its packages, at the top of its code.
+LOCKS = ("uv.lock", "pylock.toml", "requirements.txt", "pyproject.toml")
 # A static file that no kept release has any more is served this long, for pages that browsers still show (seconds).
 STATIC_GRACE = 30 * 86400
 # A lock whose holder cannot be asked counts as left behind after this long (seconds).
@@ -138,19 +141,17 @@ class Deploy:
 
     def built(self):
         code, venv = self.release.path / "code", self.release.path / "venv"
-        venv.mkdir(mode=0o755, exist_ok=True)
-        shutil.chown(venv, self.app["user"], self.app["user"])
-        self.uv("venv", "--allow-existing", "--no-project", "--python", self.app["python"], str(venv))
-        if self.data["kind"] == "package":
-            self.uv("pip", "install", self.app["source"]["package"])
+        key = self.venv_key(code)
+        twin = next((release.path / "venv" for release in reversed(self.application.releases())
+                     if key and release.record.get("venv") == key and release != self.release), None)
+        if twin:
+            # The same lock means the same files. They belong to root and never change, so a hard link is as good as a copy.
+            subprocess.run(["cp", "--archive", "--link", "--no-target-directory", str(twin), str(venv)], check=True)
         else:
-            self.install(code)
-        server = self.data["server"]
-        if not (venv / "bin" / server["program"]).exists():
-            self.uv("pip", "install", *server["packages"])
+            self.make_venv(code, venv)
         # From here on neither the application nor anybody but root can change what runs.
         subprocess.run(["chown", "--recursive", "--no-dereference", "root:root", str(code), str(venv)], check=True)
-        self.release.note(state="built")
+        self.release.note(state="built", venv=key)
         return True
 
     def collected(self):
@@ -258,6 +259,34 @@ class Deploy:
         self.keep(run.stdout)
         if run.returncode != 0:
             raise ReleaseError(f"'{' '.join(command[:3])}' failed:\n{self.output}")
+
+    def venv_key(self, code):
+        """What a venv is made from; None where it holds the project itself and so belongs to one release alone."""
+        if self.data["kind"] == "package":
+            parts = [self.app["source"]["package"].encode()]
+        else:
+            project = code / "pyproject.toml"
+            parts = [path.read_bytes() for path in (code / name for name in LOCKS) if path.is_file()]
+            if not parts or (project.is_file() and b"[build-system]" in project.read_bytes()):
+                return None
+            if any(re.search(rb"^\s*(-e|--editable|-r|--requirement|-c|--constraint|\.)", part, re.M) for part in parts):
+                return None
+        interpreter = subprocess.run([self.app["python"], "--version"], capture_output=True, check=False).stdout \
+            if shutil.which(self.app["python"]) else b""
+        parts += [interpreter, self.app["python"].encode(), json.dumps(self.data["server"]["packages"]).encode()]
+        return hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+
+    def make_venv(self, code, venv):
+        venv.mkdir(mode=0o755, exist_ok=True)
+        shutil.chown(venv, self.app["user"], self.app["user"])
+        self.uv("venv", "--allow-existing", "--no-project", "--relocatable", "--python", self.app["python"], str(venv))
+        if self.data["kind"] == "package":
+            self.uv("pip", "install", self.app["source"]["package"])
+        else:
+            self.install(code)
+        server = self.data["server"]
+        if not (venv / "bin" / server["program"]).exists():
+            self.uv("pip", "install", *server["packages"])
 
     def uv(self, *arguments):
         self.as_user(["uv", *arguments], cwd=self.release.path / "code")
