@@ -21,8 +21,8 @@ RESERVED_ROLES = frozenset({"postgres", "public", "none", "all", "current_user",
 RESERVED_DATABASES = frozenset(
     {"postgres", "template0", "template1", "all", "sameuser", "samerole", "samegroup", "replication"}
 )
-# postgresql_backup drops the databases whose names begin like this: they are its own copies.
-SCRATCH = "vivarium_scratch_"
+# postgresql_backup makes and drops a database and a role of this name.
+SCRATCH = "vivarium_scratch"
 
 # Settings that have an input of their own, or that Debian's cluster keeps for itself.
 SETTINGS_ELSEWHERE = {
