@@ -8,7 +8,7 @@ VENV := $(CURDIR)/.venv
 export PATH := $(VENV)/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
-.PHONY: help setup images lint unit scenarios scenario test demo demo-hosts demo-down clean requirements
+.PHONY: help setup images lint format unit scenarios scenario test demo demo-hosts demo-down clean requirements
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ images: setup ## Build the test hosts' images from Debian's archive, when they a
 
 lint: setup ## Check the style of YAML, roles and Python
 	@tools/lint
+
+format: setup ## Format the Python files
+	@ruff format .
+	@ruff check --quiet --fix . || true
 
 unit: setup ## Run the tests of plugins and templates
 	@pytest tests/unit

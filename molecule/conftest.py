@@ -4,8 +4,8 @@ host        one test host; a test that takes it runs once on each host of the sc
 hosts       all of them by name, for tests of how they talk to each other: hosts["web"].run(...)
 addresses   their addresses in the scenario's network, by name
 
-A test for some hosts only: @pytest.mark.on("debian13") or @pytest.mark.on(group="db_servers"). When a test fails, what the
-journal of its hosts said and which units have failed is printed below the failure.
+A test for some hosts only: @pytest.mark.on("debian13") or @pytest.mark.on(group="db_servers"). When a test fails, what
+the journal of its hosts said and which units have failed is printed below the failure.
 """
 
 from __future__ import annotations
