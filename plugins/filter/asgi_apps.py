@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.vivarium.server.plugins.filter.env_file import text
 
 DOCUMENTATION = r"""
 name: asgi_apps
@@ -63,13 +64,23 @@ UNIT_PART = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 DOMAIN = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 APPLICATION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(\))?")
+DIRECTIVE = re.compile(r"[A-Z][A-Za-z0-9]+")
 MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
-# Names that belong to Debian or to the system: an application may not take them over.
+# Names that belong to Debian or to a service beside ours: an application would take over their unit, user or group.
 RESERVED = frozenset(
-    "root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc nobody sshd systemd postgres "
-    "redis valkey nginx asgi default template0 template1 admin sudo adm ssh cron dbus".split()
+    """
+    adm admin apparmor asgi audio autovt avahi backup bin bluetooth cdrom certbot chrony console containerd cron crontab
+    cups daemon dbus debian default dialout dip disk dnsmasq docker emergency exim4 fail2ban fax floppy ftp fwupd games
+    getty halt haproxy input irc journal kill kmem kmod kvm lighttpd list lp lxd mail man mariadb media memcached mysql
+    netdev networking news nftables nginx nobody nogroup nscd ntp ntpsec operator pgbouncer pipewire plugdev podman polkit
+    polkitd postfix postgres postgresql poweroff procps proxy public quotaon rabbitmq reboot redis render rescue root rsync
+    rsyslog sasl sgx shadow smartd snapd src ssh sshd staff sudo sync sys sysstat systemd tape template0 template1 tty
+    ubuntu ucarp udev udisks2 ufw upower user users utmp uucp valkey varnish video voice wheel
+    """.split()
 )
+# The role's own units beside an application's processes and timers.
+OWN_UNITS = frozenset(["drain"])
 
 # name: (type, default). A default of ... means required. Callables compute from the completed application.
 FIELDS = {
@@ -134,9 +145,11 @@ def _complete(raw, index, derived, version, problems):
         return None
     if _is(raw.get("name"), str):
         label += f" ({raw['name']})"
-    before = len(problems)
-    app = _fields(raw, FIELDS, label, problems)
-    if len(problems) > before:
+    # YAML reads an unquoted on or off as a boolean.
+    if isinstance(raw.get("lifespan"), bool):
+        raw = {**raw, "lifespan": "on" if raw["lifespan"] else "off"}
+    app, sound = _fields(raw, FIELDS, label, problems)
+    if not sound:
         return None
 
     def wrong(message):
@@ -148,20 +161,44 @@ def _complete(raw, index, derived, version, problems):
     _choice(app, "framework", FRAMEWORKS, wrong)
     _choice(app, "check_fail_level", ("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG"), wrong)
     if not NAME.fullmatch(app["name"]) or app["name"] in RESERVED:
-        wrong("name must be 1 to 24 lower-case letters, digits and underscores, begin with a letter, and be no system name")
+        wrong(
+            "name must be 1 to 24 lower-case letters, digits and underscores, begin with a letter, and be no system name"
+        )
     if not APPLICATION.fullmatch(app["application"]):
         wrong("application must look like 'package.module:callable'")
     if django and not app["settings"]:
         wrong("settings is required for framework django: the dotted path of the settings module")
     if app["settings"] and not MODULE.fullmatch(app["settings"]):
         wrong("settings must be a dotted module path")
+    for key, pattern, meaning in (
+        ("python", r"[^\s-]\S*", "a path, a name or a version of an interpreter"),
+        ("client_max_body_size", r"\d+[kKmMgG]?", "a size in nginx's notation, such as 10m"),
+    ):
+        if not re.fullmatch(pattern, app[key]):
+            wrong(f"{key} must be {meaning}")
+    for key in ("required_secrets", "database_extensions"):
+        if not all(_is(item, str) for item in app[key] or []):
+            wrong(f"{key} must be a list of strings")
+            app[key] = []
+    for key, value in app["sandbox"].items():
+        if (
+            not _is(key, str)
+            or not DIRECTIVE.fullmatch(key)
+            or not (value is None or _is_line(str(value)) or value == "")
+        ):
+            wrong(f"sandbox: '{key}' must be a directive of systemd.exec(5) with one line of text")
     if not app["domains"]:
         wrong("domains needs at least one name")
     for domain in app["domains"]:
         if not _is(domain, str) or not DOMAIN.fullmatch(domain) or _is_address(domain):
             wrong(f"domains: '{domain}' is not a lower-case host name (write an international name in its xn-- form)")
-    for key, low, high in (("workers", 1, 256), ("start_timeout", 1, 3600), ("drain_timeout", 0, 86400),
-                           ("keep_releases", 2, 100)):
+    app["domains"] = [str(domain) for domain in app["domains"]]
+    for key, low, high in (
+        ("workers", 1, 256),
+        ("start_timeout", 1, 3600),
+        ("drain_timeout", 0, 86400),
+        ("keep_releases", 2, 100),
+    ):
         if not low <= app[key] <= high:
             wrong(f"{key} must be between {low} and {high}")
     _check_source(app, version, wrong)
@@ -169,9 +206,11 @@ def _complete(raw, index, derived, version, problems):
 
     app["database"] = django if app["database"] is None else app["database"]
     if app["required_secrets"] is None:
-        app["required_secrets"] = (["SECRET_KEY"] if django else []) + (["DATABASE_PASSWORD"] if app["database"] else [])
+        app["required_secrets"] = (["SECRET_KEY"] if django else []) + (
+            ["DATABASE_PASSWORD"] if app["database"] else []
+        )
     for key in app["required_secrets"]:
-        if not str(app["secrets"].get(key, "")).strip():
+        if app["secrets"].get(key) is None or not str(app["secrets"][key]).strip():
             wrong(f"secrets.{key} is required and not set")
 
     for key, default in (("static_url", "/static/"), ("media_url", "/media/")):
@@ -189,12 +228,21 @@ def _complete(raw, index, derived, version, problems):
     if not 1 <= app["port"] <= 65535:
         wrong("port must be between 1 and 65535")
 
-    app["certificate"] = _fields(app["certificate"], CERTIFICATE_FIELDS, f"{label}: certificate", problems)
+    app["certificate"], sound = _fields(app["certificate"], CERTIFICATE_FIELDS, f"{label}: certificate", problems)
+    if sound and app["certificate"]["type"] == "provided":
+        for key in ("certificate", "key"):
+            if not app["certificate"][key]:
+                wrong(f"certificate.{key} is required for certificate.type provided")
     for kind, fields in (("processes", PROCESS_FIELDS), ("timers", TIMER_FIELDS)):
         for key, value in app[kind].items():
-            if not _is(key, str) or not UNIT_PART.fullmatch(key):
-                wrong(f"{kind}: '{key}' must be lower-case letters, digits, '-' and '_'")
-            app[kind][key] = _fields(value, fields, f"{label}: {kind}.{key}", problems)
+            if not _is(key, str) or not UNIT_PART.fullmatch(key) or key in OWN_UNITS:
+                wrong(
+                    f"{kind}: '{key}' must be lower-case letters, digits, '-' and '_', begin with a letter, and not be 'drain'"
+                )
+            app[kind][key], sound = _fields(value, fields, f"{label}: {kind}.{key}", problems)
+            for field in ("command", "on_calendar"):
+                if sound and not _is_line(app[kind][key].get(field, "-")):
+                    wrong(f"{kind}.{key}.{field} must be one line of text (for a script, put it into the code)")
     for key in sorted(set(app["processes"]) & set(app["timers"])):
         wrong(f"'{key}' is both a process and a timer; they would share a unit name")
 
@@ -205,7 +253,8 @@ def _complete(raw, index, derived, version, problems):
     app["public_env"] = {**_derived_env(app), **added.get("env", {}), **app["env"]}
     # DATABASE_PASSWORD reaches the application as a part of DATABASE_URL only.
     app["secret_env"] = {
-        **added.get("secrets", {}), **{k: v for k, v in app["secrets"].items() if k != "DATABASE_PASSWORD"}
+        **added.get("secrets", {}),
+        **{k: v for k, v in app["secrets"].items() if k != "DATABASE_PASSWORD"},
     }
     return {**app, **{k: v for k, v in added.items() if k not in ("env", "secrets")}}
 
@@ -227,10 +276,11 @@ def _derived_env(app):
 
 
 def _fields(raw, fields, label, problems):
-    """Copy the known fields of a dictionary, filled in and type-checked."""
+    """Copy the known fields of a dictionary, filled in and type-checked; tells also whether they can be worked with."""
     if not _is(raw, dict):
         problems.append(f"{label} must be a dictionary")
-        return {}
+        return {}, False
+    sound = True
     for key in sorted(str(key) for key in set(raw) - set(fields)):
         problems.append(f"{label}: unknown key '{key}' (known: {', '.join(fields)})")
     result = {}
@@ -239,13 +289,15 @@ def _fields(raw, fields, label, problems):
         if value is None:
             if default is ...:
                 problems.append(f"{label}: {key} is required")
+                sound = False
             value = kind(default) if kind in (dict, list) and default not in (..., None) else default
         elif not _is(value, kind):
             problems.append(f"{label}: {key} must be {TYPE_NAMES[kind]}")
+            sound = False
         elif kind in (dict, list):
             value = kind(value)
         result[key] = value
-    return result
+    return result, sound
 
 
 def _is(value, kind):
@@ -258,9 +310,13 @@ def _is(value, kind):
     return isinstance(value, kind)
 
 
-def _is_address(text):
+def _is_line(value):
+    return bool(value.strip()) and value.isprintable()
+
+
+def _is_address(name):
     try:
-        ipaddress.ip_address(text)
+        ipaddress.ip_address(name)
     except ValueError:
         return False
     return True
@@ -281,14 +337,16 @@ def _check_source(app, version, wrong):
     for key, value in source.items():
         if key not in SOURCE_FIELDS[kind]:
             wrong(f"source: unknown key '{key}' beside {kind}")
-        elif not _is(value, str):
+        elif value is not None and not _is(value, str):
             wrong(f"source.{key} must be a string (quote a version that looks like a number)")
+        elif value and value.startswith("-"):
+            wrong(f"source.{key} must not begin with '-'")
     if kind == "git":
-        source["version"] = version or source.get("version") or ""
+        source["version"] = str(version or source.get("version") or "")
         if not source["version"]:
-            wrong("source.version is required for git: a branch, tag or commit")
-        elif source["version"].startswith("-"):
-            wrong("source.version must not begin with '-'")
+            wrong("source.version is required for git: a branch, tag or full commit")
+        elif version and source["version"].startswith("-"):
+            wrong("asgi_version must not begin with '-'")
 
 
 def _check_environment(app, wrong):
@@ -296,9 +354,14 @@ def _check_environment(app, wrong):
         for key, value in app[where].items():
             if not _is(key, str) or not ENV_NAME.fullmatch(key):
                 wrong(f"{where}: '{key}' is not a name of an environment variable")
-            elif not isinstance(value, (str, int, float)):
-                wrong(f"{where}.{key} must be a string, a number or true or false, and is {'not set' if value is None else 'not'}")
-    for key in sorted(set(app["env"]) & set(app["secrets"])):
+            elif value is None:
+                wrong(f"{where}.{key} is not set")
+            else:
+                try:
+                    text(key, value)
+                except AnsibleFilterError as error:
+                    wrong(f"{where}.{key}: {str(error).split(': ', 1)[1]}")
+    for key in sorted(set(app["env"]) & set(app["secrets"]), key=str):
         wrong(f"{key} stands in env and in secrets; keep it in secrets alone")
 
 

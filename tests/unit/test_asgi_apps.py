@@ -1,0 +1,268 @@
+"""The description of the applications: what it is completed to, and what is said about each mistake in it."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+from ansible.errors import AnsibleFilterError
+from ansible_collections.vivarium.server.plugins.filter.asgi_apps import FIELDS, asgi_apps
+
+SHOP = {
+    "name": "shop",
+    "source": {"git": "https://git.example.com/shop.git", "version": "v1"},
+    "application": "shop.asgi:application",
+    "settings": "shop.settings",
+    "domains": ["shop.example.com", "www.shop.example.com"],
+    "secrets": {"SECRET_KEY": "hunter2", "DATABASE_PASSWORD": "swordfish"},
+}
+PLAIN = {
+    "name": "api",
+    "source": {"path": "../api"},
+    "application": "api:app",
+    "framework": "none",
+    "domains": ["api.example.com"],
+}
+
+
+def shop(**changes):
+    return copy.deepcopy(SHOP) | changes
+
+
+def error(*apps, **options):
+    with pytest.raises(AnsibleFilterError) as raised:
+        asgi_apps(list(apps), **options)
+    message = str(raised.value)
+    assert "hunter2" not in message and "swordfish" not in message
+    return message
+
+
+def test_a_django_project_needs_little():
+    (app,) = asgi_apps([SHOP])
+    assert app["server"] == "uvicorn" and app["database"] is True and app["lifespan"] == "off"
+    assert app["user"] == "shop" and app["root"] == "/srv/shop" and app["port"] == 8100
+    assert app["static_url"] == "/static/" and app["media_url"] == "/media/"
+    assert app["required_secrets"] == ["SECRET_KEY", "DATABASE_PASSWORD"]
+    assert app["health_path"] == "/" and app["health_strict"] is False
+    assert app["public_env"]["ALLOWED_HOSTS"] == "shop.example.com,www.shop.example.com"
+    assert app["public_env"]["DEBUG"] == "false"
+    assert app["public_env"]["MEDIA_ROOT"] == "/srv/shop/media"
+
+
+def test_any_asgi_callable_needs_less():
+    (app,) = asgi_apps([PLAIN])
+    assert app["database"] is False and app["lifespan"] == "auto" and app["static_url"] == app["media_url"] == ""
+    assert app["public_env"] == app["secret_env"] == {} and app["required_secrets"] == []
+
+
+def test_every_field_of_the_result_is_there_whatever_was_left_out():
+    assert set(FIELDS) <= set(asgi_apps([PLAIN])[0])
+
+
+def test_the_input_is_not_changed():
+    before = copy.deepcopy(SHOP)
+    derived = {"shop": {"env": {"A": "1"}, "secrets": {"DATABASE_URL": "x"}}}
+    asgi_apps([SHOP | {"processes": {"worker": {"command": "run"}}}], derived, "v2")
+    assert before == SHOP and derived == {"shop": {"env": {"A": "1"}, "secrets": {"DATABASE_URL": "x"}}}
+
+
+def test_what_the_user_says_wins_over_the_topology_and_that_over_defaults():
+    derived = {
+        "shop": {"env": {"DEBUG": "derived", "A": "derived"}, "secrets": {"DATABASE_URL": "derived", "B": "derived"}}
+    }
+    (app,) = asgi_apps([shop(env={"A": "user"}, secrets=SHOP["secrets"] | {"B": "user"})], derived)
+    assert app["public_env"]["DEBUG"] == "derived" and app["public_env"]["A"] == "user"
+    assert app["secret_env"] == {"DATABASE_URL": "derived", "B": "user", "SECRET_KEY": "hunter2"}
+
+
+def test_the_database_password_is_passed_on_in_the_url_alone():
+    assert "DATABASE_PASSWORD" not in asgi_apps([SHOP])[0]["secret_env"]
+
+
+def test_version_overrides_git_sources_alone():
+    apps = asgi_apps([SHOP, PLAIN], version="v9")
+    assert apps[0]["source"]["version"] == "v9" and apps[1]["source"] == {"path": "../api"}
+
+
+def test_only():
+    assert [app["name"] for app in asgi_apps([SHOP, PLAIN], only=["api"])] == ["api"]
+    assert "asgi_only names 'blog'" in error(SHOP, only=["blog"])
+
+
+def test_yaml_turns_off_into_a_boolean_and_is_understood():
+    assert asgi_apps([PLAIN | {"lifespan": False}])[0]["lifespan"] == "off"
+    assert asgi_apps([PLAIN | {"lifespan": True}])[0]["lifespan"] == "on"
+
+
+def test_numbers_booleans_and_lists_are_good_values_of_the_environment():
+    (app,) = asgi_apps([PLAIN | {"env": {"A": 1, "B": True, "C": 1.5, "D": ["x", "y"], "E": ""}}])
+    assert app["public_env"] == {"A": 1, "B": True, "C": 1.5, "D": ["x", "y"], "E": ""}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        # a missing or empty secret
+        ({"secrets": {"DATABASE_PASSWORD": "swordfish"}}, "secrets.SECRET_KEY is required"),
+        ({"secrets": {"SECRET_KEY": "hunter2"}}, "secrets.DATABASE_PASSWORD is required"),
+        ({"secrets": {"SECRET_KEY": " ", "DATABASE_PASSWORD": "swordfish"}}, "secrets.SECRET_KEY is required"),
+        ({"secrets": {"SECRET_KEY": None, "DATABASE_PASSWORD": "swordfish"}}, "secrets.SECRET_KEY is required"),
+        ({"required_secrets": ["TOKEN"]}, "secrets.TOKEN is required"),
+        ({"required_secrets": [{}]}, "required_secrets must be a list of strings"),
+        # a wrong type
+        ({"domains": "shop.example.com"}, "domains must be a list"),
+        ({"workers": "2"}, "workers must be a whole number"),
+        ({"workers": True}, "workers must be a whole number"),
+        ({"database": "yes"}, "database must be true or false"),
+        ({"env": ["A=1"]}, "env must be a dictionary"),
+        ({"secrets": "SECRET_KEY=hunter2"}, "secrets must be a dictionary"),
+        ({"secrets": ["hunter2"]}, "secrets must be a dictionary"),
+        ({"source": "hunter2"}, "source must be a dictionary"),
+        ({"processes": {"worker": "celery"}}, "processes.worker must be a dictionary"),
+        ({"settings": 5}, "settings must be a string"),
+        # an unknown key
+        ({"servr": "uvicorn"}, "unknown key 'servr' (known: name, "),
+        ({"secret": {"SECRET_KEY": "hunter2"}}, "unknown key 'secret'"),
+        ({"processes": {"worker": {"command": "a", "cmd": "b"}}}, "processes.worker: unknown key 'cmd'"),
+        ({"timers": {"daily": {"command": "a", "on_calendar": "daily", "at": "x"}}}, "timers.daily: unknown key 'at'"),
+        ({"certificate": {"type": "provided", "cert": "x"}}, "certificate: unknown key 'cert'"),
+        # a domain that is none
+        *(
+            ({"domains": [name]}, f"domains: '{name}' is not a lower-case host name")
+            for name in (
+                "Shop.example.com",
+                "shop_.example.com",
+                "-shop.example.com",
+                "shop..example.com",
+                "shop.example.com.",
+                "192.0.2.1",
+                "http://shop.example.com",
+                "shop.example.com:8000",
+                "münchen.example",
+                "*.example.com",
+                "",
+                "a;b",
+                "a b",
+                "a" * 64 + ".example.com",
+                None,
+                5,
+            )
+        ),
+        ({"domains": []}, "domains needs at least one name"),
+        ({"domains": ["a.example.com", "a.example.com"]}, "the domain 'a.example.com' is used more than once"),
+        # what cannot be a name
+        *(
+            ({"name": name}, "name must be 1 to 24")
+            for name in (
+                "Shop",
+                "1shop",
+                "shop-1",
+                "shop.x",
+                "",
+                "a" * 25,
+                "root",
+                "postgresql",
+                "www-data",
+                "user",
+                "disk",
+                "../x",
+                "shop\n",
+            )
+        ),
+        ({"name": None}, "name is required"),
+        # an unknown choice
+        ({"server": "unicorn"}, "server 'unicorn' is unknown (known: uvicorn"),
+        ({"framework": "flask"}, "framework 'flask' is unknown"),
+        ({"lifespan": "maybe"}, "lifespan 'maybe' is unknown"),
+        ({"check_fail_level": "warning"}, "check_fail_level 'warning' is unknown"),
+        # sources
+        ({"source": {}}, "source needs exactly one of git, path, archive, package"),
+        ({"source": {"git": "x", "path": "y", "version": "z"}}, "source needs exactly one of"),
+        ({"source": {"git": "x"}}, "source.version is required for git"),
+        ({"source": {"git": "x", "version": 1.10}}, "source.version must be a string (quote"),
+        ({"source": {"git": "x", "version": "--upload-pack=x"}}, "source.version must not begin with '-'"),
+        ({"source": {"path": "x", "version": "v1"}}, "source: unknown key 'version' beside path"),
+        ({"source": {"path": ["x"]}}, "source.path must be a string"),
+        ({"source": {"package": "--index-url=x"}}, "source.package must not begin with '-'"),
+        # an environment that cannot be carried
+        ({"env": {"A-B": "1"}}, "env: 'A-B' is not a name of an environment variable"),
+        ({"env": {1: "1"}}, "env: '1' is not a name"),
+        ({"env": {"A": None}}, "env.A is not set"),
+        ({"env": {"A": {"b": 1}}}, "env.A: must be text, a number, a boolean or a list"),
+        ({"secrets": SHOP["secrets"] | {"TOKEN": "hunter2\0"}}, "secrets.TOKEN: contains a control character"),
+        ({"secrets": SHOP["secrets"] | {"TOKEN": {"hunter2": 1}}}, "secrets.TOKEN: must be text"),
+        ({"env": {"SECRET_KEY": "x"}}, "SECRET_KEY stands in env and in secrets"),
+        # the rest
+        ({"application": "shop.asgi"}, "application must look like 'package.module:callable'"),
+        ({"application": "shop.asgi:app; rm -rf /"}, "application must look like"),
+        ({"application": None}, "application is required"),
+        ({"settings": None}, "settings is required for framework django"),
+        ({"settings": "shop/settings.py"}, "settings must be a dotted module path"),
+        ({"workers": 0}, "workers must be between 1 and 256"),
+        ({"keep_releases": 1}, "keep_releases must be between 2 and 100"),
+        ({"start_timeout": 0}, "start_timeout must be between"),
+        ({"port": 70000}, "port must be between 1 and 65535"),
+        ({"static_url": "static/"}, "static_url must be a path that begins and ends with '/'"),
+        ({"static_url": "https://cdn.example.com/"}, "static_url must be a path"),
+        ({"media_url": "/media"}, "media_url must be a path"),
+        ({"health_path": "health/"}, "health_path must begin with '/'"),
+        ({"health_path": "/a b"}, "health_path must begin with '/' and hold no white space"),
+        ({"python": "--evil"}, "python must be a path, a name or a version"),
+        ({"client_max_body_size": "10 MB"}, "client_max_body_size must be a size"),
+        ({"processes": {"Worker": {"command": "x"}}}, "processes: 'Worker' must be lower-case"),
+        ({"processes": {"drain": {"command": "x"}}}, "processes: 'drain' must"),
+        ({"processes": {"worker": {}}}, "processes.worker: command is required"),
+        ({"processes": {"worker": {"command": "a\nExecStart=b"}}}, "processes.worker.command must be one line"),
+        ({"timers": {"daily": {"command": "x"}}}, "timers.daily: on_calendar is required"),
+        ({"timers": {"daily": {"command": "x", "on_calendar": " "}}}, "timers.daily.on_calendar must be one line"),
+        (
+            {"processes": {"x": {"command": "x"}}, "timers": {"x": {"command": "x", "on_calendar": "daily"}}},
+            "'x' is both a process and a timer",
+        ),
+        ({"sandbox": {"PrivateTmp": "no\nUser=root"}}, "sandbox: 'PrivateTmp' must be"),
+        ({"sandbox": {"not a directive": "x"}}, "sandbox: 'not a directive' must be"),
+        ({"certificate": {"type": "provided", "certificate": "x"}}, "certificate.key is required"),
+    ],
+    ids=lambda value: repr(value)[:60] if isinstance(value, dict) else "",
+)
+def test_a_mistake_is_named(change, expected):
+    message = error(shop(**change))
+    assert expected in message
+    assert "asgi_apps[0]" in message or "used more than once" in message
+
+
+def test_what_is_no_list_of_dictionaries():
+    for wrong in ("shop", {"shop": {}}, None, 5):
+        with pytest.raises(AnsibleFilterError, match="asgi_apps must be a list"):
+            asgi_apps(wrong)
+    assert "asgi_apps[1] must be a dictionary" in error(SHOP, "hunter2")
+
+
+def test_names_domains_and_ports_are_used_once():
+    message = error(SHOP, shop(port=8100))
+    for expected in ("name 'shop'", "domain 'shop.example.com'", "port '8100'"):
+        assert f"the {expected} is used more than once" in message
+
+
+def test_all_mistakes_are_told_at_once():
+    message = error(
+        shop(servr="x", domains=["A"], secrets={}, env={"A-B": "1"}, processes={"w": {}}),
+        PLAIN | {"workers": "two"},
+        PLAIN | {"name": "sudo"},
+    )
+    for expected in (
+        "asgi_apps[0] (shop): unknown key 'servr'",
+        "asgi_apps[0] (shop): domains: 'A'",
+        "asgi_apps[0] (shop): secrets.SECRET_KEY is required",
+        "asgi_apps[0] (shop): secrets.DATABASE_PASSWORD is required",
+        "asgi_apps[0] (shop): env: 'A-B'",
+        "asgi_apps[0] (shop): processes.w: command is required",
+        "asgi_apps[1] (api): workers must be a whole number",
+        "asgi_apps[2] (sudo): name must be",
+    ):
+        assert expected in message
+
+
+def test_a_sandbox_may_be_loosened():
+    sandbox = {"MemoryDenyWriteExecute": None, "ProtectHome": "", "PrivateTmp": False, "ReadOnlyPaths": "/mnt/x /mnt/y"}
+    assert asgi_apps([PLAIN | {"sandbox": sandbox}])[0]["sandbox"] == sandbox
