@@ -1,0 +1,397 @@
+#!/usr/bin/env python3
+"""Measure the collection beside a plain playbook that does the same work, then deploy under load and count what was lost.
+
+usage: make bench, or bench/run.py [--repeat N] [--deploys N] [--image debian12] [--keep] [--quick]
+
+Both sides start from the same fresh host, the same code in the same git repository, and equally warm caches of packages. Each
+figure is the time of a whole ansible-playbook command, the median of --repeat runs, with the number of module runs on the host.
+Times are reported and never decide; the exit status is 1 if a run failed or a request was lost.
+
+Output of the runs: logs/bench.log. Figures: logs/bench.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import os
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BENCH = ROOT / "bench"
+BIN = ROOT / ".venv" / "bin"
+LOGS = ROOT / "logs"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vivarium"
+SHARED = "/var/cache/vivarium-test"  # CACHE/shared, as the hosts see it
+DOMAIN = "herbarium.example.com"
+DRAIN = 15
+REQUESTS, RATE, SOCKETS = 5000, 60, 20
+
+SIDES = ("vivarium", "plain")
+STEPS = {
+    "first converge": ("site.yml", "plain/site.yml"),
+    "no change": ("site.yml", "plain/site.yml"),
+    "code-only deploy": ("playbooks/deploy.yml", "plain/deploy.yml"),
+}
+AIMS = {"first converge": "< 60 s", "no change": "< 6 s, <= 20 runs", "code-only deploy": "< 10 s"}
+
+
+class BenchError(Exception):
+    """A run that failed: nothing that it measured counts."""
+
+
+@dataclass
+class Run:
+    """One ansible-playbook command."""
+
+    seconds: float
+    modules: int
+    round_trips: int
+    changed: int
+    by_module: dict[str, int] = field(default_factory=dict)
+
+
+def say(text: str = "") -> None:
+    print(text, flush=True)
+
+
+def call(*command: str | Path, **options) -> str:
+    result = subprocess.run(
+        [str(word) for word in command], stdin=options.pop("stdin", subprocess.DEVNULL), capture_output=True, text=True,
+        check=False, **options,
+    )  # fmt: skip
+    if result.returncode != 0:
+        raise BenchError(f"{' '.join(str(word) for word in command[:4])} … failed:\n{result.stdout}{result.stderr}")
+    return result.stdout
+
+
+class Code:
+    """The example's code in a repository that both sides deploy from; each change gives one more commit."""
+
+    def __init__(self, work: Path):
+        self.tree = work / "herbarium"
+        self.bare = CACHE / "shared" / "bench" / "herbarium.git"
+        self.changes = 0
+        example = ROOT / "examples" / "herbarium"
+        names = call("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=example).splitlines()
+        for name in names:
+            if (example / name).is_file():
+                (self.tree / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(example / name, self.tree / name)
+        # The same packages for pip, which does not read uv.lock.
+        requirements = call(BIN / "uv", "export", "--quiet", "--locked", "--no-dev", "--no-hashes", cwd=self.tree)
+        (self.tree / "requirements.txt").write_text(requirements)
+        shutil.rmtree(self.bare, ignore_errors=True)
+        self.bare.parent.mkdir(parents=True, exist_ok=True)
+        call("git", "init", "--quiet", "--bare", "--initial-branch=main", self.bare)
+        call("git", "init", "--quiet", "--initial-branch=main", cwd=self.tree)
+        call("git", "remote", "add", "origin", self.bare, cwd=self.tree)
+        self.commit()
+
+    def commit(self) -> None:
+        call("git", "add", "--all", cwd=self.tree)
+        who = ("-c", "user.name=bench", "-c", "user.email=bench@example.com")
+        call("git", *who, "commit", "--quiet", f"--message=Change {self.changes}", cwd=self.tree)
+        call("git", "push", "--quiet", "origin", "main", cwd=self.tree)
+
+    def change(self) -> None:
+        """What most deploys bring: a template and a style sheet that are different, the same packages."""
+        self.changes += 1
+        static = self.tree / "herbarium" / "static" / "herbarium" / "herbarium.css"
+        static.write_text(static.read_text() + f"\n.change-{self.changes} {{ color: green; }}\n")
+        base = self.tree / "herbarium" / "templates" / "base.html"
+        base.write_text(base.read_text() + f"<!-- change {self.changes} -->\n")
+        self.commit()
+
+
+class Bench:
+    def __init__(self, options: argparse.Namespace, work: Path):
+        self.options, self.work = options, work
+        self.code = Code(work)
+        self.ports: dict[str, int] = {}
+        self.runs: dict[tuple[str, str], list[Run]] = collections.defaultdict(list)
+        LOGS.mkdir(exist_ok=True)
+        self.log = (LOGS / "bench.log").open("w")
+        for name in ("uv", "pip"):
+            (self.code.bare.parent / name).mkdir(exist_ok=True)
+        # The hosts' users differ from run to run; the cache of the last run must do for this one.
+        call("chmod", "--recursive", "a+rwX", self.code.bare.parent / "uv")
+        (self.code.bare.parent / "uv").chmod(0o1777)
+
+    # Hosts and inventories
+
+    def fresh_host(self, side: str) -> None:
+        hosts = [{"name": side, "image": self.options.image, "publish": ["127.0.0.1::443"]}]
+        output = self.work / f"{side}.json"
+        subprocess.run(
+            [ROOT / "tools" / "hosts", "up", "bench", "--output", output],
+            input=json.dumps(hosts),
+            text=True,
+            check=True,
+        )
+        (host,) = json.loads(output.read_text())
+        self.ports[side] = int(call("podman", "port", host["container"], "443/tcp").rsplit(":", 1)[1])
+        connection = {
+            "ansible_host": host["address"],
+            "ansible_port": host["port"],
+            "ansible_user": host["user"],
+            "ansible_ssh_private_key_file": host["identity_file"],
+            "ansible_ssh_common_args": "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR",
+        }
+        variables = self.vivarium_variables() if side == "vivarium" else self.plain_variables()
+        inventory = {"all": {"vars": variables, "hosts": {side: connection}}}
+        if side == "vivarium":
+            inventory["all"]["children"] = {f"{kind}_servers": {"hosts": {side: {}}} for kind in ("web", "app", "db")}
+        (self.work / f"{side}.yml").write_text(json.dumps(inventory, indent=1))
+
+    def vivarium_variables(self) -> dict:
+        return {
+            "asgi_apps": [
+                {
+                    "name": "herbarium",
+                    "source": {"git": f"file://{self.code.bare}", "version": "main"},
+                    "application": "herbarium.asgi:application",
+                    "settings": "herbarium.settings",
+                    "domains": [DOMAIN],
+                    "health_path": "/health/",
+                    "drain_timeout": DRAIN,
+                    "env": {"DEFAULT_FROM_EMAIL": f"herbarium@{DOMAIN}"},
+                    "secrets": {
+                        "SECRET_KEY": "measured-and-thrown-away-" * 3,
+                        "DATABASE_PASSWORD": "measured and thrown away",
+                    },
+                    "processes": {"worker": {"command": "python manage.py develop_photos --watch"}},
+                    "timers": {"prune": {"command": "python manage.py prune_drafts", "on_calendar": "daily"}},
+                }
+            ],
+            "asgi_build_environment": {"UV_CACHE_DIR": f"{SHARED}/bench/uv"},
+            "python_environment": {"PIP_CACHE_DIR": f"{SHARED}/bench/pip"},
+        }
+
+    def plain_variables(self) -> dict:
+        return {"repository": f"{SHARED}/bench/herbarium.git", "version": "main", "pip_cache": f"{SHARED}/bench/pip"}
+
+    # Runs
+
+    def play(self, side: str, playbook: str, title: str) -> Run:
+        counts = self.work / "module_runs"
+        counts.unlink(missing_ok=True)
+        plain = side == "plain"
+        with tempfile.TemporaryDirectory(prefix="bench-") as control:
+            environment = {
+                **{name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")},
+                "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+                "ANSIBLE_CONFIG": str(BENCH / "plain" / "ansible.cfg" if plain else ROOT / "ansible.cfg"),
+                "ANSIBLE_CALLBACK_PLUGINS": str(BENCH / "callback_plugins"),
+                "ANSIBLE_CALLBACKS_ENABLED": "module_runs"
+                + (",ansible.posix.profile_tasks" if self.options.profile else ""),
+                "ANSIBLE_NOCOLOR": "1",
+                # Nobody's connection is still open from the run before.
+                "ANSIBLE_SSH_CONTROL_PATH_DIR": control,
+                "BENCH_MODULE_RUNS": str(counts),
+            }
+            path = BENCH / playbook if plain else ROOT / playbook
+            begun = time.monotonic()
+            result = subprocess.run(
+                [BIN / "ansible-playbook", "-i", self.work / f"{side}.yml", path], cwd=ROOT, env=environment,
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+            )  # fmt: skip
+            seconds = time.monotonic() - begun
+            self.close_connections(control)
+        self.log.write(f"\n=== {title}, {side}: {seconds:.1f} s\n{result.stdout}")
+        self.log.flush()
+        if result.returncode != 0:
+            raise BenchError(f"{title}, {side}: failed; the end of logs/bench.log:\n" + result.stdout[-4000:])
+        notes = [json.loads(line) for line in counts.read_text().splitlines()]
+        modules = [note for note in notes if note["kind"] == "module" and note["remote"]]
+        for note in modules:
+            self.log.write(f"    {note['seconds']:7.3f} s  {note['name']:<40} {note['task']}\n")
+        return Run(
+            seconds=seconds,
+            modules=len(modules),
+            round_trips=sum(1 for note in notes if note["kind"] != "module" and note["remote"]),
+            changed=sum(int(number) for number in re.findall(r" changed=(\d+) ", result.stdout)),
+            by_module=dict(collections.Counter(note["name"] for note in modules)),
+        )
+
+    @staticmethod
+    def close_connections(directory: str) -> None:
+        for path in Path(directory).iterdir():
+            if path.is_socket():
+                subprocess.run(
+                    ["ssh", "-o", f"ControlPath={path}", "-O", "exit", "nobody"], stdin=subprocess.DEVNULL, capture_output=True,
+                    check=False,
+                )  # fmt: skip
+
+    def measure(self, step: str, side: str) -> None:
+        playbook = STEPS[step][SIDES.index(side)]
+        run = self.play(side, playbook, step)
+        self.runs[step, side].append(run)
+        note = f", changed={run.changed}" if step == "no change" and run.changed else ""
+        say(
+            f"{step:<18} {side:<9} {run.seconds:7.1f} s  {run.modules:4} module runs{note}   (load {os.getloadavg()[0]:.1f})"
+        )
+
+    def compare(self) -> None:
+        for _ in range(self.options.repeat):
+            for side in self.options.sides:
+                self.fresh_host(side)
+                self.measure("first converge", side)
+            for side in self.options.sides:
+                self.measure("no change", side)
+            self.code.change()
+            for side in self.options.sides:
+                self.measure("code-only deploy", side)
+
+    # Load
+
+    def load(self, side: str, deploys: int, requests: int) -> dict:
+        """Deploy again and again while visitors come; what they noticed."""
+        report, errors = self.work / "load.json", self.work / "load.err"
+        command = [
+            ROOT / "tools" / "load", f"https://{DOMAIN}", "--connect", f"127.0.0.1:{self.ports[side]}", "--rate", str(RATE),
+            "--sockets", str(SOCKETS), "--at-least", str(requests), "--seconds", "1800", "--drain", str(DRAIN),
+            "--json", report,
+        ]  # fmt: skip
+        times = []
+        with errors.open("w") as stream:
+            process = subprocess.Popen(
+                [sys.executable, *map(str, command)], stdin=subprocess.DEVNULL, stdout=self.log, stderr=stream
+            )
+            try:
+                while "started" not in errors.read_text():
+                    if process.poll() is not None:
+                        raise BenchError(f"tools/load ended: {errors.read_text()}")
+                    time.sleep(0.1)
+                time.sleep(2)
+                for number in range(1, deploys + 1):
+                    self.code.change()
+                    run = self.play(side, STEPS["code-only deploy"][SIDES.index(side)], f"deploy {number} under load")
+                    times.append(run.seconds)
+                    say(f"deploy {number:>2} under load {side:<9} {run.seconds:6.1f} s")
+                # The last old instance is drained while somebody watches.
+                time.sleep(DRAIN + 6 if side == "vivarium" else 3)
+                process.send_signal(signal.SIGTERM)
+                process.wait(timeout=600)
+            finally:
+                if process.poll() is None:
+                    process.kill()
+                    process.wait()
+        result = json.loads(report.read_text())
+        self.log.write(json.dumps(result, indent=1))
+        result["deploys"] = {
+            "number": deploys,
+            "median": round(statistics.median(times), 1),
+            "max": round(max(times), 1),
+        }
+        return result
+
+    # Report
+
+    def median(self, step: str, side: str) -> tuple[float, int, int] | None:
+        runs = self.runs.get((step, side))
+        if not runs:
+            return None
+        return (
+            statistics.median(run.seconds for run in runs),
+            int(statistics.median(run.modules for run in runs)),
+            int(statistics.median(run.round_trips for run in runs)),
+        )
+
+    def table(self) -> None:
+        say()
+        say(f"Medians of {self.options.repeat}. Runs: module runs on the host; trips: commands and files sent to it.")
+        say(
+            f"{'':<18}{'vivarium':>10} {'runs':>5} {'trips':>6}{'plain':>12} {'runs':>5} {'trips':>6}{'ratio':>9}   aim"
+        )
+        for step in STEPS:
+            own, other = self.median(step, "vivarium"), self.median(step, "plain")
+            cells = f"{step:<18}"
+            for side, width in ((own, 8), (other, 10)):
+                cells += f"{side[0]:>{width}.1f} s {side[1]:>5} {side[2]:>6}" if side else " " * (width + 15)
+            ratio = f"{other[0] / own[0]:>8.1f}x" if own and other else " " * 9
+            say(f"{cells}{ratio}   {AIMS[step]}")
+
+
+def describe(report: dict, side: str) -> None:
+    latency, sockets, deploys, stored = report["latency_ms"], report["sockets"], report["deploys"], report["stored"]
+    say(f"{deploys['number']} deploys under load, {side}: median {deploys['median']} s, longest {deploys['max']} s")
+    say(f"  requests    {report['requests']}, {report['forms']} of them POST, in {report['seconds']} s")
+    say(f"  failed      {report['failed']}")
+    say(f"  latency     p50 {latency['p50']} ms, p99 {latency['p99']} ms, longest {latency['max']} ms")
+    say(f"  forms       {stored['accepted']} accepted drafts, {stored['missing']} missing, {stored['twice']} twice")
+    say(f"  WebSockets  {sockets['held']} held, {sockets['echoes']} echoes and {sockets['sheets']} sheets in order")
+    say(f"              {sockets['closed_early']} closed early, {sockets['closed_after_drain']} after their drain")
+    if sockets["shortest_drain"] is not None:
+        say(f"              the first {sockets['shortest_drain']} s after the switch, drain_timeout is {DRAIN} s")
+    say(f"  releases    {len(report['releases'])} answered")
+    for why, times in report["failures"].items():
+        say(f"  FAILED      {times} x {why}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeat", type=int, default=3, help="runs of each figure (%(default)s)")
+    parser.add_argument("--deploys", type=int, default=10, help="deploys under load (%(default)s; 0: none)")
+    parser.add_argument("--image", default="debian13", help="debian12 or debian13 (%(default)s)")
+    parser.add_argument("--only", choices=SIDES, help="measure one side alone")
+    parser.add_argument("--profile", action="store_true", help="time each task, in logs/bench.log")
+    parser.add_argument("--keep", action="store_true", help="leave the hosts running")
+    parser.add_argument("--quick", action="store_true", help="each figure once, and only two deploys under load")
+    options = parser.parse_args()
+    options.sides = [options.only] if options.only else list(SIDES)
+    if options.quick:
+        options.repeat, options.deploys = 1, min(options.deploys, 2)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    load = os.getloadavg()[0]
+    say(f"bench: {options.image} hosts, {os.cpu_count()} CPUs, load {load:.1f} before the start, about 20 minutes")
+    if load > 1:
+        say("bench: something else is busy on this machine: times will be too long, ratios less so")
+    reports: dict[str, dict] = {}
+    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+        try:
+            bench = Bench(options, Path(directory))
+            bench.compare()
+            if options.deploys:
+                enough = REQUESTS if options.deploys >= 10 else 500
+                for side in options.sides:
+                    # The plain way is only there to be seen beside: two deploys are enough.
+                    number = options.deploys if side == "vivarium" else min(options.deploys, 2)
+                    reports[side] = bench.load(side, number, enough if side == "vivarium" else 500)
+        except (BenchError, subprocess.SubprocessError) as error:
+            say(f"bench: {error}")
+            return 1
+        finally:
+            if not options.keep:
+                subprocess.run([ROOT / "tools" / "hosts", "down", "bench"], stdin=subprocess.DEVNULL, check=False)
+        bench.table()
+        say()
+        for side, report in reports.items():
+            describe(report, side)
+        figures = {
+            "load_before": load,
+            "runs": {f"{step}, {side}": [vars(run) for run in runs] for (step, side), runs in bench.runs.items()},
+            "under_load": reports,
+        }
+        (LOGS / "bench.json").write_text(json.dumps(figures, indent=1) + "\n")
+    own = reports.get("vivarium")
+    if own is None:
+        return 0
+    switched = len(own["releases"]) > options.deploys
+    if not switched:
+        say(f"bench: only {len(own['releases'])} releases answered; {options.deploys + 1} should have")
+    return 0 if switched and own["failed"] == 0 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
