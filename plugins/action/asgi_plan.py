@@ -6,25 +6,12 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from pathlib import Path
 
-from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.vivarium.server.plugins.plugin_utils.source import SourceError, resolve
+from ansible_collections.vivarium.server.plugins.plugin_utils.source import resolve_application
 
 # What of an application's description decides how its processes run.
-PROCESS_KEYS = (
-    "server", "application", "workers", "lifespan", "health_path", "drain_timeout", "processes", "timers", "sandbox",
-)
-
-
-def resolve_application(application, task_vars):
-    """The resolved source of one application, or an error that names its variable."""
-    basedir = task_vars.get("playbook_dir", ".") if "inventory_dir" not in task_vars else task_vars["inventory_dir"]
-    try:
-        return resolve(application["source"], basedir, Path("~/.cache/vivarium/git").expanduser())
-    except (SourceError, OSError) as error:
-        raise AnsibleActionFail(f"asgi_apps ({application['name']}): {error}") from error
+PROCESS_KEYS = ("server", "application", "workers", "lifespan", "processes", "sandbox")
 
 
 def digest(*values):

@@ -5,50 +5,19 @@ from __future__ import annotations
 
 import getpass
 import json
-import os
 import socket
 import tempfile
-from pathlib import Path
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.vivarium.server.plugins.action.asgi_plan import parts_of, resolve_application
-from ansible_collections.vivarium.server.plugins.plugin_utils.source import SourceError
-
-
-def started_at(pid):
-    """When a process of this controller started, in clock ticks since boot; None where there is no such process."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    return stat.rsplit(")", 1)[1].split()[19]
-
-
-def this_boot():
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
+from ansible_collections.vivarium.server.plugins.action.asgi_plan import parts_of
+from ansible_collections.vivarium.server.plugins.plugin_utils.run import is_dead, this_run
+from ansible_collections.vivarium.server.plugins.plugin_utils.source import SourceError, resolve_application
 
 
 def holder():
-    """Who deploys: this run of ansible-playbook (the parent of the worker that executes the task)."""
-    pid = os.getppid()
-    controller = socket.gethostname()
-    return {
-        "run": f"{controller}/{this_boot()}/{pid}/{started_at(pid)}",
-        "user": getpass.getuser(),
-        "controller": controller,
-    }
-
-
-def is_dead(other):
-    """Whether a holder ran on this very controller and is gone; of other controllers nothing is known."""
-    controller, boot, pid, start = other["run"].rsplit("/", 3)
-    if controller != socket.gethostname():
-        return False
-    return boot != this_boot() or started_at(pid) != start
+    """Who deploys."""
+    return {"run": this_run(), "user": getpass.getuser(), "controller": socket.gethostname()}
 
 
 class ActionModule(ActionBase):
@@ -88,7 +57,7 @@ class ActionModule(ActionBase):
                     data["archive"] = self._send(source)
             result = self._step(arguments["state"], data, task_vars)
             other = result.get("holder")
-            if result.get("failed") and other and is_dead(other):
+            if result.get("failed") and other and is_dead(other["run"]):
                 result = self._step(arguments["state"], {**data, "dead": [other["run"]]}, task_vars)
         finally:
             self._remove_tmp_path(self._connection._shell.tmpdir)

@@ -15,16 +15,26 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
-# What a directory holds that is nobody's source. Inside a git work tree git's own ignore rules come on top.
+from ansible.errors import AnsibleError
+from ansible_collections.vivarium.server.plugins.plugin_utils.run import this_run
+
+# What a directory holds that is nobody's source, unless git tracks it. git's own ignore rules come on top.
 NEVER_SENT = frozenset({".git", ".hg", ".venv", "venv", "__pycache__", "node_modules", ".pytest_cache", ".ruff_cache"})
 COMMIT = re.compile(r"[0-9a-f]{40}")
+# Where the commits that a run resolved are kept, so that one run deploys one commit to every host.
+RUN_MEMORY = 86400
 
 
 class SourceError(Exception):
     """The source cannot be used; the message names the variable and the reason."""
+
+
+class GitError(SourceError):
+    """git said no."""
 
 
 @dataclass(frozen=True)
@@ -44,18 +54,32 @@ class Source:
         elif self.kind == "path":
             _pack(Path(self.location), _tracked(Path(self.location)), target)
         elif self.kind == "archive":
-            shutil.copyfile(self.location, target)
+            _gzipped(self.location, target)
         else:
             raise SourceError(f"a {self.kind} has no archive")
 
 
-def resolve(source, basedir, cache):
-    """Resolve one application's ``source``; relative paths count from ``basedir``, ``cache`` holds git repositories."""
+def resolve_application(application, variables):
+    """The resolved source of one application of a play, or an error that names its variable."""
+    # An inventory that is no file (-i host,) has no directory.
+    basedir = next((path for path in [variables.get("inventory_dir")] if path and os.path.isabs(path)), ".")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "vivarium/git").expanduser()
+    try:
+        return resolve(application["source"], basedir, cache, this_run())
+    except (SourceError, OSError) as error:
+        raise AnsibleError(f"asgi_apps ({application['name']}): {error}") from error
+
+
+def resolve(source, basedir, cache, run=""):
+    """Resolve one application's ``source``; relative paths count from ``basedir``, ``cache`` holds git repositories.
+
+    A branch may move while a playbook runs. Within one ``run`` a name stands for the commit it stood for first.
+    """
     if source.get("git"):
-        return _resolve_git(source["git"], source["version"], Path(cache))
+        return _resolve_git(_repository_url(source["git"], basedir), source["version"], Path(cache), run)
     if source.get("package"):
         package = source["package"]
-        return Source("package", package, _digest(package.encode()), package)
+        return Source("package", package, _digest(package.encode()), without_credentials(package))
     kind = "path" if source.get("path") else "archive"
     location = Path(basedir, os.path.expanduser(source[kind])).resolve()
     if kind == "archive":
@@ -64,29 +88,46 @@ def resolve(source, basedir, cache):
         return Source(kind, str(location), _digest(location.read_bytes()), location.name)
     if not location.is_dir():
         raise SourceError(f"source.path: {location} is not a directory on this controller")
-    return Source(kind, str(location), _tree_digest(location), _describe(location))
+    names = _tracked(location)
+    if not names:
+        raise SourceError(f"source.path: {location} holds no files, or none that git would track")
+    return Source(kind, str(location), _tree_digest(location, names), _describe(location))
 
 
 def _digest(data):
     return hashlib.sha256(data).hexdigest()
 
 
+def without_credentials(text):
+    """A URL may carry a token: show the rest."""
+    return re.sub(r"//[^\s'\"]*@", "//***@", text)
+
+
 def _git(*arguments, cwd=None):
     """Run git without ever asking for a password; return what it printed."""
-    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    # What a git hook sets for its own repository must not lead to that one instead of ours.
+    own = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY")
+    environment = {name: value for name, value in os.environ.items() if name not in own}
+    environment |= {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
     environment.setdefault("GIT_SSH_COMMAND", "ssh -oBatchMode=yes")
     try:
         run = subprocess.run(["git", *arguments], cwd=cwd, env=environment, capture_output=True, check=False)
     except FileNotFoundError as error:
-        raise SourceError("git is not installed on this controller") from error
+        raise GitError("git is not installed on this controller") from error
     if run.returncode != 0:
-        # A URL may carry a token: the message keeps git's reason without it.
-        reason = re.sub(r"//[^/@\s]+@", "//***@", run.stderr.decode(errors="replace").strip())
-        raise SourceError(f"git {arguments[0]} failed: {reason}")
+        reason = without_credentials(run.stderr.decode(errors="replace").strip())
+        raise GitError(f"git {arguments[0]} failed: {reason.partition('Please make sure')[0].strip()}")
     return run.stdout
 
 
-def _resolve_git(url, version, cache):
+def _repository_url(url, basedir):
+    """A URL as it is, ``host:path`` as well; a path counts from ``basedir``."""
+    if "://" in url or ":" in url.split("/", 1)[0]:
+        return url
+    return str(Path(basedir, os.path.expanduser(url)).resolve())
+
+
+def _resolve_git(url, version, cache, run):
     repository = cache / f"{_digest(url.encode())[:24]}.git"
     cache.mkdir(parents=True, exist_ok=True)
     with open(cache / f"{repository.name}.lock", "w") as lock:
@@ -95,16 +136,43 @@ def _resolve_git(url, version, cache):
             with tempfile.TemporaryDirectory(dir=cache) as scratch:
                 _git("init", "--quiet", "--bare", f"{scratch}/new.git")
                 os.rename(f"{scratch}/new.git", repository)
-        commit = _known_commit(repository, version) if COMMIT.fullmatch(version) else None
+        named = version if COMMIT.fullmatch(version) else _recall(cache, run, url, version)
+        commit = _known_commit(repository, named) if named else None
         if not commit:
-            commit = _remote_commit(url, version, repository)
+            try:
+                commit = _remote_commit(url, version, repository)
+            except GitError as error:
+                raise SourceError(f"source.git: {error}") from error
+            _remember(cache, run, url, version, commit)
     return Source("git", url, commit, f"{version} ({commit[:12]})" if version != commit else commit[:12], repository)
+
+
+def _memory(cache, run, url, version):
+    return cache / "runs" / _digest(f"{run} {url} {version}".encode())
+
+
+def _recall(cache, run, url, version):
+    try:
+        return _memory(cache, run, url, version).read_text() if run else None
+    except FileNotFoundError:
+        return None
+
+
+def _remember(cache, run, url, version, commit):
+    if not run:
+        return
+    memory = _memory(cache, run, url, version)
+    memory.parent.mkdir(exist_ok=True)
+    for old in memory.parent.iterdir():
+        if time.time() - old.stat().st_mtime > RUN_MEMORY:
+            old.unlink(missing_ok=True)
+    memory.write_text(commit)
 
 
 def _known_commit(repository, commit):
     try:
         return _git("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}", cwd=repository).decode().strip()
-    except SourceError:
+    except GitError:
         return None
 
 
@@ -114,16 +182,18 @@ def _remote_commit(url, version, repository):
         wanted = version
     else:
         names = (f"refs/tags/{version}^{{}}", f"refs/tags/{version}", f"refs/heads/{version}")
-        lines = _git("ls-remote", url, f"refs/tags/{version}", f"refs/tags/{version}^{{}}", f"refs/heads/{version}")
+        lines = _git(
+            "ls-remote", "--", url, f"refs/tags/{version}", f"refs/tags/{version}^{{}}", f"refs/heads/{version}"
+        )
         found = {name: commit for commit, name in (line.split("\t") for line in lines.decode().splitlines())}
         wanted = next((found[name] for name in names if name in found), None)
         if not wanted:
             raise SourceError(f"source.version: '{version}' is no branch, tag or full commit of the repository")
     if not _known_commit(repository, wanted):
         try:
-            _git("fetch", "--quiet", "--depth=1", url, wanted, cwd=repository)
-        except SourceError:  # a server that does not hand out single commits
-            _git("fetch", "--quiet", "--tags", url, "+refs/heads/*:refs/heads/*", cwd=repository)
+            _git("fetch", "--quiet", "--depth=1", "--", url, wanted, cwd=repository)
+        except GitError:  # a server that does not hand out single commits
+            _git("fetch", "--quiet", "--tags", "--", url, "+refs/heads/*:refs/heads/*", cwd=repository)
     if not _known_commit(repository, wanted):
         raise SourceError(f"source.version: commit {wanted} is not in the repository")
     return wanted
@@ -137,33 +207,50 @@ def _git_archive(source, target):
 
 def _tracked(root):
     """The files of a directory that git would track, or, outside a work tree, all but what nobody sends."""
-    try:
-        listing = _git("ls-files", "--cached", "--others", "--exclude-standard", "-z", cwd=root)
-        names = {name for name in listing.decode(errors="surrogateescape").split("\0") if name}
-    except SourceError:
+    if any((place / ".git").exists() for place in (root, *root.parents)):
+        # An error of git must not lead to sending what it ignores: a database, a file with secrets.
+        tracked = _listed(root, "--cached")
+        names = tracked | {name for name in _listed(root, "--others", "--exclude-standard") if _is_source(name)}
+    else:
         names = _walk(root)
-    present = (name for name in names if not NEVER_SENT & set(Path(name).parts))
-    return sorted(name for name in present if os.path.lexists(root / name))
+    found = set()
+    for name in names:
+        path = root / name
+        if path.is_symlink() or path.is_file():
+            found.add(name)
+        elif (path / ".git").exists():  # a submodule, or another repository inside
+            found |= {os.path.join(name, inner) for inner in _tracked(path)}
+        elif path.is_dir():
+            raise SourceError(f"source.path: the submodule {path} is not checked out (git submodule update --init)")
+    return sorted(found)
+
+
+def _listed(root, *which):
+    listing = _git("ls-files", *which, "-z", cwd=root).decode(errors="surrogateescape")
+    return {name.rstrip("/") for name in listing.split("\0") if name}
+
+
+def _is_source(name):
+    return not NEVER_SENT & set(Path(name).parts)
 
 
 def _walk(root):
     names = set()
     for directory, directories, files in os.walk(root):
         directories[:] = [name for name in directories if name not in NEVER_SENT]
-        names |= {os.path.relpath(os.path.join(directory, file), root) for file in files}
+        links = [name for name in directories if os.path.islink(os.path.join(directory, name))]
+        names |= {os.path.relpath(os.path.join(directory, file), root) for file in (*files, *links)}
     return names
 
 
-def _tree_digest(root):
+def _tree_digest(root, names):
     digest = hashlib.sha256()
-    for name in _tracked(root):
+    for name in names:
         path = root / name
         if path.is_symlink():
             kind, content = "link", os.readlink(path).encode(errors="surrogateescape")
-        elif path.is_file():
-            kind, content = "exec" if os.access(path, os.X_OK) else "file", path.read_bytes()
         else:
-            continue
+            kind, content = "exec" if path.stat().st_mode & 0o100 else "file", path.read_bytes()
         digest.update(f"{kind}\0{name}\0{len(content)}\0".encode(errors="surrogateescape") + content)
     return digest.hexdigest()
 
@@ -172,8 +259,19 @@ def _describe(root):
     """What git calls the state of a directory, or its own name where git knows nothing of it."""
     try:
         return f"{root.name} {_git('describe', '--always', '--dirty', '--tags', cwd=root).decode().strip()}"
-    except SourceError:
+    except GitError:
         return root.name
+
+
+def _gzipped(archive, target):
+    """The same members, whatever the archive was compressed with: the host unpacks gzip."""
+    with open(archive, "rb") as stream:
+        if stream.read(2) == b"\x1f\x8b":
+            shutil.copyfile(archive, target)
+            return
+    with tarfile.open(archive) as old, tarfile.open(target, "w:gz", compresslevel=6) as new:
+        for member in old:
+            new.addfile(member, old.extractfile(member) if member.isreg() else None)
 
 
 def _pack(root, names, target):

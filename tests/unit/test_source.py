@@ -1,0 +1,312 @@
+"""Where the code comes from: real repositories, directories and archives."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tarfile
+
+import pytest
+from ansible_collections.vivarium.server.plugins.plugin_utils import source as module
+from ansible_collections.vivarium.server.plugins.plugin_utils.source import SourceError, resolve
+
+
+@pytest.fixture(autouse=True)
+def own_git(tmp_path, monkeypatch):
+    """The tester's own git configuration has no say."""
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    (tmp_path / "gitconfig").write_text("[user]\nname = A\nemail = a@example.com\n[init]\ndefaultBranch = main\n")
+
+
+class Repository:
+    def __init__(self, path):
+        self.path = path
+        path.mkdir(parents=True)
+        self.git("init", "--quiet")
+
+    def git(self, *arguments):
+        return subprocess.run(
+            ["git", *arguments], cwd=self.path, check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    def write(self, name, text="x\n"):
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    def commit(self, **files):
+        for name, text in files.items():
+            self.write(name, text)
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", "x")
+        return self.git("rev-parse", "HEAD")
+
+
+@pytest.fixture
+def repository(tmp_path):
+    made = Repository(tmp_path / "work/shop")
+    made.commit(app="one")
+    return made
+
+
+@pytest.fixture
+def find(tmp_path):
+    """Resolve a source as a playbook in tmp_path/inventories would."""
+
+    def run(what, **more):
+        return resolve(what, tmp_path / "inventories", tmp_path / "cache", **more)
+
+    (tmp_path / "inventories").mkdir()
+    return run
+
+
+def members(source, tmp_path):
+    """What the packed source holds: contents, or where links lead."""
+    target = tmp_path / "packed.tar.gz"
+    source.archive(target)
+    found = {}
+    with tarfile.open(target, "r:gz") as archive:
+        for member in archive:
+            if member.isreg():
+                found[member.name] = archive.extractfile(member).read().decode()
+            elif member.issym():
+                found[member.name] = f"-> {member.linkname}"
+    return found
+
+
+# git
+
+
+def test_branch_tag_annotated_tag_and_commit(repository, find, tmp_path):
+    first = repository.git("rev-parse", "HEAD")
+    repository.git("tag", "light")
+    repository.git("tag", "--annotate", "--message", "x", "heavy")
+    second = repository.commit(app="two")
+    url = f"file://{repository.path}"
+    for version, commit, content in (
+        ("main", second, "two"), ("light", first, "one"), ("heavy", first, "one"), (first, first, "one"),
+    ):  # fmt: skip
+        source = find({"git": url, "version": version})
+        assert (source.kind, source.fingerprint) == ("git", commit)
+        assert members(source, tmp_path) == {"app": content}
+    assert find({"git": url, "version": "heavy"}).version == f"heavy ({first[:12]})"
+    assert find({"git": url, "version": first}).version == first[:12]
+
+
+def test_branch_with_a_slash_and_an_old_commit_fetched_alone(repository, find, tmp_path):
+    first = repository.git("rev-parse", "HEAD")
+    repository.git("checkout", "--quiet", "-b", "feature/x")
+    second = repository.commit(app="two")
+    assert find({"git": str(repository.path), "version": "feature/x"}).fingerprint == second
+    assert members(find({"git": str(repository.path), "version": first}), tmp_path) == {"app": "one"}
+
+
+def test_a_moved_branch_is_seen_but_not_within_one_run(repository, find):
+    what = {"git": str(repository.path), "version": "main"}
+    first = find(what, run="a").fingerprint
+    second = repository.commit(app="two")
+    assert find(what, run="a").fingerprint == first
+    assert find(what, run="b").fingerprint == second
+    assert find(what).fingerprint == second
+
+
+def test_a_known_commit_needs_no_repository(repository, find, tmp_path):
+    commit = repository.git("rev-parse", "HEAD")
+    what = {"git": str(repository.path), "version": commit}
+    find(what)
+    repository.path.rename(tmp_path / "gone")
+    assert members(find(what), tmp_path) == {"app": "one"}
+
+
+def test_relative_paths_count_from_the_inventory(repository, find, monkeypatch, tmp_path):
+    monkeypatch.chdir("/")
+    commit = repository.git("rev-parse", "HEAD")
+    assert find({"git": "../work/shop", "version": "main"}).fingerprint == commit
+    assert find({"git": "~/work/shop", "version": "main"}).fingerprint == commit
+    assert find({"path": "../work/shop"}).location == str(repository.path)
+    with tarfile.open(tmp_path / "inventories/shop.tar.gz", "w:gz") as archive:
+        archive.add(repository.path / "app", "app")
+    assert find({"archive": "shop.tar.gz"}).location == str(tmp_path / "inventories/shop.tar.gz")
+
+
+@pytest.mark.parametrize("url", ["git@git.example.com:shop.git", "ssh://git@git.example.com/shop.git", "host:shop"])
+def test_remote_urls_stay_as_they_are(url):
+    assert module._repository_url(url, "/base") == url
+
+
+@pytest.mark.parametrize("version", ["nosuch", "deadbeef", "0" * 40])
+def test_an_unknown_version_is_named(repository, find, version):
+    with pytest.raises(SourceError, match=rf"source\.version: .*{version}"):
+        find({"git": str(repository.path), "version": version})
+
+
+def test_a_repository_that_is_not_there(find):
+    with pytest.raises(SourceError, match=r"^source\.git: git ls-remote failed: .*nosuch"):
+        find({"git": "../nosuch", "version": "main"})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://user:hunter2@127.0.0.1:1/shop.git",
+        "https://hunter2@127.0.0.1:1/shop.git",
+        "https://user:hunter2/x@127.0.0.1:1/shop.git",
+        "ssh://user:hunter2@127.0.0.1:1/shop.git",
+    ],
+)
+def test_a_token_in_the_url_is_not_told(find, url):
+    for version in ("main", "1" * 40):
+        with pytest.raises(SourceError) as raised:
+            find({"git": url, "version": version})
+        assert "hunter2" not in str(raised.value)
+
+
+def test_a_token_in_a_package_is_not_told(find):
+    source = find({"package": "shop @ https://user:hunter2@example.com/shop.whl"})
+    assert source.version == "shop @ https://***@example.com/shop.whl"
+
+
+def test_git_of_a_hook_does_not_mislead(repository, find, monkeypatch, tmp_path):
+    other = Repository(tmp_path / "other")
+    other.commit(secret="x")
+    monkeypatch.setenv("GIT_DIR", str(other.path / ".git"))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(other.path / ".git/index"))
+    assert members(find({"path": "../work/shop"}), tmp_path) == {"app": "one"}
+    assert members(find({"git": "../work/shop", "version": "main"}), tmp_path) == {"app": "one"}
+
+
+# path
+
+
+def test_what_git_would_track_is_sent(repository, find, tmp_path):
+    repository.commit(**{".gitignore": "*.sqlite3\n.env\n", "venv/tracked.py": "x", "gone": "x"})
+    repository.write("app", "changed")
+    repository.write("new/file")
+    repository.write(".env", "hunter2")
+    repository.write("db.sqlite3")
+    repository.write(".venv/bin/python")
+    repository.write("new/__pycache__/x.pyc")
+    (repository.path / "gone").unlink()
+    assert members(find({"path": "../work/shop"}), tmp_path) == {
+        ".gitignore": "*.sqlite3\n.env\n", "app": "changed", "new/file": "x\n", "venv/tracked.py": "x",
+    }  # fmt: skip
+
+
+def test_a_directory_inside_a_repository(repository, find, tmp_path):
+    repository.commit(**{"back/app": "x", "front/app": "y", ".gitignore": "*.log\n"})
+    repository.write("back/x.log")
+    assert members(find({"path": "../work/shop/back"}), tmp_path) == {"app": "x"}
+
+
+def test_a_directory_without_git(find, tmp_path):
+    for name in ("app.py", "node_modules/x", "pkg/__pycache__/x", "pkg/mod.py"):
+        (tmp_path / "plain" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "plain" / name).write_text(name)
+    (tmp_path / "plain/link").symlink_to("pkg")
+    source = find({"path": "../plain"})
+    assert members(source, tmp_path) == {"app.py": "app.py", "pkg/mod.py": "pkg/mod.py", "link": "-> pkg"}
+    assert source.version == "plain"
+
+
+def test_an_error_of_git_does_not_send_what_it_ignores(repository, find):
+    (repository.path / ".git/index").write_text("broken")
+    with pytest.raises(SourceError, match="git ls-files failed"):
+        find({"path": "../work/shop"})
+
+
+def test_a_directory_that_git_ignores(repository, find):
+    repository.commit(**{".gitignore": "build/\n"})
+    repository.write("build/app")
+    with pytest.raises(SourceError, match=r"source\.path: .*build holds no files"):
+        find({"path": "../work/shop/build"})
+
+
+def test_submodules(repository, find, tmp_path):
+    part = Repository(tmp_path / "part")
+    part.commit(module="x")
+    repository.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(part.path), "part")
+    repository.commit()
+    assert members(find({"path": "../work/shop"}), tmp_path)["part/module"] == "x"
+    repository.git("submodule", "--quiet", "deinit", "--force", "part")
+    with pytest.raises(SourceError, match="part is not checked out"):
+        find({"path": "../work/shop"})
+
+
+def test_the_digest_is_stable_and_sees_every_change(repository, find):
+    def digest():
+        return find({"path": "../work/shop"}).fingerprint
+
+    repository.commit(other="x")
+    seen = [digest()]
+    os.utime(repository.path / "app")
+    repository.commit(other="x ")
+    repository.write("other", "x")
+    assert digest() == seen[0]
+    for change in (
+        lambda: repository.write("app", "two"),
+        lambda: repository.write("new"),
+        lambda: (repository.path / "app").chmod(0o755),
+        lambda: (repository.path / "other").rename(repository.path / "another"),
+        lambda: (repository.path / "link").symlink_to("app"),
+        lambda: ((repository.path / "link").unlink(), (repository.path / "link").symlink_to("new")),
+        lambda: (repository.path / "new").unlink(),
+    ):
+        change()
+        seen.append(digest())
+    assert len(set(seen)) == len(seen)
+
+
+def test_symlinks_are_sent_as_they_are(repository, find, tmp_path):
+    (repository.path / "inside").symlink_to("app")
+    (repository.path / "outside").symlink_to("/etc/passwd")
+    (repository.path / "dangling").symlink_to("nosuch")
+    found = members(find({"path": "../work/shop"}), tmp_path)
+    assert found == {"app": "one", "inside": "-> app", "outside": "-> /etc/passwd", "dangling": "-> nosuch"}
+
+
+def test_odd_names_and_modes_survive(repository, find, tmp_path):
+    repository.write("a b\n'c'ü", "odd")
+    repository.write("run").chmod(0o777)
+    repository.write("read").chmod(0o600)
+    source = find({"path": "../work/shop"})
+    assert members(source, tmp_path)["a b\n'c'ü"] == "odd"
+    with tarfile.open(tmp_path / "packed.tar.gz") as archive:
+        assert {m.name: oct(m.mode) for m in archive if m.name in ("run", "read")} == {"run": "0o755", "read": "0o644"}
+        assert {(m.uid, m.uname) for m in archive} == {(0, "")}
+
+
+def test_the_version_of_a_directory_says_whether_it_was_committed(repository, find):
+    repository.git("tag", "v1")
+    assert find({"path": "../work/shop"}).version == "shop v1"
+    repository.write("app", "two")
+    assert find({"path": "../work/shop"}).version == "shop v1-dirty"
+
+
+@pytest.mark.parametrize(
+    "what", [{"path": "nosuch"}, {"path": "file"}, {"archive": "nosuch"}, {"archive": "file"}, {"archive": "."}]
+)
+def test_a_source_that_is_not_there(find, tmp_path, what):
+    (tmp_path / "inventories/file").write_text("no archive")
+    (kind,) = what
+    with pytest.raises(SourceError, match=rf"source\.{kind}: .* is not a"):
+        find(what)
+
+
+# archive
+
+
+@pytest.mark.parametrize("compression", ["gz", "bz2", "xz", ""])
+def test_archives_of_any_compression(find, tmp_path, compression):
+    (tmp_path / "app").write_text("x")
+    with tarfile.open(tmp_path / "shop.tar", f"w:{compression}") as archive:
+        archive.add(tmp_path / "app", "shop-1.0/app")
+        (tmp_path / "link").symlink_to("app")
+        archive.add(tmp_path / "link", "shop-1.0/link")
+    source = find({"archive": "../shop.tar"})
+    assert source.version == "shop.tar"
+    assert members(source, tmp_path) == {"shop-1.0/app": "x", "shop-1.0/link": "-> app"}
