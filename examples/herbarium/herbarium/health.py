@@ -9,6 +9,8 @@ from django.db import connection
 from django.http import JsonResponse
 from django.views.decorators.cache import never_cache
 
+from .reports import one_line
+
 logger = logging.getLogger(__name__)
 
 TIMEOUT = 4
@@ -22,7 +24,7 @@ async def health(request):
         database = "ok"
     except Exception as error:
         # The reason goes to the log, not to whoever asks.
-        logger.error("Health: the database does not answer: %s", str(error).strip() or type(error).__name__)
+        logger.error("Health: the database does not answer: %s", one_line(error))
         database = "unavailable"
     return JsonResponse(
         {
@@ -35,7 +37,7 @@ async def health(request):
 
 
 def ask_database():
-    """One query on a connection of its own: a pool that is busy or has gone stale neither delays nor hides the answer."""
+    """One query on a connection of its own: a pool that is busy or stale neither delays nor hides the answer."""
     probe = connection.copy()
     if probe.vendor == "postgresql":
         probe.settings_dict["OPTIONS"].pop("pool", None)

@@ -110,15 +110,14 @@ TEMPLATES = [
 
 # Database
 
-DATABASES = {
-    "default": dj_database_url.parse(
-        required("DATABASE_URL", in_development=f"sqlite:///{BASE_DIR / 'var' / 'db.sqlite3'}"),
-        # An ASGI server has no thread that keeps a connection between requests: a pool does.
-        conn_max_age=0,
-        conn_health_checks=True,
-    )
-}
-_database = DATABASES["default"]
+_url = required("DATABASE_URL", in_development=f"sqlite:///{BASE_DIR / 'var' / 'db.sqlite3'}")
+try:
+    # An ASGI server has no thread that keeps a connection between requests, hence no CONN_MAX_AGE: a pool does.
+    _database = dj_database_url.parse(_url, conn_max_age=0, conn_health_checks=True)
+except ValueError:
+    # The message would quote a part of the password.
+    raise ImproperlyConfigured("DATABASE_URL is not a valid URL. Is its password percent-encoded?") from None
+DATABASES = {"default": _database}
 _options = _database.setdefault("OPTIONS", {})
 
 if _database["ENGINE"] == "django.db.backends.postgresql":
@@ -126,14 +125,17 @@ if _database["ENGINE"] == "django.db.backends.postgresql":
     # `manage.py dbshell` finds the server too.
     _database["HOST"] = _options.pop("host", _database["HOST"])
     _database["PORT"] = _options.pop("port", _database["PORT"])
-    # Per process. One more connection is used while someone watches the live page, and one while health is checked.
-    _options["pool"] = {"min_size": 1, "max_size": number("DATABASE_POOL_SIZE", 4), "timeout": 10}
+    # Per process; 0 for none. One more connection is open while someone watches the live page, and one for the moment
+    # of a health check.
+    if _pool_size := number("DATABASE_POOL_SIZE", 4):
+        _options["pool"] = {"min_size": 1, "max_size": _pool_size, "timeout": 5}
     _options.setdefault("connect_timeout", 5)
     _options.setdefault("application_name", "herbarium")
 elif _database["ENGINE"] == "django.db.backends.sqlite3":
     # Take the write lock at the start, so that two writers wait for each other instead of failing.
     _options.setdefault("transaction_mode", "IMMEDIATE")
     _options.setdefault("init_command", "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;")
+    _database["TEST"] = {"NAME": BASE_DIR / "var" / "test.sqlite3"}
     if DEBUG:
         Path(_database["NAME"]).parent.mkdir(parents=True, exist_ok=True)
 
@@ -236,6 +238,8 @@ else:
 
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_SSL_REDIRECT = flag("SECURE_SSL_REDIRECT", default=not DEBUG)
+# Whoever asks for health may do so without TLS, from beside the process.
+SECURE_REDIRECT_EXEMPT = [r"^health/$"]
 SECURE_HSTS_SECONDS = number("SECURE_HSTS_SECONDS", 0 if DEBUG else 3600)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = flag("SECURE_HSTS_INCLUDE_SUBDOMAINS")
 SECURE_HSTS_PRELOAD = flag("SECURE_HSTS_PRELOAD")
@@ -246,8 +250,8 @@ CSRF_COOKIE_HTTPONLY = True
 X_FRAME_OPTIONS = "DENY"
 
 SILENCED_SYSTEM_CHECKS = [
-    # HSTS for every subdomain, and the browsers' preload list, bind names that are not this site's to bind. Whoever owns
-    # the domain turns them on: SECURE_HSTS_INCLUDE_SUBDOMAINS and SECURE_HSTS_PRELOAD.
+    # HSTS for every subdomain, and the browsers' preload list, bind names that are not this site's to bind. Whoever
+    # owns the domain turns them on: SECURE_HSTS_INCLUDE_SUBDOMAINS and SECURE_HSTS_PRELOAD.
     "security.W005",
     "security.W021",
 ]
@@ -274,15 +278,27 @@ if django.VERSION >= (6, 0):
     }
 
 
+# Errors: reported to ADMINS by mail, without the variables. Everything is logged too.
+
+DEFAULT_EXCEPTION_REPORTER_FILTER = "herbarium.reports.WithoutVariables"
+
+
 # Logging: to standard error, where systemd and containers expect it. The journal adds the time.
 
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{levelname} {name}: {message}", "style": "{"}},
+    # A report needs a traceback; a plain 503 from /health/ is for whoever asked.
+    "filters": {"traceback": {"()": "django.utils.log.CallbackFilter", "callback": lambda record: record.exc_info}},
     "handlers": {
         "stderr": {"class": "logging.StreamHandler", "formatter": "line"},
-        "mail_admins": {"class": "django.utils.log.AdminEmailHandler", "level": "ERROR", **_error_reports},
+        "mail_admins": {
+            "class": "django.utils.log.AdminEmailHandler",
+            "level": "ERROR",
+            "filters": ["traceback"],
+            **_error_reports,
+        },
     },
     "root": {"handlers": ["stderr"], "level": text("LOG_LEVEL", "INFO").upper()},
     "loggers": {

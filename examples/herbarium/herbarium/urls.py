@@ -6,6 +6,8 @@ from django.urls import include, path
 
 from .health import health
 
+admin.site.site_header = admin.site.site_title = "Herbarium"
+
 urlpatterns = [
     path("health/", health, name="health"),
     path("admin/", admin.site.urls),

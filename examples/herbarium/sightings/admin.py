@@ -25,7 +25,7 @@ class SightingAdmin(admin.ModelAdmin):
 
     @admin.display(description="preview")
     def preview(self, obj):
-        return format_html('<img src="{}" width="240" alt="">', obj.small_photo.url) if obj.small_photo else "–"
+        return format_html('<img src="{}" width="240" alt="">', obj.small_photo.url) if obj.small_photo else "none"
 
     @admin.action(description="Publish the selected drafts", permissions=["change"])
     def publish(self, request, queryset):

@@ -12,12 +12,6 @@ class SightingForm(forms.ModelForm):
             "notes": forms.Textarea(attrs={"rows": 5}),
         }
 
-    def clean(self):
-        cleaned = super().clean()
-        if cleaned.get("photo") and not cleaned.get("photo_description"):
-            self.add_error("photo_description", "Say in a few words what the photo shows.")
-        return cleaned
-
     def save(self, commit=True):
         if "photo" in self.changed_data:
             # The old thumbnail shows the old photo; `develop_photos` makes a new one.

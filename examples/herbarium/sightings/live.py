@@ -22,9 +22,11 @@ from django.conf import settings
 from django.contrib import auth
 from django.core.exceptions import DisallowedHost
 from django.core.handlers.asgi import ASGIRequest
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, Error, connections
 from django.utils.crypto import constant_time_compare
 from django.utils.module_loading import import_string
+
+from herbarium.reports import one_line
 
 from .models import CHANNEL, Register, Sighting
 
@@ -92,10 +94,13 @@ class Feed:
             self.task = None
 
     async def run(self, ready):
-        cursor = None
+        cursor, waiting = None, False
         while True:
             try:
                 async with wake_ups() as wait:
+                    if waiting:
+                        logger.warning("Live feed: the database is back.")
+                        waiting = False
                     if cursor is None:
                         cursor = await last_number()
                         ready.set()
@@ -107,7 +112,9 @@ class Feed:
                         await wait()
             except Exception as error:
                 # The database is restarting, most likely. Go on from the same number when it is back.
-                logger.warning("Live feed: waiting for the database: %s", str(error).strip() or type(error).__name__)
+                if not waiting:
+                    logger.warning("Live feed: waiting for the database: %s", one_line(error))
+                waiting = True
                 await asyncio.sleep(2)
 
     def hand(self, queue, number, message):
@@ -152,8 +159,8 @@ async def websocket(scope, receive, send):
     await receive()  # websocket.connect
     try:
         visitor = await admit(scope)
-    except Refused as refusal:
-        logger.info("Live feed: refused: %s", refusal)
+    except (RefusedError, Error) as reason:
+        logger.info("Live feed: refused: %s", one_line(reason))
         await send({"type": "websocket.close"})  # before it is accepted, this is a 403
         return
     await send({"type": "websocket.accept"})
@@ -164,23 +171,23 @@ async def websocket(scope, receive, send):
             await send({"type": "websocket.close", "code": code})
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     pass
 
 
 async def admit(scope):
     """Check host, origin and session as Django does for a request. Returns what we know of the visitor."""
     if scope["path"] != PATH:
-        raise Refused("no such path")
+        raise RefusedError("no such path")
     request = ASGIRequest({**scope, "type": "http", "method": "GET"}, body_file=None)
     try:
         host = request.get_host()
     except DisallowedHost:
-        raise Refused("unknown host") from None
+        raise RefusedError("unknown host") from None
     # Browsers send cookies with a WebSocket to any site, and no CSRF token: the origin is what protects members.
     origin = request.headers.get("Origin")
     if origin and urlsplit(origin).netloc != host and origin not in settings.CSRF_TRUSTED_ORIGINS:
-        raise Refused("foreign origin")
+        raise RefusedError("foreign origin")
     after = parse_qs(scope.get("query_string", b"").decode("ascii", "replace")).get("after", [""])[0]
     return {
         "member": await member_of(request.COOKIES.get(settings.SESSION_COOKIE_NAME)),
@@ -223,17 +230,15 @@ async def serve(visitor, receive, send):
         welcome = {"type": "welcome", "release": settings.RELEASE, "member": visitor["member"], "last": state["last"]}
         await send({"type": "websocket.send", "text": json.dumps(welcome)})
         tasks = [
-            asyncio.create_task(write(queue, backlog, state, send)),
-            asyncio.create_task(read(queue, state, receive)),
+            writer := asyncio.create_task(write(queue, backlog, state, send)),
+            reader := asyncio.create_task(read(queue, state, receive)),
             asyncio.create_task(queue.overflow.wait()),
         ]
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if tasks[1] in done:
-            return tasks[1].result()
-        if tasks[0] in done:
-            tasks[0].result()
-        return UNAVAILABLE
-    except TimeoutError:
+        if writer in done:
+            writer.result()  # raises what went wrong
+        return reader.result() if reader in done else UNAVAILABLE
+    except (TimeoutError, Error):
         return UNAVAILABLE
     finally:
         feed.leave(queue)

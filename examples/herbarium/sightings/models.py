@@ -69,7 +69,7 @@ class Sighting(models.Model):
     notes = models.TextField(max_length=2000, blank=True)
     photo = PhotoModelField(upload_to=photo_path, blank=True, help_text="JPEG, PNG or WebP, up to 8 MB.")
     photo_description = models.CharField(
-        max_length=200, blank=True, help_text="What the photo shows, for those who cannot see it."
+        max_length=200, blank=True, help_text="What the photo shows, read out to those who cannot see it."
     )
     thumbnail = models.ImageField(upload_to=thumbnail_path, blank=True, editable=False)
     observer = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="sightings", editable=False)
@@ -104,6 +104,10 @@ class Sighting(models.Model):
         """The thumbnail, or the photo itself until the thumbnail is made."""
         return self.thumbnail or self.photo
 
+    @property
+    def photo_alt(self):
+        return self.photo_description or f"Photo of {self.plant}"
+
     def forget_thumbnail(self):
         """Called when the photo changes; the file goes when that is saved."""
         if self.thumbnail:
@@ -133,5 +137,5 @@ class Sighting(models.Model):
             "observer": self.observer.get_username(),
             "url": self.get_absolute_url(),
             "photo": self.small_photo.url if self.small_photo else None,
-            "photo_description": self.photo_description,
+            "photo_alt": self.photo_alt,
         }

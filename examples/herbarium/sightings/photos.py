@@ -4,6 +4,7 @@ What is stored is always a new JPEG that we encoded, turned upright, without the
 the place where it was taken), under a name nobody can guess.
 """
 
+import threading
 import uuid
 import warnings
 from io import BytesIO
@@ -21,6 +22,9 @@ ACCEPT = "image/jpeg,image/png,image/webp"
 SIZE = (1600, 1600)
 THUMBNAIL_SIZE = (640, 640)
 
+# A large PNG takes 200 MB while it is decoded. So many at once, whatever arrives.
+DECODERS = threading.BoundedSemaphore(2)
+
 
 def photo_path(instance, filename):
     return f"photos/{uuid.uuid4().hex}.jpg"
@@ -31,19 +35,28 @@ def thumbnail_path(instance, filename):
 
 
 def encode(image, size, quality=84):
-    image = ImageOps.exif_transpose(image)
-    if image.mode not in {"RGB", "L"}:
-        # Transparent parts become paper.
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("RGB")
-    image.thumbnail(size, Image.Resampling.LANCZOS)
-    # A new image takes over no EXIF, colour profile or comment.
-    clean = Image.new("RGB", image.size)
-    clean.paste(image)
+    with DECODERS:
+        if image.mode not in {"RGB", "L"}:
+            image = image.convert("RGBA")
+        # Before anything else: of a JPEG, only as many pixels as needed are decoded.
+        image.thumbnail(size, Image.Resampling.LANCZOS)
+        image = ImageOps.exif_transpose(image)
+        # A new image takes over no EXIF, colour profile or comment. Transparent parts become paper.
+        clean = Image.new("RGB", image.size, "white")
+        clean.paste(image, mask=image if image.mode == "RGBA" else None)
     output = BytesIO()
     clean.save(output, "JPEG", quality=quality, optimize=True, progressive=True)
     return ContentFile(output.getvalue(), name="photo.jpg")
+
+
+class PhotoInput(forms.ClearableFileInput):
+    """Shows the photo there is."""
+
+    template_name = "sightings/photo_input.html"
+    clear_checkbox_label = "Take this photo off"
+
+    def __init__(self, attrs=None):
+        super().__init__({"accept": ACCEPT, **(attrs or {})})
 
 
 class PhotoField(forms.FileField):
@@ -51,10 +64,10 @@ class PhotoField(forms.FileField):
 
     default_error_messages = {
         "too_large": "This photo has %(size)s; at most %(limit)s can be sent.",
-        "too_many_pixels": "This photo is %(width)d × %(height)d pixels; that is more than can be processed.",
+        "too_many_pixels": "This photo has more than %(limit)d million pixels.",
         "not_a_photo": "This file is not a JPEG, PNG or WebP photo, or it is damaged.",
     }
-    widget = forms.ClearableFileInput(attrs={"accept": ACCEPT})
+    widget = PhotoInput
 
     def to_python(self, data):
         upload = super().to_python(data)
@@ -67,13 +80,14 @@ class PhotoField(forms.FileField):
                 # We count the pixels ourselves, before any is decoded.
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
                 image = Image.open(upload, formats=FORMATS)
-            width, height = image.size
-            if width * height <= settings.PHOTO_MAX_PIXELS:
-                return encode(image, SIZE)
+            if image.width * image.height > settings.PHOTO_MAX_PIXELS:
+                raise Image.DecompressionBombError
+            return encode(image, SIZE)
+        except Image.DecompressionBombError:
+            self.refuse("too_many_pixels", limit=settings.PHOTO_MAX_PIXELS // 1_000_000)
         except Exception:
-            # Pillow raises many kinds of errors for broken files; none of them is ours to handle.
+            # Pillow raises errors of many kinds for broken files; their meaning here is the same.
             self.refuse("not_a_photo")
-        self.refuse("too_many_pixels", width=width, height=height)
 
     def refuse(self, code, **params):
         raise forms.ValidationError(self.error_messages[code], code=code, params=params) from None
@@ -83,4 +97,5 @@ class PhotoModelField(models.ImageField):
     """An ImageField whose forms, the admin's included, clean what they are sent."""
 
     def formfield(self, **kwargs):
-        return super().formfield(**{"form_class": PhotoField, **kwargs})
+        # The name it comes with may be as long as it likes: it is not kept.
+        return super().formfield(**{"form_class": PhotoField, **kwargs, "max_length": None})

@@ -1,5 +1,6 @@
 """Sample sightings and the pen that draws them: pressed plants on paper, a little different each."""
 
+import itertools
 import math
 import random
 from dataclasses import dataclass
@@ -194,8 +195,8 @@ class Pen:
     def paper(self):
         # Fibres, and a little darker towards the edges.
         for _ in range(900):
-            x, y, angle = self.random.uniform(0, WIDTH), self.random.uniform(0, HEIGHT), self.random.uniform(0, math.tau)
-            length = self.random.uniform(3, 12)
+            x, y = self.random.uniform(0, WIDTH), self.random.uniform(0, HEIGHT)
+            angle, length = self.random.uniform(0, math.tau), self.random.uniform(3, 12)
             self.draw.line(
                 self.at([(x, y), (x + length * math.cos(angle), y + length * math.sin(angle))]),
                 fill=shade(self.sample.paper, self.random.uniform(0.955, 1.02)),
@@ -208,7 +209,7 @@ class Pen:
         )
 
     def stroke(self, points, colour, start, end):
-        for index, (here, there) in enumerate(zip(points, points[1:], strict=False)):
+        for index, (here, there) in enumerate(itertools.pairwise(points)):
             width = 2 * start + 2 * (end - start) * index / len(points)
             self.draw.line(self.at([here, there]), fill=colour, width=round(width * SCALE))
             self.disc(*there, width / 2, colour)
@@ -240,7 +241,8 @@ class Pen:
             # Round petals that overlap, each with a few veins.
             for index in range(count):
                 angle, colour = turn + math.tau * index / count, self.vary(self.sample.petal, 0.07)
-                self.disc(x + 0.48 * radius * math.cos(angle), y + 0.48 * radius * math.sin(angle), 0.5 * radius, colour)
+                out = 0.48 * radius
+                self.disc(x + out * math.cos(angle), y + out * math.sin(angle), 0.5 * radius, colour)
                 for spread in (-0.32, -0.16, 0, 0.16, 0.32):
                     reach = radius * self.random.uniform(0.62, 0.84)
                     tip = (x + reach * math.cos(angle + spread), y + reach * math.sin(angle + spread))
@@ -274,17 +276,13 @@ class Pen:
 
     def bell(self, x, y, side):
         colour = self.vary(self.sample.petal, 0.08)
-        self.stroke(quadratic((x, y), (x + side * 16, y - 14), (x + side * 26, y + 6), 20), shade(self.sample.stem, 0.95), 2, 2)
+        stalk = quadratic((x, y), (x + side * 16, y - 14), (x + side * 26, y + 6), 20)
+        self.stroke(stalk, shade(self.sample.stem, 0.95), 2, 2)
         top_x, top_y = x + side * 26, y + 4
-        self.draw.polygon(
-            self.at(
-                [(top_x - 9, top_y), (top_x + 9, top_y), (top_x + 13, top_y + 34), (top_x + 21, top_y + 46)]
-                + [(top_x + 7, top_y + 40), (top_x, top_y + 48), (top_x - 7, top_y + 40), (top_x - 21, top_y + 46)]
-                + [(top_x - 13, top_y + 34)]
-            ),
-            fill=colour,
-        )
-        self.draw.line(self.at([(top_x, top_y + 4), (top_x, top_y + 42)]), fill=shade(self.sample.heart, 1), width=SCALE)
+        rim = [(-9, 0), (9, 0), (13, 34), (21, 46), (7, 40), (0, 48), (-7, 40), (-21, 46), (-13, 34)]
+        self.draw.polygon(self.at([(top_x + right, top_y + down) for right, down in rim]), fill=colour)
+        fold = self.at([(top_x, top_y + 4), (top_x, top_y + 42)])
+        self.draw.line(fold, fill=shade(self.sample.heart, 1), width=SCALE)
 
     def fan(self, x, y, angle, radius):
         stalk = (x + 46 * math.cos(angle), y + 46 * math.sin(angle))
@@ -297,7 +295,8 @@ class Pen:
         self.draw.polygon(self.at(outline), fill=colour)
         darker = tuple(int(channel * 0.9) for channel in colour)
         for step in range(3, 38, 3):
-            self.draw.line(self.at([stalk, tuple(a * 0.93 + b * 0.07 for a, b in zip(outline[step + 1], stalk, strict=True))]), fill=darker, width=SCALE)
+            tip = tuple(0.93 * far + 0.07 * near for far, near in zip(outline[step + 1], stalk, strict=True))
+            self.draw.line(self.at([stalk, tip]), fill=darker, width=SCALE)
 
     def plant(self, offset, height):
         sample = self.sample
@@ -307,13 +306,14 @@ class Pen:
         line = quadratic(foot, bend, top)
         self.stroke(line, shade(sample.stem, 1), 5, 2.5)
         length, width = sample.leaf_size
+        frond = sample.flower == "none"
         for pair in range(sample.pairs):
             position = 0.12 + 0.8 * pair / max(sample.pairs, 1)
             x, y = line[int(position * 60)]
-            size = 1 - 0.55 * position if sample.flower != "none" else math.sin(math.pi * (0.18 + 0.8 * position)) + 0.12
+            size = math.sin(math.pi * (0.18 + 0.8 * position)) + 0.12 if frond else 1 - 0.55 * position
             for side in (1, -1):
-                angle = -math.pi / 2 + side * self.random.uniform(0.8, 1.05 if sample.flower != "none" else 0.95)
-                self.leaf(x, y, angle, length * size, width * (size if sample.flower != "none" else 1), self.vary(sample.leaf))
+                angle = -math.pi / 2 + side * self.random.uniform(0.8, 0.95 if frond else 1.05)
+                self.leaf(x, y, angle, length * size, width * (1 if frond else size), self.vary(sample.leaf))
         x, y = top
         if sample.flower == "petals":
             self.petals(x, y, sample.radius)

@@ -2,14 +2,14 @@
 
 import django.db.models.deletion
 import django.utils.timezone
-import sightings.models
-import sightings.photos
 from django.conf import settings
 from django.db import migrations, models
 
+import sightings.models
+import sightings.photos
+
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
@@ -18,36 +18,72 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
-            name='Register',
+            name="Register",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('last_number', models.PositiveBigIntegerField(default=0)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("last_number", models.PositiveBigIntegerField(default=0)),
             ],
             options={
-                'verbose_name_plural': 'register',
+                "verbose_name_plural": "register",
             },
         ),
         migrations.CreateModel(
-            name='Sighting',
+            name="Sighting",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('number', models.PositiveBigIntegerField(editable=False, null=True, unique=True, verbose_name='sheet number')),
-                ('plant', models.CharField(help_text='The name you would use on a walk.', max_length=80)),
-                ('scientific_name', models.CharField(blank=True, help_text='If you know it.', max_length=120)),
-                ('place', models.CharField(help_text='As exact as you want the world to know.', max_length=120)),
-                ('seen_on', models.DateField(default=django.utils.timezone.localdate, validators=[sightings.models.not_in_the_future], verbose_name='seen on')),
-                ('notes', models.TextField(blank=True, max_length=2000)),
-                ('photo', sightings.photos.PhotoModelField(blank=True, help_text='JPEG, PNG or WebP, up to 8 MB.', upload_to=sightings.photos.photo_path)),
-                ('photo_description', models.CharField(blank=True, help_text='What the photo shows, for those who cannot see it.', max_length=200)),
-                ('thumbnail', models.ImageField(blank=True, editable=False, upload_to=sightings.photos.thumbnail_path)),
-                ('published_at', models.DateTimeField(editable=False, null=True)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('changed_at', models.DateTimeField(auto_now=True)),
-                ('observer', models.ForeignKey(editable=False, on_delete=django.db.models.deletion.CASCADE, related_name='sightings', to=settings.AUTH_USER_MODEL)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "number",
+                    models.PositiveBigIntegerField(editable=False, null=True, unique=True, verbose_name="sheet number"),
+                ),
+                ("plant", models.CharField(help_text="The name you would use on a walk.", max_length=80)),
+                ("scientific_name", models.CharField(blank=True, help_text="If you know it.", max_length=120)),
+                ("place", models.CharField(help_text="As exact as you want the world to know.", max_length=120)),
+                (
+                    "seen_on",
+                    models.DateField(
+                        default=django.utils.timezone.localdate,
+                        validators=[sightings.models.not_in_the_future],
+                        verbose_name="seen on",
+                    ),
+                ),
+                ("notes", models.TextField(blank=True, max_length=2000)),
+                (
+                    "photo",
+                    sightings.photos.PhotoModelField(
+                        blank=True, help_text="JPEG, PNG or WebP, up to 8 MB.", upload_to=sightings.photos.photo_path
+                    ),
+                ),
+                (
+                    "photo_description",
+                    models.CharField(
+                        blank=True,
+                        help_text="What the photo shows, read out to those who cannot see it.",
+                        max_length=200,
+                    ),
+                ),
+                ("thumbnail", models.ImageField(blank=True, editable=False, upload_to=sightings.photos.thumbnail_path)),
+                ("published_at", models.DateTimeField(editable=False, null=True)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("changed_at", models.DateTimeField(auto_now=True)),
+                (
+                    "observer",
+                    models.ForeignKey(
+                        editable=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="sightings",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-created_at'],
-                'indexes': [models.Index(condition=models.Q(('thumbnail', ''), models.Q(('photo', ''), _negated=True)), fields=['created_at'], name='photos_to_develop')],
+                "ordering": ["-created_at"],
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("thumbnail", ""), models.Q(("photo", ""), _negated=True)),
+                        fields=["created_at"],
+                        name="photos_to_develop",
+                    )
+                ],
             },
         ),
     ]

@@ -21,7 +21,7 @@ function show(sheet) {
   const link = element("a", "", { href: sheet.url });
   link.append(
     sheet.photo
-      ? element("img", "", { src: sheet.photo, alt: sheet.photo_description, width: 96, height: 96 })
+      ? element("img", "", { src: sheet.photo, alt: sheet.photo_alt, width: 96, height: 96 })
       : element("span", "", { class: "no-photo" }),
   );
   const about = element("span");

@@ -6,6 +6,7 @@ from django.core.management.base import BaseCommand
 from django.db import OperationalError, connection, transaction
 from PIL import Image
 
+from herbarium.reports import one_line
 from sightings.models import Sighting
 from sightings.photos import THUMBNAIL_SIZE, encode
 
@@ -33,7 +34,7 @@ class Command(BaseCommand):
             except OperationalError as error:
                 if not watch:
                     raise
-                logger.warning("Waiting for the database: %s", str(error).strip())
+                logger.warning("Waiting for the database: %s", one_line(error))
                 developed = False
             if not developed:
                 if not watch:
