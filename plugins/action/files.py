@@ -117,7 +117,9 @@ def checked(args):
     """The arguments with every default filled in, or an error that names the key and the path, never a content."""
     unknown = set(args) - {*ENTRIES, "validate"}
     if unknown:
-        raise AnsibleActionFail(f"unknown key {', '.join(sorted(unknown))}; known are {', '.join([*ENTRIES, 'validate'])}")
+        raise AnsibleActionFail(
+            f"unknown key {', '.join(sorted(unknown))}; known are {', '.join([*ENTRIES, 'validate'])}"
+        )
     order = {"validate": args.get("validate")}
     seen = set()
     for kind, fields in ENTRIES.items():
@@ -159,7 +161,9 @@ def check_entry(where, entry, fields):
     require(clean, "path must be absolute, without . and ..")
     require(all(isinstance(label, str) for label in full["concerns"]), "concerns must be a list of labels")
     if "mode" in fields:
-        require(re.fullmatch("[0-7]{3,4}", full["mode"]), f"mode must be octal digits such as \"0644\", not {full['mode']}")
+        require(
+            re.fullmatch("[0-7]{3,4}", full["mode"]), f'mode must be octal digits such as "0644", not {full["mode"]}'
+        )
     if "target" in fields:
         require(full["target"], "target is required")
     if "state" in fields:

@@ -265,7 +265,7 @@ def plan(order, tolerant):
             have, want = state_of(path), wanted(kind, entry, tolerant)
             if have != want:
                 refuse_clash(path, have, want)
-                hidden = entry.get("secret", False) or (want is ABSENT and private(have))
+                hidden = entry.get("secret", False) or (want.kind != "file" and private(have))
                 change = Change(path, have, want, hidden, entry["concerns"], entry.get("validate"))
                 (removals if want is ABSENT else changes).append(change)
             parent = os.path.dirname(path)
@@ -287,13 +287,13 @@ def purged(entry, owned):
         return
     for name in sorted(os.listdir(path)):
         full = os.path.join(path, name)
-        shown = not name.startswith(".") or pattern.startswith(".")
-        if shown and fnmatch.fnmatchcase(name, pattern) and full not in owned and state_of(full).kind in ("file", "link"):
+        meant = fnmatch.fnmatchcase(name, pattern) and name.startswith(".") <= pattern.startswith(".")
+        if meant and full not in owned and state_of(full).kind in ("file", "link"):
             yield full
 
 
 def private(state):
-    """Whether a file to be removed was not for everyone to read: then it is not shown either."""
+    """Whether a file that goes away was not for everyone to read: then the diff does not show it either."""
     return state.kind == "file" and not state.mode & stat.S_IROTH
 
 
@@ -416,7 +416,11 @@ def run(command, what):
     """Run a validator."""
     try:
         done = subprocess.run(
-            shlex.split(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+            shlex.split(command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
         )
     except OSError as error:
         raise Refused(f"cannot validate {what}: {error}") from error
@@ -444,13 +448,12 @@ def attributes(state):
     """Kind, owner, group and mode in a few words."""
     if state.mode is None:
         return state.kind
-    names = []
-    for identity, look_up in ((state.uid, lambda uid: pwd.getpwuid(uid).pw_name), (state.gid, lambda gid: grp.getgrgid(gid).gr_name)):
-        try:
-            names.append(look_up(identity) if isinstance(identity, int) else identity)
-        except KeyError:
-            names.append(str(identity))
-    return f"{state.kind} {':'.join(names)} {state.mode:04o}"
+    owner, group = state.uid, state.gid
+    with contextlib.suppress(KeyError, TypeError):
+        owner = pwd.getpwuid(owner).pw_name
+    with contextlib.suppress(KeyError, TypeError):
+        group = grp.getgrgid(group).gr_name
+    return f"{state.kind} {owner}:{group} {state.mode:04o}"
 
 
 def text(state, hidden):
@@ -478,6 +481,20 @@ def secrets_in(changes):
                 yield from (part for part in (line.strip(), line.partition("=")[2].strip(" \"'")) if len(part) > 3)
 
 
+@contextlib.contextmanager
+def locked(order):
+    """Wait until no other run works in the same directories; whatever lies half done in them is then from a dead one."""
+    folders = {entry["path"] for entry in order["directories"]}
+    folders |= {os.path.dirname(entry["path"]) for entry in order["files"] + order["links"]}
+    with contextlib.ExitStack() as handles:
+        for folder in sorted(filter(os.path.isdir, folders)):
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            handles.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            recover(folder)
+        yield
+
+
 def main():
     """The module."""
     spec = {"payload": {"type": "str", "required": True, "no_log": True}}
@@ -485,23 +502,17 @@ def main():
     order = json.loads(zlib.decompress(base64.b64decode(module.params["payload"])))
     changes = []
     try:
-        with contextlib.ExitStack() as locks:
-            if not module.check_mode:
-                paths = [entry["path"] for key in ("files", "links") for entry in order[key]]
-                folders = {os.path.dirname(path) for path in paths} | {entry["path"] for entry in order["directories"]}
-                for folder in sorted(filter(os.path.isdir, folders)):
-                    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-                    locks.callback(os.close, handle)
-                    fcntl.flock(handle, fcntl.LOCK_EX)
-                    recover(folder)
-            changes = plan(order, tolerant=module.check_mode)
-            if not module.check_mode:
+        if module.check_mode:
+            changes = plan(order, tolerant=True)
+        else:
+            with locked(order):
+                changes = plan(order, tolerant=False)
                 apply(order, changes)
     except Refused as refusal:
         module.no_log_values.update(secrets_in(changes))
         module.fail_json(msg=refusal.args[0], output="".join(refusal.args[1:]))
     except OSError as error:
-        module.fail_json(msg=f"nothing was changed, because writing failed: {error}")
+        module.fail_json(msg=f"writing failed, and what had changed was put back: {error}")
     result = {
         "changed": bool(changes),
         "changed_paths": [change.path for change in changes],

@@ -13,7 +13,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 PRINT = "import json, os, sys; json.dump({name: os.environ[name] for name in sys.argv[1:]}, sys.stdout)"
-ALLOWED = st.text(st.one_of(st.sampled_from("\\\"$`'%#!;&|*~ \t\n="), st.characters(exclude_categories=["Cs"], min_codepoint=0x80, max_codepoint=0x10FFFF), st.characters(min_codepoint=0x20, max_codepoint=0x7E)))
+ALLOWED = st.text(
+    st.one_of(
+        st.sampled_from("\\\"$`'%#!;&|*~ \t\n="),
+        st.characters(exclude_categories=["Cs"], min_codepoint=0x80, max_codepoint=0x10FFFF),
+        st.characters(min_codepoint=0x20, max_codepoint=0x7E),
+    )
+)
 
 
 def through_sh(tmp_path_factory, variables):
@@ -27,7 +33,21 @@ def through_sh(tmp_path_factory, variables):
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(ALLOWED, max_size=8))
-@example(["", " padded ", "a\\", "\\\n", "$HOME ${HOME} $(id) `id`", 'say "hi"', "it's", "100%n %%", "two\nlines\n", "#no; comment", "ünï ☃ 🐍"])
+@example(
+    [
+        "",
+        " padded ",
+        "a\\",
+        "\\\n",
+        "$HOME ${HOME} $(id) `id`",
+        'say "hi"',
+        "it's",
+        "100%n %%",
+        "two\nlines\n",
+        "#no; comment",
+        "ünï ☃ 🐍",
+    ]
+)
 def test_any_text_survives_sh(tmp_path_factory, values):
     variables = {f"V{index}": value for index, value in enumerate(values)}
     assert through_sh(tmp_path_factory, variables) == variables
@@ -48,7 +68,21 @@ def test_a_bad_name_is_refused(name):
         env_file({name: "hunter2"})
 
 
-@pytest.mark.parametrize("value", ["hunter2\0", "hunter2\r", "hunter2\x1b", "\x7fhunter2", "hunter2\udc80", {"hunter2": 1}, None, ["hunter2", None], ["hunter2,x"], b"hunter2"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "hunter2\0",
+        "hunter2\r",
+        "hunter2\x1b",
+        "\x7fhunter2",
+        "hunter2\udc80",
+        {"hunter2": 1},
+        None,
+        ["hunter2", None],
+        ["hunter2,x"],
+        b"hunter2",
+    ],
+)
 def test_a_bad_value_is_refused_by_name_and_not_shown(value):
     with pytest.raises(AnsibleFilterError, match="environment variable TOKEN: ") as error:
         env_file({"TOKEN": value})

@@ -40,7 +40,11 @@ class Run(action.ActionModule):
     def _execute_module(self, module_name=None, module_args=None, **kwargs):
         flags = {"_ansible_check_mode": self._task.check_mode, "_ansible_diff": True}
         self.sent.append(module_args)
-        with patch_module_args(module_args | flags), contextlib.redirect_stdout(io.StringIO()) as out, pytest.raises(SystemExit):
+        with (
+            patch_module_args(module_args | flags),
+            contextlib.redirect_stdout(io.StringIO()) as out,
+            pytest.raises(SystemExit),
+        ):
             module.main()
         return json.loads(out.getvalue())
 
@@ -75,7 +79,10 @@ def file(path, content="new\n", **more):
 def test_files_directories_and_links_come_into_being_once(write, tmp_path):
     order = {
         "directories": [{"path": str(tmp_path / "a/b/"), "mode": "0750", "concerns": ["dir"]}],
-        "files": [file(tmp_path / "a/b/x", mode="0640", concerns=["web", "app"]), file(tmp_path / "y", concerns=["web"])],
+        "files": [
+            file(tmp_path / "a/b/x", mode="0640", concerns=["web", "app"]),
+            file(tmp_path / "y", concerns=["web"]),
+        ],
         "links": [{"path": str(tmp_path / "l"), "target": "nowhere", "concerns": ["link"]}],
     }
     first = write(**order)
@@ -120,9 +127,9 @@ def test_a_source_file_may_be_binary(write, tmp_path):
 def test_a_template_is_rendered_as_ansible_does(write, tmp_path):
     (tmp_path / "templates/sub").mkdir(parents=True)
     (tmp_path / "templates/sub/part.j2").write_text("part of {{ name }}\n")
-    (tmp_path / "templates/sub/t.j2").write_text(
-        "{{ ansible_managed | comment }}\n{% if true %}\n{{ template_destpath }}\n{% endif %}\n{% include 'part.j2' %}\n\n{{ raw }} {{ own }}\n\n"
-    )
+    lines = ["{{ ansible_managed | comment }}", "{% if true %}", "{{ template_destpath }}", "{% endif %}"]
+    lines += ["{% include 'part.j2' %}", "", "{{ raw }} {{ own }}", "", ""]
+    (tmp_path / "templates/sub/t.j2").write_text("\n".join(lines))
     variables = {"name": "shop", "raw": "{{ name }}", "lazy": trust_as_template("{{ name }}!")}
     path = str(tmp_path / "x")
     write(files=[{"path": path, "template": "sub/t.j2", "vars": {"own": 8}}], variables=variables)
@@ -190,7 +197,9 @@ def test_purge_removes_what_nobody_lists(write, tmp_path):
     (tmp_path / "link.conf").symlink_to("nowhere")
     (tmp_path / "dir.conf").mkdir()
     order = {
-        "directories": [{"path": str(tmp_path), "mode": oct(tmp_path.stat().st_mode)[-3:], "purge": "*.conf", "concerns": ["sites"]}],
+        "directories": [
+            {"path": str(tmp_path), "mode": oct(tmp_path.stat().st_mode)[-3:], "purge": "*.conf", "concerns": ["sites"]}
+        ],
         "files": [file(tmp_path / "keep.conf", "x")],
     }
     result = write(**order)
@@ -317,7 +326,11 @@ def test_a_secret_is_nowhere_but_in_its_file(write, tmp_path, capfd):
     results = [write(check=True, files=[secret]), write(files=[secret])]
     secret["content"] = 'TOKEN="hunter33"\n'
     telltale = f"sh -c 'echo line 1: $(cat {tmp_path}/s) is wrong; echo value hunter33; false'"
-    results += [write(files=[secret], validate=telltale), write(files=[secret]), write(files=[secret | {"state": "absent", "content": None}])]
+    results += [
+        write(files=[secret], validate=telltale),
+        write(files=[secret]),
+        write(files=[secret | {"state": "absent", "content": None}]),
+    ]
     assert [result.get("changed", False) for result in results] == [True, True, False, True, True]
     assert "line 1" in results[2]["output"]
     printed = json.dumps(results) + "".join(capfd.readouterr())
@@ -329,8 +342,15 @@ def test_what_only_its_owner_could_read_is_not_shown_when_purged(write, tmp_path
     (tmp_path / "o").mkdir(mode=0o755)
     (tmp_path / "o/s").write_text("hunter2")
     (tmp_path / "o/s").chmod(0o600)
-    result = write(directories=[{"path": str(tmp_path / "o"), "purge": "*"}])
-    assert result["changed"] and "hunter" not in json.dumps(result)
+    (tmp_path / "o/l").write_text("hunter2")
+    (tmp_path / "o/l").chmod(0o640)
+    order = {
+        "directories": [{"path": str(tmp_path / "o"), "purge": "*"}],
+        "links": [{"path": str(tmp_path / "o/l"), "target": "x"}],
+    }
+    result = write(**order)
+    assert len(result["changed_paths"]) == 2
+    assert "hunter" not in json.dumps(result)
 
 
 @pytest.mark.parametrize(
@@ -399,7 +419,8 @@ def test_all_of_it_through_ansible_playbook(tmp_path):
         "vivarium.server.files": {
             "directories": [{"path": str(out)} | OWNER],
             "files": [
-                {"path": str(out / "t"), "template": "t.j2", "vars": {"own": "{{ greeting }}"}, "concerns": ["t"]} | OWNER,
+                {"path": str(out / "t"), "template": "t.j2", "vars": {"own": "{{ greeting }}"}, "concerns": ["t"]}
+                | OWNER,
                 {"path": str(out / "core"), "template": "core.j2", "vars": {"own": 1}} | OWNER,
                 {"path": str(out / "s"), "content": "hunter2 {{ greeting }}", "secret": True, "mode": "0600"} | OWNER,
             ],
@@ -408,14 +429,35 @@ def test_all_of_it_through_ansible_playbook(tmp_path):
         "register": "run",
     }
     core = {"ansible.builtin.template": {"src": "core.j2", "dest": str(tmp_path / "core")}, "vars": {"own": 1}}
-    proof = {"ansible.builtin.assert": {"that": ["run.concerns == (run.changed | ternary(['t'], []))", "'invocation' not in run"]}}
+    proof = {
+        "ansible.builtin.assert": {
+            "that": ["run.concerns == (run.changed | ternary(['t'], []))", "'invocation' not in run"]
+        }
+    }
     play = {"hosts": "localhost", "gather_facts": False, "vars": {"greeting": "hello"}, "tasks": [task, proof, core]}
     (tmp_path / "play.yml").write_text(json.dumps([play]))
 
     def run(*options):
-        command = [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", "-c", "local", "--diff", "-vvvv", *options]
-        env = os.environ | {"ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".collections"), "ANSIBLE_PYTHON_INTERPRETER": sys.executable}
-        return subprocess.run([*command, str(tmp_path / "play.yml")], check=True, capture_output=True, text=True, env=env).stdout
+        command = [
+            sys.executable,
+            "-m",
+            "ansible",
+            "playbook",
+            "-i",
+            "localhost,",
+            "-c",
+            "local",
+            "--diff",
+            "-vvvv",
+            *options,
+        ]
+        env = os.environ | {
+            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".collections"),
+            "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+        }
+        return subprocess.run(
+            [*command, str(tmp_path / "play.yml")], check=True, capture_output=True, text=True, env=env
+        ).stdout
 
     shown = run("--check") + run() + run()
     assert (out / "t").read_text() == "hello hello\n"

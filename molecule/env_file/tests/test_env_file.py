@@ -11,21 +11,38 @@ import pytest
 
 SCENARIO = Path(__file__).resolve().parents[1]
 HOSTILE = json.loads((SCENARIO / "values.json").read_text())
-EXPECTED = HOSTILE | {"DEBUG": "False", "WORKERS": "2", "HOSTS": "a.example.com,b.example.com", "TOKEN": "the-first-token"}
+EXPECTED = HOSTILE | {
+    "DEBUG": "False",
+    "WORKERS": "2",
+    "HOSTS": "a.example.com,b.example.com",
+    "TOKEN": "the-first-token",
+}
 DUMP = "/usr/bin/python3 -c 'import json, os; print(json.dumps(dict(os.environ)))'"
 
 
 def converge(token):
     """Run the scenario's playbook with another secret, as talkative as it gets."""
-    command = ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], "--diff", "-vvvv", str(SCENARIO / "converge.yml")]
+    command = [
+        "ansible-playbook",
+        "-i",
+        os.environ["MOLECULE_INVENTORY_FILE"],
+        "--diff",
+        "-vvvv",
+        str(SCENARIO / "converge.yml"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"TEST_TOKEN": token})
     return done.returncode, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("name", EXPECTED)
-def test_a_service_gets_every_value_unchanged(host, name):
+@pytest.fixture(scope="module")
+def environment_of_a_service(host):
     unit = f"systemd-run --wait --pipe --quiet --collect -p EnvironmentFile=/etc/shop.env -p User=nobody {DUMP}"
-    assert json.loads(host.check_output(unit))[name] == EXPECTED[name]
+    return json.loads(host.check_output(unit))
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_service_gets_every_value_unchanged(environment_of_a_service, name):
+    assert environment_of_a_service[name] == EXPECTED[name]
 
 
 def test_a_shell_gets_every_value_unchanged(host):

@@ -16,18 +16,25 @@ IDNA = "946d195a0d259cbba61165e88e65941f16e9b36ea6ddb97f00452bae8b1287d3"
 
 @pytest.fixture
 def user(host):
-    """Run a command as somebody who may do nothing, in a directory of their own."""
-    home = host.check_output("runuser -u nobody -- mktemp -d")
+    """Run a script as somebody who may do nothing, in a directory of their own."""
+    home = host.check_output("mktemp -d")
+    host.check_output("chown nobody %s", home)
 
-    def run(command, *args):
-        command = command % args
+    def run(script):
         return host.run(
-            "cd %s && runuser -u nobody -- env HOME=%s UV_CACHE_DIR=%s/cache PATH=/usr/local/bin:/usr/bin:/bin sh -euc %s",
-            home, home, home, command,
-        )  # fmt: skip
+            "cd %s && su -s /bin/sh nobody -c %s",
+            home,
+            f"set -eu; export HOME={home} PATH=/usr/local/bin:/usr/bin:/bin\n{script}",
+        )
 
     yield run
     host.check_output("rm -rf %s", home)
+
+
+def install(user, sha256):
+    """Install a package from a lock file that accepts a download with this hash."""
+    lock = f"echo 'idna==3.10 --hash=sha256:{sha256}' > lock.txt"
+    return user(f"{lock}; uv venv --quiet venv; uv pip install --python venv --require-hashes -r lock.txt")
 
 
 def test_uv_is_the_version_asked_for(host):
@@ -35,32 +42,36 @@ def test_uv_is_the_version_asked_for(host):
 
 
 def test_a_user_installs_from_a_lock_with_hashes(user):
-    lock = "printf 'idna==3.10 --hash=sha256:%s\\n' > lock.txt"
-    done = user(lock + "; uv venv --quiet venv; uv pip install --python venv --require-hashes -r lock.txt", IDNA)
+    done = install(user, IDNA)
     assert done.rc == 0, done.stderr
     assert user("venv/bin/python -c 'import idna; print(idna.__version__)'").stdout == "3.10\n"
     assert user("readlink -f venv/bin/python").stdout.startswith("/usr/bin/python3.")
 
 
 def test_a_wrong_hash_is_refused(user):
-    lock = "printf 'idna==3.10 --hash=sha256:%s\\n' > lock.txt"
-    done = user(lock + "; uv venv --quiet venv; uv pip install --python venv --require-hashes -r lock.txt", IDNA[::-1])
+    done = install(user, IDNA[::-1])
     assert done.rc != 0
     assert "Hash mismatch" in done.stderr
-    assert user("venv/bin/python -c 'import idna'").rc != 0
+    assert "No module named 'idna'" in user("venv/bin/python -c 'import idna'").stderr
 
 
 def test_what_has_no_wheel_can_be_built(user):
-    source = '#include <Python.h>\\nint main(void) { Py_Initialize(); return PyRun_SimpleString("print(6 * 7)") + Py_FinalizeEx(); }'
-    build = "gcc main.c -o main $(python3-config --includes --embed) $(python3-config --ldflags --embed)"
-    done = user("printf '%s\\n' '" + source.replace("%", "%%") + "' > main.c; " + build + "; ./main", "%b")
+    done = user(
+        """
+        cat > main.c <<'END'
+        #include <Python.h>
+        int main(void) { Py_Initialize(); return PyRun_SimpleString("print(6 * 7)") + Py_FinalizeEx(); }
+        END
+        gcc main.c -o main $(python3-config --includes --embed) $(python3-config --ldflags --embed)
+        ./main
+    """.replace("\n        ", "\n")
+    )
     assert (done.rc, done.stdout) == (0, "42\n"), done.stderr
 
 
 def test_debians_own_python_is_left_alone(host):
-    refused = host.run("python3 -m venv --without-pip /tmp/probe && python3 -c 'import uv'")
-    assert "No module named 'uv'" in refused.stderr
-    assert host.run("find /usr/lib/python3 /usr/lib/python3.* -newer /usr/local/bin/uv -name 'uv*'").stdout == ""
+    assert "No module named 'uv'" in host.run("python3 -c 'import uv'").stderr
+    assert "No module named pip" in host.run("python3 -m pip --version").stderr
 
 
 def test_a_download_with_another_hash_leaves_the_old_uv(hosts):
