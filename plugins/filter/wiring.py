@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from urllib.parse import quote
 
 from ansible.errors import AnsibleFilterError
@@ -82,6 +83,11 @@ class _Wiring:
                 f"asgi_apps: {with_database[0]['name']} has a database, but the inventory group db_servers is empty"
                 " (set the application's 'database: false' if it needs none)"
             )
+        if with_database and len(self.db) > 1:
+            raise AnsibleFilterError(
+                f"the inventory group db_servers has {len(self.db)} hosts ({', '.join(self.db)}): it must be one, which holds"
+                " the databases of all applications"
+            )
         return {
             "asgi_derived": asgi_derived,
             "nginx_sites": [site for app in apps for site in self.sites(app)],
@@ -94,7 +100,9 @@ class _Wiring:
                 for app in with_database
             ],
             "postgresql_access": [entry for app in with_database for entry in self.access(app)],
-            "postgresql_listen_addresses": [self.address(self.host)] if self.host in self.db and self.remote_apps else [],
+            "postgresql_listen_addresses": (
+                [str(self.address(self.host))] if with_database and self.host in self.db and self.remote_apps else []
+            ),
             "postgresql_backup_databases": [app["name"] for app in with_database],
         }
 
@@ -107,18 +115,25 @@ class _Wiring:
         return [host for host in self.web if host != self.host]
 
     def address(self, host):
-        """The address at which the other hosts of the inventory reach this one."""
+        """The IP address at which the other hosts of the inventory reach this one."""
         variables = self.hostvars[host]
         address = variables.get("vivarium_address")
         if not address:
-            facts = variables.get("ansible_facts", {})
-            address = facts.get("default_ipv4", {}).get("address")
+            address = ((variables.get("ansible_facts") or {}).get("default_ipv4") or {}).get("address")
         if not address:
             raise AnsibleFilterError(
                 f"the address of host '{host}' is not known: its facts were not gathered (is it left out by --limit?)."
                 " Set vivarium_address for it in the inventory"
             )
-        return str(address)
+        try:
+            return ipaddress.ip_address(str(address))
+        except ValueError:
+            # nginx and PostgreSQL resolve a name when they start, and nginx refuses to start when it cannot.
+            raise AnsibleFilterError(f"vivarium_address of host '{host}' must be an IP address, not a name") from None
+
+    def endpoint(self, host, port):
+        address = self.address(host)
+        return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
 
     def derived(self, app):
         """What the topology adds to an application: its database, its public origins, the way to it through nginx."""
@@ -140,7 +155,7 @@ class _Wiring:
         password = quote(str(app["secrets"].get("DATABASE_PASSWORD", "")), safe="")
         if self.host in self.db:
             return f"postgresql://{name}:{password}@/{name}?host={quote(SOCKET_DIRECTORY, safe='')}"
-        return f"postgresql://{name}:{password}@{self.address(self.db[0])}:5432/{name}?sslmode=require"
+        return f"postgresql://{name}:{password}@{self.endpoint(self.db[0], 5432)}/{name}?sslmode=require"
 
     def access(self, app):
         """Who may connect to the application's database: its own role, from the application servers alone."""
@@ -149,7 +164,8 @@ class _Wiring:
             return []
         local = [{"type": "local", **entry}]
         return local + [
-            {"type": "hostssl", **entry, "address": f"{self.address(host)}/32"} for host in self.remote_apps
+            {"type": "hostssl", **entry, "address": str(ipaddress.ip_network(self.address(host)))}
+            for host in self.remote_apps
         ]
 
     def sites(self, app):
@@ -163,26 +179,30 @@ class _Wiring:
         sites = []
         if self.host in self.web:
             certificate = f"{CERTIFICATES}/{app['name']}"
-            sites.append({
-                "name": app["name"],
-                **common,
-                "certificate": {"certificate": f"{certificate}/fullchain.pem", "key": f"{certificate}/privkey.pem"},
-                "upstream": [
-                    *(local if self.host in self.app else []),
-                    *(f"{self.address(host)}:{app['port']}" for host in self.remote_apps),
-                ],
-                # Without the application here, its files are served by the backend sites.
-                **(files if self.host in self.app else {}),
-            })
+            sites.append(
+                {
+                    "name": app["name"],
+                    **common,
+                    "certificate": {"certificate": f"{certificate}/fullchain.pem", "key": f"{certificate}/privkey.pem"},
+                    "upstream": [
+                        *(local if self.host in self.app else []),
+                        *(self.endpoint(host, app["port"]) for host in self.remote_apps),
+                    ],
+                    # Without the application here, its files are served by the backend sites.
+                    **(files if self.host in self.app else {}),
+                }
+            )
         if self.host in self.app and self.remote_webs:
-            sites.append({
-                "name": f"{app['name']}_backend",
-                **common,
-                "listen": f"{self.address(self.host)}:{app['port']}",
-                "trusted_proxies": [self.address(host) for host in self.remote_webs],
-                "upstream": local,
-                **files,
-            })
+            sites.append(
+                {
+                    "name": f"{app['name']}_backend",
+                    **common,
+                    "listen": self.endpoint(self.host, app["port"]),
+                    "trusted_proxies": [str(self.address(host)) for host in self.remote_webs],
+                    "upstream": local,
+                    **files,
+                }
+            )
         return sites
 
     def certificate(self, app):

@@ -1,0 +1,250 @@
+"""What each role gets to do on one host, derived from the applications and the inventory groups."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from ansible.errors import AnsibleFilterError
+from ansible_collections.vivarium.server.plugins.filter.asgi_apps import asgi_apps
+from ansible_collections.vivarium.server.plugins.filter.wiring import wiring
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PASSWORD = "p@ss:w/rd?#&%20 'ü\"$"
+SHOP = {
+    "name": "shop",
+    "source": {"path": "../shop"},
+    "application": "shop.asgi:application",
+    "settings": "shop.settings",
+    "domains": ["shop.example.com", "www.shop.example.com"],
+    "secrets": {"SECRET_KEY": "hunter2", "DATABASE_PASSWORD": PASSWORD},
+}
+PLAIN = {
+    "name": "api",
+    "source": {"path": "../api"},
+    "application": "api:app",
+    "framework": "none",
+    "domains": ["api.example.com"],
+}
+ADDRESSES = {"web": "10.0.0.1", "app1": "10.0.0.2", "app2": "10.0.0.3", "db": "10.0.0.4"}
+HOSTVARS = {name: {"ansible_facts": {"default_ipv4": {"address": address}}} for name, address in ADDRESSES.items()}
+ONE = {"web_servers": ["app1"], "app_servers": ["app1"], "db_servers": ["app1"]}
+SPLIT = {"web_servers": ["web"], "app_servers": ["app1"], "db_servers": ["db"]}
+WIDE = {"web_servers": ["web"], "app_servers": ["app1", "app2"], "db_servers": ["db"]}
+
+
+def derive(host, groups, *apps, **options):
+    return wiring(list(apps) or [SHOP], host, groups, options.pop("hostvars", HOSTVARS), **options)
+
+
+def database_url(derived):
+    return urlsplit(derived["asgi_derived"]["shop"]["secrets"]["DATABASE_URL"])
+
+
+def test_one_host_is_reached_by_sockets_alone():
+    got = derive("app1", ONE)
+    url = database_url(got)
+    assert (url.scheme, url.hostname, url.path, url.query) == (
+        "postgresql",
+        None,
+        "/shop",
+        "host=%2Fvar%2Frun%2Fpostgresql",
+    )
+    assert got["postgresql_listen_addresses"] == []
+    assert got["postgresql_access"] == [
+        {"type": "local", "database": "shop", "user": "shop", "method": "scram-sha-256"}
+    ]  # fmt: skip
+    (site,) = got["nginx_sites"]
+    assert site["upstream"] == ["unix:/srv/shop/live/socket"] and "listen" not in site
+    assert site["static"] == [{"url": "/static/", "path": "/srv/shop/static/"}]
+    assert site["media"] == [{"url": "/media/", "path": "/srv/shop/media/"}]
+    assert got["asgi_derived"]["shop"]["verify"] == {"port": 443, "domain": "shop.example.com"}
+    assert got["certificates_requests"] == [{"name": "shop", "domains": SHOP["domains"], "type": "self_signed"}]
+    assert got["postgresql_users"] == [{"name": "shop", "password": PASSWORD}]
+    assert got["postgresql_databases"] == [{"name": "shop", "owner": "shop", "extensions": []}]
+    assert got["postgresql_backup_databases"] == ["shop"]
+
+
+def test_one_host_needs_no_facts():
+    assert derive("app1", ONE, hostvars={"app1": {}}) == derive("app1", ONE)
+
+
+def test_split_web_server():
+    got = derive("web", SPLIT)
+    (site,) = got["nginx_sites"]
+    assert site["upstream"] == ["10.0.0.2:8100"] and "static" not in site and "media" not in site
+    assert site["certificate"]["key"] == "/etc/ssl/vivarium/shop/privkey.pem"
+    assert got["postgresql_access"] == got["postgresql_listen_addresses"] == []
+    assert got["asgi_derived"]["shop"]["verify"] == {} and got["asgi_derived"]["shop"]["secrets"] == {}
+
+
+def test_split_application_server():
+    got = derive("app1", SPLIT)
+    (site,) = got["nginx_sites"]
+    assert site["listen"] == "10.0.0.2:8100" and site["trusted_proxies"] == ["10.0.0.1"]
+    assert site["upstream"] == ["unix:/srv/shop/live/socket"] and site["static"] and "certificate" not in site
+    assert got["certificates_requests"] == [] and got["asgi_derived"]["shop"]["verify"] == {}
+    url = database_url(got)
+    assert (url.hostname, url.port, url.query) == ("10.0.0.4", 5432, "sslmode=require")
+
+
+def test_split_database_server():
+    got = derive("db", SPLIT)
+    assert got["postgresql_listen_addresses"] == ["10.0.0.4"] and got["nginx_sites"] == []
+    assert [(entry["type"], entry.get("address")) for entry in got["postgresql_access"]] == [
+        ("local", None), ("hostssl", "10.0.0.2/32"),
+    ]  # fmt: skip
+
+
+def test_two_application_servers():
+    assert derive("web", WIDE)["nginx_sites"][0]["upstream"] == ["10.0.0.2:8100", "10.0.0.3:8100"]
+    assert [entry.get("address") for entry in derive("db", WIDE)["postgresql_access"]] == [
+        None,
+        "10.0.0.2/32",
+        "10.0.0.3/32",
+    ]
+    assert database_url(derive("app1", WIDE)) == database_url(derive("app2", WIDE))
+
+
+def test_a_web_server_that_is_one_of_two_application_servers():
+    groups = {"web_servers": ["app1"], "app_servers": ["app1", "app2"], "db_servers": ["app1"]}
+    public, *others = derive("app1", groups)["nginx_sites"]
+    assert public["upstream"] == ["unix:/srv/shop/live/socket", "10.0.0.3:8100"] and others == []
+    (backend,) = derive("app2", groups)["nginx_sites"]
+    assert backend["listen"] == "10.0.0.3:8100" and backend["trusted_proxies"] == ["10.0.0.2"]
+    assert database_url(derive("app2", groups)).hostname == "10.0.0.2"
+    assert database_url(derive("app1", groups)).hostname is None
+
+
+def test_many_applications_have_ports_of_their_own():
+    got = derive("web", SPLIT, SHOP, PLAIN)
+    assert [site["upstream"] for site in got["nginx_sites"]] == [["10.0.0.2:8100"], ["10.0.0.2:8101"]]
+    assert got["postgresql_backup_databases"] == ["shop"]
+
+
+@pytest.mark.parametrize("groups", [ONE, SPLIT])
+def test_a_password_arrives_whatever_is_in_it(groups):
+    url = database_url(derive("app1", groups))
+    assert unquote(url.password) == PASSWORD and url.username == "shop" and url.path == "/shop"
+
+
+def test_a_database_of_the_users_own_wins():
+    derived = derive("app1", ONE)["asgi_derived"]
+    own = SHOP | {"secrets": SHOP["secrets"] | {"DATABASE_URL": "postgresql://elsewhere/x"}}
+    assert asgi_apps([own], derived)[0]["secret_env"]["DATABASE_URL"] == "postgresql://elsewhere/x"
+
+
+def test_missing_groups():
+    assert derive("app1", {"app_servers": ["app1"]}, PLAIN)["nginx_sites"] == []
+    got = derive("app1", {}, PLAIN)
+    assert got["nginx_sites"] == got["certificates_requests"] == got["postgresql_users"] == []
+    assert derive("app1", ONE, hostvars=HOSTVARS)["asgi_derived"]
+    assert wiring([], "app1", ONE, HOSTVARS)["nginx_sites"] == []
+    with pytest.raises(AnsibleFilterError, match=r"shop has a database, but the inventory group db_servers is empty"):
+        derive("app1", {"app_servers": ["app1"], "web_servers": ["app1"]})
+
+
+def test_without_web_servers_nothing_is_said_of_public_origins():
+    env = derive("app1", {"app_servers": ["app1"], "db_servers": ["app1"]})["asgi_derived"]["shop"]["env"]
+    assert env == {}
+
+
+def test_more_than_one_database_server():
+    groups = SPLIT | {"db_servers": ["db", "app2"]}
+    with pytest.raises(AnsibleFilterError, match=r"db_servers has 2 hosts \(db, app2\)"):
+        derive("db", groups)
+    assert derive("db", groups, PLAIN)["postgresql_users"] == []
+
+
+@pytest.mark.parametrize("variables", [{}, {"ansible_facts": {}}, {"ansible_facts": {"default_ipv4": {}}}])
+def test_an_unknown_address_is_told(variables):
+    with pytest.raises(AnsibleFilterError, match=r"address of host 'app1' is not known.*--limit.*vivarium_address"):
+        derive("web", SPLIT, hostvars=HOSTVARS | {"app1": variables})
+
+
+def test_an_address_of_the_inventory_wins():
+    hostvars = HOSTVARS | {"app1": HOSTVARS["app1"] | {"vivarium_address": "192.0.2.7"}}
+    assert derive("web", SPLIT, hostvars=hostvars)["nginx_sites"][0]["upstream"] == ["192.0.2.7:8100"]
+
+
+def test_an_address_must_be_one():
+    with pytest.raises(AnsibleFilterError, match="vivarium_address of host 'app1' must be an IP address"):
+        derive("web", SPLIT, hostvars=HOSTVARS | {"app1": {"vivarium_address": "app1.example.com"}})
+
+
+def test_ipv6():
+    hostvars = {name: {"vivarium_address": f"fd00::{number}"} for number, name in enumerate(ADDRESSES, 1)}
+    assert derive("web", SPLIT, hostvars=hostvars)["nginx_sites"][0]["upstream"] == ["[fd00::2]:8100"]
+    backend = derive("app1", SPLIT, hostvars=hostvars)
+    assert backend["nginx_sites"][0]["listen"] == "[fd00::2]:8100"
+    assert backend["nginx_sites"][0]["trusted_proxies"] == ["fd00::1"]
+    assert (database_url(backend).hostname, database_url(backend).port) == ("fd00::4", 5432)
+    assert derive("db", SPLIT, hostvars=hostvars)["postgresql_access"][1]["address"] == "fd00::2/128"
+
+
+def test_another_port_is_part_of_the_origin():
+    derived = derive("app1", ONE, https_port="8443")["asgi_derived"]["shop"]
+    assert derived["env"]["CSRF_TRUSTED_ORIGINS"] == "https://shop.example.com:8443,https://www.shop.example.com:8443"
+    assert derived["verify"]["port"] == 8443
+
+
+def test_a_provided_certificate_is_passed_on():
+    own = SHOP | {"certificate": {"type": "provided", "certificate": "C", "key": "K"}}
+    assert derive("app1", ONE, own)["certificates_requests"] == [
+        {"name": "shop", "domains": SHOP["domains"], "type": "provided", "certificate": "C", "key": "K"}
+    ]
+
+
+def test_mistakes_in_the_applications_are_told_here_too():
+    with pytest.raises(AnsibleFilterError, match="unknown key 'servr'"):
+        derive("app1", ONE, SHOP | {"servr": "x"})
+
+
+PLAY = """
+- hosts: localhost
+  gather_facts: false
+  vars_files: ["%(root)s/playbooks/vars/wiring.yml"]
+  vars:
+    asgi_apps:
+      - name: shop
+        source: {path: .}
+        application: m:a
+        settings: m.s
+        domains: [shop.example.com]
+        secrets: {SECRET_KEY: "{{ vault_key }}", DATABASE_PASSWORD: !vault %(vault)s}
+  tasks:
+    - ansible.builtin.copy:
+        content: "{{ [wiring_asgi_derived, wiring_postgresql_users, asgi_apps | vivarium.server.asgi_apps] | to_json }}"
+        dest: "%(result)s"
+        mode: "0600"
+"""
+
+
+def test_vault_values_are_read_by_a_real_run(tmp_path):
+    (tmp_path / "password").write_text("x")
+    environment = {**os.environ, "ANSIBLE_VAULT_PASSWORD_FILE": str(tmp_path / "password")}
+
+    def run(*command):
+        result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
+
+    secret = json.dumps(run("ansible-vault", "encrypt_string", PASSWORD).removeprefix("!vault |").replace(" ", ""))
+    (tmp_path / "play.yml").write_text(
+        PLAY % {"root": ROOT, "vault": secret.replace(r'"\n', '"'), "result": tmp_path / "got"}
+    )
+    (tmp_path / "vault.yml").write_text("vault_key: hunter2\n")
+    run("ansible-vault", "encrypt", str(tmp_path / "vault.yml"))
+    groups = {name: {"hosts": {"localhost": {"ansible_connection": "local"}}} for name in ONE}
+    (tmp_path / "hosts.json").write_text(json.dumps({"all": {"children": groups}}))
+    output = run("ansible-playbook", "-vvv", "-i", str(tmp_path / "hosts.json"), "-e", f"@{tmp_path / 'vault.yml'}",
+                 str(tmp_path / "play.yml"))  # fmt: skip
+    assert "ok=1" in output
+    derived, users, apps = json.loads((tmp_path / "got").read_text())
+    assert users == [{"name": "shop", "password": PASSWORD}]
+    assert unquote(urlsplit(derived["shop"]["secrets"]["DATABASE_URL"]).password) == PASSWORD
+    assert apps[0]["secret_env"] == {"SECRET_KEY": "hunter2"}
