@@ -195,22 +195,25 @@ SERVER_EMAIL = text("SERVER_EMAIL", DEFAULT_FROM_EMAIL)
 EMAIL_SUBJECT_PREFIX = "[herbarium] "
 
 _email = urlsplit(text("EMAIL_URL") or ("console:" if DEBUG else "smtp://localhost:25"))
-if _email.scheme not in {"smtp", "smtp+tls", "smtps", "console"}:
-    raise ImproperlyConfigured("EMAIL_URL must begin with smtp://, smtp+tls://, smtps:// or console:")
-_email_backend = f"django.core.mail.backends.{'console' if _email.scheme == 'console' else 'smtp'}.EmailBackend"
-_email_options = (
-    {}
-    if _email.scheme == "console"
-    else {
-        "host": _email.hostname or "localhost",
-        "port": _email.port or {"smtp": 25, "smtp+tls": 587, "smtps": 465}[_email.scheme],
-        "username": unquote(_email.username or ""),
-        "password": unquote(_email.password or ""),
-        "use_tls": _email.scheme == "smtp+tls",
-        "use_ssl": _email.scheme == "smtps",
-        "timeout": 10,
-    }
-)
+if _email.scheme == "console":
+    _email_backend, _email_options = "django.core.mail.backends.console.EmailBackend", {}
+else:
+    try:
+        _email_options = {
+            "host": _email.hostname or "localhost",
+            "port": _email.port or {"smtp": 25, "smtp+tls": 587, "smtps": 465}[_email.scheme],
+            "username": unquote(_email.username or ""),
+            "password": unquote(_email.password or ""),
+            "use_tls": _email.scheme == "smtp+tls",
+            "use_ssl": _email.scheme == "smtps",
+            "timeout": 10,
+        }
+    except (KeyError, ValueError):
+        # As above: no part of the URL is quoted.
+        raise ImproperlyConfigured(
+            "EMAIL_URL must be smtp://, smtp+tls:// or smtps://user:password@host:port, the password percent-encoded."
+        ) from None
+    _email_backend = "django.core.mail.backends.smtp.EmailBackend"
 
 if django.VERSION >= (6, 1):
     MAILERS = {

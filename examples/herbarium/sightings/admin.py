@@ -18,11 +18,6 @@ class SightingAdmin(admin.ModelAdmin):
         # A sighting belongs to whoever saw it: it is added on the site.
         return False
 
-    def save_model(self, request, obj, form, change):
-        if "photo" in form.changed_data:
-            obj.forget_thumbnail()
-        super().save_model(request, obj, form, change)
-
     @admin.display(description="preview")
     def preview(self, obj):
         return format_html('<img src="{}" width="240" alt="">', obj.small_photo.url) if obj.small_photo else "none"

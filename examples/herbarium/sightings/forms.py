@@ -11,9 +11,3 @@ class SightingForm(forms.ModelForm):
             "seen_on": forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
             "notes": forms.Textarea(attrs={"rows": 5}),
         }
-
-    def save(self, commit=True):
-        if "photo" in self.changed_data:
-            # The old thumbnail shows the old photo; `develop_photos` makes a new one.
-            self.instance.forget_thumbnail()
-        return super().save(commit)

@@ -108,13 +108,6 @@ class Sighting(models.Model):
     def photo_alt(self):
         return self.photo_description or f"Photo of {self.plant}"
 
-    def forget_thumbnail(self):
-        """Called when the photo changes; the file goes when that is saved."""
-        if self.thumbnail:
-            storage, name = self.thumbnail.storage, self.thumbnail.name
-            transaction.on_commit(lambda: storage.delete(name))
-            self.thumbnail = ""
-
     def publish(self):
         """Number this draft and tell everyone who watches, at the moment it becomes visible."""
         with transaction.atomic():

@@ -1,10 +1,12 @@
-"""Files follow their rows: a photo that no row names any more is removed once that is committed."""
+"""Files follow their rows: one that no row names any more is removed once that is committed."""
 
 from django.db import transaction
-from django.db.models.signals import post_delete, post_init, post_save
+from django.db.models.signals import post_delete, post_init, post_save, pre_save
 from django.dispatch import receiver
 
 from .models import Sighting
+
+FILES = ["photo", "thumbnail"]
 
 
 def remove(storage, name):
@@ -13,20 +15,29 @@ def remove(storage, name):
 
 
 @receiver(post_init, sender=Sighting)
-def remember_photo(instance, **kwargs):
-    # A deferred field must not be loaded just to be remembered.
-    instance._stored_photo = instance.__dict__.get("photo") and instance.photo.name
+def remember_files(instance, **kwargs):
+    # Not by attribute: a deferred field must not be loaded just to be remembered.
+    instance.stored_files = {field: str(instance.__dict__.get(field) or "") for field in FILES}
+
+
+@receiver(pre_save, sender=Sighting)
+def forget_thumbnail(instance, **kwargs):
+    # It shows the photo before; `develop_photos` makes a new one.
+    if instance.photo.name != instance.stored_files["photo"]:
+        instance.thumbnail = ""
 
 
 @receiver(post_save, sender=Sighting)
-def photo_changed(instance, **kwargs):
-    old, new = instance._stored_photo, instance.photo.name
-    if old and old != new:
-        remove(instance.photo.storage, old)
-    instance._stored_photo = new
+def remove_replaced_files(instance, **kwargs):
+    for field in FILES:
+        file = getattr(instance, field)
+        if instance.stored_files[field] != file.name:
+            remove(file.storage, instance.stored_files[field])
+            instance.stored_files[field] = file.name
 
 
 @receiver(post_delete, sender=Sighting)
-def sighting_deleted(instance, **kwargs):
-    remove(instance.photo.storage, instance.photo.name)
-    remove(instance.thumbnail.storage, instance.thumbnail.name)
+def remove_files(instance, **kwargs):
+    for field in FILES:
+        file = getattr(instance, field)
+        remove(file.storage, file.name)

@@ -1,6 +1,7 @@
 from django.contrib import messages
 from django.contrib.auth.mixins import LoginRequiredMixin
-from django.http import HttpResponseRedirect, JsonResponse
+from django.http import JsonResponse
+from django.shortcuts import redirect
 from django.urls import reverse_lazy
 from django.views.generic import CreateView, DeleteView, DetailView, ListView, UpdateView
 
@@ -29,7 +30,7 @@ class Live(ListView):
     context_object_name = "sightings"
 
     def get_queryset(self):
-        return Sighting.objects.published()[:8]
+        return list(Sighting.objects.published()[:8])
 
 
 class Sheet(DetailView):
@@ -74,10 +75,10 @@ class Editor(LoginRequiredMixin):
         if "publish" in self.request.POST or sighting.is_published:
             sighting.publish()
             messages.success(self.request, f"Sheet № {sighting.number} is in the field book.")
-            return HttpResponseRedirect(sighting.get_absolute_url())
+            return redirect(sighting)
         sighting.save()
         messages.success(self.request, "Kept as a draft. Only you can see it.")
-        return HttpResponseRedirect(reverse_lazy("mine"))
+        return redirect("mine")
 
 
 class Add(Editor, CreateView):

@@ -73,8 +73,11 @@ class Production(SimpleTestCase):
         else:
             found = [values[f"EMAIL_{name}"] for name in ("HOST", "PORT", "HOST_USER", "HOST_PASSWORD", "USE_TLS")]
         self.assertEqual(found, ["mail.example", 587, "me@example.com", "p/w", True])
-        with self.assertRaisesMessage(ImproperlyConfigured, "EMAIL_URL"):
-            settings(EMAIL_URL="imap://mail.example")
+        for url in ["imap://mail.example", "smtp://me:hun/ter2@mail.example"]:
+            with self.assertRaises(ImproperlyConfigured) as caught:
+                settings(EMAIL_URL=url)
+            self.assertIn("EMAIL_URL", str(caught.exception))
+            self.assertNotIn("hun", str(caught.exception))
 
     def test_passes_the_deployment_check(self):
         with tempfile.TemporaryDirectory() as directory:
