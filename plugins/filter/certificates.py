@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import re
 
 from ansible.utils.display import Display
@@ -29,20 +30,27 @@ def certificate_problems(requests, variable="certificates_requests"):
         label = f"{variable}[{index}] ({request.get('name', 'without a name')})"
         problems += [f"{label}: {problem}" for problem in _problems(request, label)]
     names = [str(request.get("name")) for request in requests]
-    problems += [f"{variable}: the name '{name}' is used more than once" for name in sorted({n for n in names if names.count(n) > 1})]
+    problems += [
+        f"{variable}: the name '{name}' is used more than once"
+        for name in sorted({n for n in names if names.count(n) > 1})
+    ]
     return problems
 
 
-def certificate_files(requests, directory):
-    """Return what vivarium.server.files writes for provided certificates."""
-    files = []
+def certificates_plan(requests, directory):
+    """Return who does what: the module's requests, and what vivarium.server.files writes for the provided ones."""
+    plan = {"self_signed": [], "directories": [], "files": []}
     for request in requests:
         home = f"{directory}/{request['name']}"
-        files += [
+        if (request.get("type") or "self_signed") == "self_signed":
+            plan["self_signed"].append({"name": request["name"], "domains": request["domains"]})
+            continue
+        plan["directories"].append({"path": home})
+        plan["files"] += [
             {"path": f"{home}/fullchain.pem", "content": _text(request["certificate"])},
             {"path": f"{home}/privkey.pem", "content": _text(request["key"]), "mode": "0600", "secret": True},
         ]
-    return files
+    return plan
 
 
 def _text(pem):
@@ -67,9 +75,13 @@ def _problems(request, label):
     if kind == "self_signed" and given:
         problems.append(f"{' and '.join(given)} belong to type provided")
     if kind == "provided":
-        problems += [f"{key} is missing: type provided needs both" for key in ("certificate", "key") if key not in given]
+        problems += [
+            f"{key} is missing: type provided needs both" for key in ("certificate", "key") if key not in given
+        ]
         if len(given) == 2:
-            problems += _pair_problems(str(request["certificate"]), str(request["key"]), [str(d) for d in domains], label)
+            problems += _pair_problems(
+                str(request["certificate"]), str(request["key"]), [str(d) for d in domains], label
+            )
     return problems
 
 
@@ -88,17 +100,19 @@ def _pair_problems(certificate, key, domains, label):
     leaf = chain[0]
     if _public(private.public_key()) != _public(leaf.public_key()):
         if any(_public(private.public_key()) == _public(other.public_key()) for other in chain[1:]):
-            problems.append("certificate: the server's own certificate must come first, those of its authorities after it")
+            problems.append(
+                "certificate: the server's own certificate must come first, those of its authorities after it"
+            )
         else:
             problems.append("key: does not belong to the certificate")
-    for number, (lower, upper) in enumerate(zip(chain, chain[1:]), start=2):
+    for number, (lower, upper) in enumerate(itertools.pairwise(chain), start=2):
         if lower.issuer != upper.subject:
             problems.append(f"certificate: number {number} of the chain did not issue the one before it")
     names = _names(leaf)
     missing = [domain for domain in domains if not any(covers(name, domain) for name in names)]
     if missing:
         problems.append(f"certificate: is not for {', '.join(missing)} (it is for {', '.join(names) or 'no name'})")
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     begin, end = _validity(leaf)
     if end <= now:
         problems.append(f"certificate: expired on {end:%Y-%m-%d}")
@@ -139,12 +153,13 @@ def _validity(certificate):
     """Begin and end, with older releases of the library that have no time zones too."""
     if hasattr(certificate, "not_valid_after_utc"):
         return certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    utc = datetime.timezone.utc
-    return certificate.not_valid_before.replace(tzinfo=utc), certificate.not_valid_after.replace(tzinfo=utc)
+    return certificate.not_valid_before.replace(tzinfo=datetime.UTC), certificate.not_valid_after.replace(
+        tzinfo=datetime.UTC
+    )
 
 
 class FilterModule:
     """Ansible's entry point."""
 
     def filters(self):
-        return {"certificate_problems": certificate_problems, "certificate_files": certificate_files}
+        return {"certificate_problems": certificate_problems, "certificates_plan": certificates_plan}

@@ -16,7 +16,7 @@ URL = re.compile(r"/(?:[A-Za-z0-9._~-]+/)+\Z")
 PATH = re.compile(r"/[A-Za-z0-9._~/@+:,=-]*\Z")
 
 # What the sandbox of nginx's unit hides from it.
-HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
+HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")  # noqa: S108, nothing is written there
 
 # URLs that the role itself answers.
 RESERVED = ("/.well-known/acme-challenge/", "/.vivarium/")
@@ -56,7 +56,10 @@ def nginx_sites(sites):
 
 def nginx_site_files(sites, directory):
     """Return what vivarium.server.files writes for completed sites."""
-    return [{"path": f"{directory}/{site['name']}.conf", "template": "site.conf.j2", "vars": {"site": site}} for site in sites]
+    return [
+        {"path": f"{directory}/{site['name']}.conf", "template": "site.conf.j2", "vars": {"site": site}}
+        for site in sites
+    ]
 
 
 def _complete(site):
@@ -122,11 +125,13 @@ def _upstream_problems(site):
     problems = []
     for upstream in site["upstream"]:
         if str(upstream).startswith("unix:"):
-            path = str(upstream)[len("unix:"):]
+            path = str(upstream)[len("unix:") :]
             if not PATH.match(path) or ":" in path:
                 problems.append(f"upstream: '{upstream}' needs an absolute path after unix:")
             elif path.startswith(HIDDEN):
-                problems.append(f"upstream: '{upstream}' lies where the sandbox of nginx sees nothing: {', '.join(HIDDEN)}")
+                problems.append(
+                    f"upstream: '{upstream}' lies where the sandbox of nginx sees nothing: {', '.join(HIDDEN)}"
+                )
         elif not _address_and_port(upstream):
             problems.append(
                 f"upstream: '{upstream}' is neither unix:/path nor ADDRESS:PORT (an address, not a host name:"
@@ -156,7 +161,9 @@ def _certificate_problems(site):
 def _backend_problems(site):
     problems = []
     if bool(site["listen"]) != bool(site["trusted_proxies"]):
-        problems.append("listen and trusted_proxies come together: a backend site answers nobody but its trusted proxies")
+        problems.append(
+            "listen and trusted_proxies come together: a backend site answers nobody but its trusted proxies"
+        )
     if site["listen"]:
         if not _address_and_port(site["listen"]):
             problems.append(f"listen: '{site['listen']}' is not ADDRESS:PORT")
@@ -185,32 +192,42 @@ def _location_problems(site):
             if not PATH.match(path) or path.strip("/") == "" or "/../" in f"{path}/":
                 problems.append(f"{key}: path '{path}' must be absolute, without blanks or special characters")
             elif f"{path}/".startswith(HIDDEN):
-                problems.append(f"{key}: path '{path}' lies where the sandbox of nginx sees nothing: {', '.join(HIDDEN)}")
+                problems.append(
+                    f"{key}: path '{path}' lies where the sandbox of nginx sees nothing: {', '.join(HIDDEN)}"
+                )
     problems += [f"static and media use the url '{url}' more than once" for url in _repeated(urls)]
     # Whoever may upload could otherwise replace what a browser runs: Django's deployment documentation asks for this.
     for media in site["media"]:
         for static in site["static"]:
             inner, outer = (f"{str(entry.get('path', '')).rstrip('/')}/" for entry in (media, static))
             if inner.startswith(outer) or outer.startswith(inner):
-                problems.append(f"media: path '{media.get('path')}' and static path '{static.get('path')}' lie in each other")
+                problems.append(
+                    f"media: path '{media.get('path')}' and static path '{static.get('path')}' lie in each other"
+                )
     return problems
 
 
 def _conflicts(sites, variable):
     """What is wrong between sites: two of a name, or two that want to answer for one domain at one place."""
-    problems = [f"{variable}: the name '{name}' is used more than once" for name in _repeated(
-        [str(site.get("name")) for site in sites]
-    )]
+    problems = [
+        f"{variable}: the name '{name}' is used more than once"
+        for name in _repeated([str(site.get("name")) for site in sites])
+    ]
     names = {str(site.get("name")) for site in sites}
-    problems += [f"{variable}: two names differ only in - and _: '{name}'" for name in _repeated(map(_identifier, names))]
+    problems += [
+        f"{variable}: two names differ only in - and _: '{name}'" for name in _repeated(map(_identifier, names))
+    ]
     for place in {site["listen"] or "" for site in sites}:
         domains = [
             domain
-            for site in sites if (site["listen"] or "") == place
+            for site in sites
+            if (site["listen"] or "") == place
             for domain in [*(site.get("domains") or []), *site["redirect_domains"]]
         ]
         where = f" on {place}" if place else ""
-        problems += [f"{variable}: the domain '{domain}' is used more than once{where}" for domain in _repeated(domains)]
+        problems += [
+            f"{variable}: the domain '{domain}' is used more than once{where}" for domain in _repeated(domains)
+        ]
     return sorted(problems)
 
 

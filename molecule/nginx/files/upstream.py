@@ -36,12 +36,24 @@ async def serve(reader, writer):
                 return
             if path == "/slow":
                 await asyncio.sleep(float(query))
-            answer = {"upstream": NAME, "method": method, "target": target, "headers": headers, "body": len(body), "deaths": deaths}
+            answer = {
+                "upstream": NAME,
+                "method": method,
+                "target": target,
+                "headers": headers,
+                "body": len(body),
+                "deaths": deaths,
+            }
             extra = ""
             if path == "/headers":
-                extra = "Strict-Transport-Security: max-age=60\r\nX-Frame-Options: DENY\r\nReferrer-Policy: no-referrer\r\n"
+                extra = (
+                    "Strict-Transport-Security: max-age=60\r\nX-Frame-Options: DENY\r\nReferrer-Policy: no-referrer\r\n"
+                )
             text = json.dumps(answer).encode()
-            writer.write(f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{extra}Content-Length: {len(text)}\r\n\r\n".encode() + text)
+            writer.write(
+                f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{extra}Content-Length: {len(text)}\r\n\r\n".encode()
+                + text
+            )
             await writer.drain()
     except (asyncio.IncompleteReadError, ConnectionError):
         pass

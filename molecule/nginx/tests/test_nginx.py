@@ -1,0 +1,538 @@
+"""What nginx lets through, what it refuses and what it survives, seen from another host."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+SCENARIO = Path(__file__).resolve().parent.parent
+INVENTORY = os.environ["MOLECULE_INVENTORY_FILE"]
+CLIENT = "python3 /opt/vivarium-test/client.py"
+PORTS = {"debian12": (80, 443), "debian13": (8080, 8443)}
+BACKEND_PORT = 8100
+EMPTY_REPLY = 52  # curl's exit status
+
+
+@dataclass
+class Answer:
+    """What curl got."""
+
+    rc: int
+    status: int
+    headers: dict[str, list[str]]
+    body: str
+
+    def header(self, name: str) -> str:
+        """The one value of a header."""
+        (value,) = self.headers[name]
+        return value
+
+
+class Target:
+    """A host under test, asked from the outside: by the other host of the scenario."""
+
+    def __init__(self, name, hosts, addresses):
+        self.name = name
+        self.host = hosts[name]
+        self.asker = next(each for other, each in hosts.items() if other != name)
+        self.address = addresses[name]
+        self.http, self.https = PORTS[name]
+        self.suffix = "" if self.https == 443 else f":{self.https}"
+
+    def curl(self, url: str, *options: str, asker=None) -> Answer:
+        scheme, _, rest = url.partition("://")
+        domain = re.split("[:/?]", rest)[0]
+        if ":" not in rest.split("/")[0]:
+            port = self.https if scheme == "https" else self.http
+            url = f"{scheme}://{domain}:{port}{rest[len(domain) :]}"
+        port = url.split("://")[1].split("/")[0].rpartition(":")[2]
+        run = (asker or self.asker).run(
+            "curl --silent --include --insecure --path-as-is --max-time 20 "
+            + shlex.join(["--resolve", f"{domain}:{port}:{self.address}", *options, url])
+        )
+        head, _, body = run.stdout.replace("\r\n", "\n").partition("\n\n")
+        while re.match(r"HTTP/[\d.]+ 1\d\d", head):  # 100 Continue
+            head, _, body = body.partition("\n\n")
+        headers: dict[str, list[str]] = {}
+        for line in head.splitlines()[1:]:
+            key, _, value = line.partition(":")
+            headers.setdefault(key.lower(), []).append(value.strip())
+        status = int(head.split()[1]) if head else 0
+        return Answer(run.rc, status, headers, body)
+
+    def upstream(self, url: str, *options: str, **kwargs) -> dict:
+        """What reached the application."""
+        answer = self.curl(url, *options, **kwargs)
+        assert answer.status == 200, answer
+        seen = json.loads(answer.body)
+        seen["headers"] = [(name.lower(), value) for name, value in seen["headers"]]
+        return seen
+
+    def client(self, action: str, *arguments: str, asker=None) -> dict:
+        run = (asker or self.asker).run(f"{CLIENT} {action} {self.address} {self.https} {' '.join(arguments)}")
+        assert run.rc == 0, run.stderr
+        return json.loads(run.stdout)
+
+    def main_pid(self) -> int:
+        return int(self.host.check_output("systemctl show --property MainPID --value nginx"))
+
+    def workers(self) -> set[str]:
+        return set(self.host.check_output(f"pgrep --parent {self.main_pid()}").split())
+
+    def serves(self) -> bool:
+        return self.curl("https://shop.test/").status == 200
+
+    def wait_until_serving(self, seconds: float = 15) -> None:
+        deadline = time.monotonic() + seconds
+        while not self.serves():
+            assert time.monotonic() < deadline, f"nginx does not serve after {seconds} s"
+            time.sleep(0.2)
+
+    def play(self, *options: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [
+                "ansible-playbook",
+                "--inventory",
+                INVENTORY,
+                "--limit",
+                self.name,
+                *options,
+                str(SCENARIO / "converge.yml"),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+
+    def configuration(self) -> str:
+        return self.host.check_output("cat /etc/nginx/nginx.conf /etc/nginx/sites.d/* | sha256sum")
+
+
+@pytest.fixture(params=list(PORTS))
+def target(request, hosts, addresses) -> Target:
+    return Target(request.param, hosts, addresses)
+
+
+def test_an_unknown_host_gets_nothing(target):
+    for options in ([], ["--header", "Host: elsewhere.test"], ["--http1.0", "--header", "Host:"]):
+        answer = target.curl(f"http://{target.address}:{target.http}/", *options)
+        assert (answer.rc, answer.status) == (EMPTY_REPLY, 0), answer
+    assert target.curl("http://elsewhere.test/").rc == EMPTY_REPLY
+
+
+@pytest.mark.parametrize("name", ["elsewhere.test", "sub.shop.test", "-"])
+def test_tls_for_an_unknown_or_missing_name_is_refused(target, name):
+    result = target.client("handshake", name, "TLSv1_3")
+    assert result == {"refused": "TLSV1_UNRECOGNIZED_NAME"}
+
+
+def test_a_known_name_does_not_open_the_door_for_an_unknown_one(target):
+    assert target.client("misdirect", "shop.test", "elsewhere.test") == {"received": ""}
+
+
+def test_http_leads_to_https_under_the_same_name(target):
+    for name in ("shop.test", "www.shop.test"):
+        answer = target.curl(f"http://{name}/a%20b/?c=d&e=%2F")
+        assert answer.status == 301
+        assert answer.header("location") == f"https://{name}{target.suffix}/a%20b/?c=d&e=%2F"
+        assert "strict-transport-security" not in answer.headers
+
+
+def test_other_names_lead_to_the_first(target):
+    answer = target.curl("https://www.shop.test/a?b")
+    assert answer.status == 301
+    assert answer.header("location") == f"https://shop.test{target.suffix}/a?b"
+    assert answer.header("strict-transport-security").startswith("max-age=63072000")
+    answer = target.curl("http://old-plain.test/a?b")
+    suffix = "" if target.http == 80 else f":{target.http}"
+    assert (answer.status, answer.header("location")) == (301, f"http://plain.test{suffix}/a?b")
+
+
+def test_plain_http_on_the_https_port_is_led_to_https(target):
+    answer = target.curl(f"http://shop.test:{target.https}/a")
+    assert (answer.status, answer.header("location")) == (301, f"https://shop.test{target.suffix}/a")
+
+
+def test_a_challenge_is_answered_over_http_on_every_public_name(target):
+    directory = "/var/lib/vivarium/acme/.well-known/acme-challenge"
+    target.host.check_output(f"mkdir -p {directory} && echo token > {directory}/abc")
+    try:
+        for name in ("shop.test", "www.shop.test", "plain.test", "old-plain.test", "down.test"):
+            answer = target.curl(f"http://{name}/.well-known/acme-challenge/abc")
+            assert (answer.status, answer.body, answer.header("content-type")) == (200, "token\n", "text/plain"), name
+        assert target.curl("http://shop.test/.well-known/acme-challenge/other").status == 404
+    finally:
+        target.host.check_output("rm -r /var/lib/vivarium/acme/.well-known")
+
+
+def test_tls_versions(target):
+    for version in ("TLSv1", "TLSv1_1"):
+        assert "refused" in target.client("handshake", "shop.test", version)
+    assert target.client("handshake", "shop.test", "TLSv1_2")["version"] == "TLSv1.2"
+    assert target.client("handshake", "shop.test", "TLSv1_3")["version"] == "TLSv1.3"
+
+
+@pytest.mark.on("debian13")
+def test_a_handshake_that_quantum_computers_do_not_break(host):
+    command = "openssl s_client -connect 127.0.0.1:8443 -servername shop.test -groups X25519MLKEM768 -brief </dev/null"
+    run = host.run(command)
+    assert "X25519MLKEM768" in run.stdout + run.stderr
+
+
+def test_http2(target):
+    run = target.asker.run(
+        f"curl -sk --resolve shop.test:{target.https}:{target.address} -o /dev/null -w '%{{http_version}} %{{http_code}}' "
+        f"-d x=y https://shop.test:{target.https}/"
+    )
+    assert run.stdout == "2 200"
+
+
+def test_a_websocket_passes_and_may_be_silent_for_longer_than_a_request(target):
+    result = target.client("websocket", "shop.test", "4")  # the site's read_timeout is 2
+    assert result == {"status": "HTTP/1.1 101 Switching Protocols", "replies": ["one:one", "one:two"]}
+
+
+def test_no_other_protocol_is_upgraded(target):
+    options = ["--http1.1", "--header", "Connection: Upgrade, HTTP2-Settings", "--header", "Upgrade: h2c"]
+    seen = dict(target.upstream("https://shop.test/", *options)["headers"])
+    assert "upgrade" not in seen
+    assert "connection" not in seen
+
+
+SPOOFED = {
+    "X-Forwarded-For": "6.6.6.6", "X-Forwarded-Proto": "gopher", "X-Forwarded-Host": "evil.test", "X-Forwarded-Port": "666",
+    "X-Real-IP": "6.6.6.6", "Forwarded": "for=6.6.6.6;host=evil.test;proto=gopher", "Daphne-Root-Path": "/evil",
+    "X-Forwarded-Prefix": "/evil", "X-Forwarded-Server": "evil.test", "X-Request-ID": "evil", "Proxy": "http://evil.test",
+    "X_Forwarded_Proto": "gopher",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("url", "scheme"), [("https://shop.test/a?b", "https"), ("http://plain.test/a?b", "http")])
+def test_a_client_cannot_say_who_it_is(target, url, scheme, addresses):
+    seen = target.upstream(url, *[part for name, value in SPOOFED.items() for part in ("--header", f"{name}: {value}")])
+    other = next(address for name, address in addresses.items() if name != target.name)
+    headers = dict(seen["headers"])
+    assert len(headers) == len(seen["headers"]), "a header arrived twice"
+    assert (headers["x-forwarded-for"], headers["x-real-ip"], headers["x-forwarded-proto"]) == (other, other, scheme)
+    port = {"https": target.https, "http": target.http}[scheme]
+    assert headers["host"] == url.split("/")[2] + ("" if port in (80, 443) else f":{port}")
+    assert re.fullmatch("[0-9a-f]{32}", headers["x-request-id"])
+    assert not {name for name, value in headers.items() if "evil" in value or "gopher" in value}
+    assert not {"forwarded", "x-forwarded-host", "daphne-root-path", "x-forwarded-prefix", "proxy"} & set(headers)
+    assert seen["target"] == "/a?b"
+
+
+def test_security_headers_are_there_once_and_the_application_has_the_last_word(target):
+    answer = target.curl("https://shop.test/")
+    assert answer.header("strict-transport-security") == "max-age=63072000; includeSubDomains"
+    assert answer.header("x-content-type-options") == "nosniff"
+    assert answer.header("x-frame-options") == "SAMEORIGIN"
+    assert answer.header("server") == "nginx"
+    answer = target.curl("https://shop.test/headers")
+    assert answer.header("strict-transport-security") == "max-age=60"
+    assert answer.header("x-frame-options") == "DENY"
+    assert answer.header("referrer-policy") == "no-referrer"
+    assert answer.header("x-content-type-options") == "nosniff"
+    answer = target.curl("https://shop.test/static/none.css")
+    assert answer.status == 404
+    assert answer.header("strict-transport-security") and answer.header("x-content-type-options")
+    assert "strict-transport-security" not in target.curl("http://plain.test/").headers
+
+
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+def test_a_body_that_is_too_large_is_refused_with_a_page(target, version):
+    assert target.upstream("https://shop.test/", version, "--data", "x" * 100_000)["body"] == 100_000
+    target.asker.check_output("head -c 3000000 /dev/zero > /tmp/large")
+    answer = target.curl("https://shop.test/", version, "--data-binary", "@/tmp/large")
+    assert answer.status == 413
+    assert "larger than this site accepts" in answer.body
+    assert answer.header("strict-transport-security")
+
+
+def test_errors_of_the_way_to_the_application_have_a_page(target):
+    for url, status in (("https://shop.test/slow?5", 504), ("https://down.test/", 502)):
+        answer = target.curl(url)
+        assert answer.status == status
+        assert "<h1>Back in a moment</h1>" in answer.body
+        assert answer.header("retry-after") == "30"
+        assert answer.header("cache-control") == "no-store"
+        assert answer.header("x-content-type-options") == "nosniff"
+        assert answer.header("strict-transport-security") == (
+            "max-age=60" if status == 502 else "max-age=63072000; includeSubDomains"
+        )
+    assert target.curl("https://shop.test/.vivarium/unavailable.html").status == 404
+
+
+def test_a_post_is_never_sent_twice(target):
+    before = target.upstream("https://shop.test/")["deaths"]
+    assert target.curl("https://shop.test/die", "--data", "x").status == 502
+    assert target.upstream("https://shop.test/")["deaths"] == before + 1
+
+
+def test_static_files_with_a_hash_are_cached_for_good_and_others_are_not(target):
+    hashed = target.curl("https://shop.test/static/css/base.27e20196a850.css")
+    assert hashed.status == 200
+    assert hashed.header("cache-control") == "public, max-age=31536000, immutable"
+    assert hashed.header("content-type") == "text/css; charset=utf-8"
+    assert hashed.header("x-content-type-options") == "nosniff"
+    plain = target.curl("https://shop.test/static/css/base.css")
+    assert plain.header("cache-control") == "public, max-age=300"
+    missing = target.curl("https://shop.test/static/css/gone.27e20196a850.css")
+    assert missing.status == 404
+    assert "cache-control" not in missing.headers
+    module = target.curl("https://shop.test/static/app.0123456789ab.mjs")
+    assert module.header("content-type") == "text/javascript; charset=utf-8"
+    assert target.curl("https://shop.test/static/css/").status == 403
+
+
+def test_static_text_is_compressed_and_pages_are_not(target):
+    for host, url in (
+        (None, "https://shop.test/static/css/base.css"),
+        (target.host, f"http://shop.test:{BACKEND_PORT}/static/css/base.css"),
+    ):
+        answer = target.curl(url, "--header", "Accept-Encoding: gzip", "--head", asker=host)
+        assert answer.header("content-encoding") == "gzip"
+        assert "Accept-Encoding" in answer.header("vary")
+    answer = target.curl("https://shop.test/?" + "x" * 3000, "--header", "Accept-Encoding: gzip", "--head")
+    assert "content-encoding" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static../secret.txt",
+        "/static/../secret.txt",
+        "/static/%2e%2e/secret.txt",
+        "/media/..%2fsecret.txt",
+        "/media../secret.txt",
+    ],
+)
+def test_nothing_beside_the_directories_is_served(target, path):
+    answer = target.curl(f"https://shop.test{path}")
+    assert "not to be served" not in answer.body
+
+
+def test_uploaded_files_cannot_act(target):
+    for name, disposition in (
+        ("page.html", "attachment"), ("drawing.svg", "attachment"), ("unknown.xyz", "attachment"), ("photos/cat.png", None),
+    ):  # fmt: skip
+        answer = target.curl(f"https://shop.test/media/{name}")
+        assert answer.status == 200
+        assert answer.headers.get("content-disposition") == (disposition and [disposition])
+        assert answer.header("x-content-type-options") == "nosniff"
+        policy = [part.strip() for part in answer.header("content-security-policy").split(";")]
+        assert "sandbox" in policy and "default-src 'none'" in policy
+        assert answer.header("strict-transport-security")
+    assert target.curl("https://shop.test/media/page.html", "--data", "x").status == 405
+    link = target.curl("https://shop.test/media/link.txt")
+    assert link.status == 403
+    assert target.curl("https://shop.test/media/").status == 403
+
+
+def test_a_backend_site_answers_its_proxies_alone(target):
+    url = f"http://shop.test:{BACKEND_PORT}/a"
+    claims = [
+        "--header",
+        "X-Forwarded-For: 192.0.2.7",
+        "--header",
+        "X-Forwarded-Proto: https",
+        "--header",
+        "X-Forwarded-Host: evil.test",
+    ]
+    request_id = "0123456789abcdef0123456789abcdef"
+    claims += ["--header", f"X-Request-ID: {request_id}", "--header", "Host: shop.test:9443"]
+    stranger = target.curl(url, *claims)
+    assert (stranger.rc, stranger.status) == (EMPTY_REPLY, 0)
+    # The host's own address is the proxy that this site trusts.
+    headers = dict(target.upstream(url, *claims, asker=target.host)["headers"])
+    assert (headers["x-forwarded-for"], headers["x-real-ip"]) == ("192.0.2.7", "192.0.2.7")
+    assert (headers["x-forwarded-proto"], headers["x-request-id"]) == ("https", request_id)
+    assert headers["host"] == "shop.test:9443"
+    assert "x-forwarded-host" not in headers
+    assert target.curl(f"http://elsewhere.test:{BACKEND_PORT}/", asker=target.host).rc == EMPTY_REPLY
+    assert target.curl(f"http://shop.test:{BACKEND_PORT}/static/css/base.css").rc == EMPTY_REPLY
+
+
+def test_the_log_says_how_long_it_took_and_under_which_id(target):
+    headers = dict(target.upstream("https://shop.test/slow?0.3")["headers"])
+    time.sleep(0.2)
+    line = target.host.check_output(f"grep {headers['x-request-id']} /var/log/nginx/access.log")
+    found = re.search(
+        r'"GET /slow\?0\.3 HTTP/2\.0" 200 .* host="shop\.test" request_time=(\S+) upstream_time="(\S+)" request_id=',
+        line,
+    )
+    assert found, line
+    assert 0.3 <= float(found[2]) <= float(found[1]) + 0.01 < 2
+    log = target.host.file("/var/log/nginx/access.log")
+    assert (log.mode, log.group) == (0o640, "adm")
+
+
+def test_logs_are_rotated_and_written_on(target):
+    target.upstream("https://shop.test/before-rotation")
+    target.host.check_output("logrotate --force /etc/logrotate.d/nginx")
+    deadline = time.monotonic() + 10
+    while True:
+        target.upstream("https://shop.test/after-rotation")
+        time.sleep(0.3)
+        if "after-rotation" in target.host.check_output("cat /var/log/nginx/access.log"):
+            break
+        assert time.monotonic() < deadline, "nginx does not write to the new log"
+    assert "before-rotation" in target.host.check_output("cat /var/log/nginx/access.log.1")
+    assert "before-rotation" not in target.host.check_output("cat /var/log/nginx/access.log")
+
+
+def test_moving_the_link_moves_the_traffic_without_a_reload_or_a_failure(target):
+    workers = target.workers()
+    result: dict = {}
+    load = threading.Thread(target=lambda: result.update(target.client("load", "shop.test", "16")))
+    load.start()
+    time.sleep(3)
+    switched = float(
+        target.host.check_output(
+            "ln -sfn releases/two /srv/shop/next && mv -T /srv/shop/next /srv/shop/live && date +%s.%N"
+        )
+    )
+    load.join()
+    target.host.check_output("ln -sfn releases/one /srv/shop/next && mv -T /srv/shop/next /srv/shop/live")
+    assert result["failures"] == []
+    assert result["answers"]["one"] > 20 and result["answers"]["two"] > 20, result
+    # Kept-alive connections are used for 5 seconds, and a request that begins just before may add 5 of idleness.
+    assert result["last"]["one"] - switched < 10.5
+    assert target.workers() == workers
+    time.sleep(10.5)  # for the tests that expect the first release
+
+
+def test_a_reload_keeps_connections_and_returns_when_it_is_done(target):
+    pid = target.main_pid()
+    before = target.workers()
+    result: dict = {}
+    holder = threading.Thread(target=lambda: result.update(target.client("websocket", "shop.test", "4")))
+    holder.start()
+    time.sleep(1.5)
+    target.host.check_output("systemctl reload nginx")
+    assert target.workers() - before, "no worker has the new configuration"
+    holder.join()
+    assert result["replies"] == ["one:one", "one:two"]
+    assert target.main_pid() == pid
+
+
+def test_a_reload_that_nginx_does_not_take_fails(target):
+    pid = target.main_pid()
+    # Something else holds the port: the syntax is right and nginx -t is content.
+    target.host.check_output("echo 'server { listen 22; }' > /etc/nginx/sites.d/conflict.conf && nginx -t -q")
+    try:
+        run = target.host.run("systemctl reload nginx")
+        assert run.rc != 0
+        journal = target.host.check_output("journalctl --unit nginx --lines 20 --output cat")
+        assert "goes on with the old one" in journal
+        assert ":22 failed" in journal
+        assert target.serves()
+        assert target.main_pid() == pid
+    finally:
+        target.host.check_output("rm /etc/nginx/sites.d/conflict.conf")
+    target.host.check_output("systemctl reload nginx")
+
+
+def test_nginx_comes_back_when_it_is_killed(target):
+    pid = target.main_pid()
+    target.host.check_output(f"kill -9 {pid}")
+    target.wait_until_serving()
+    assert target.main_pid() != pid
+    pid = target.main_pid()
+    worker = target.host.check_output(f"pgrep --parent {pid}").split()[0]
+    target.host.check_output(f"kill -9 {worker}")
+    target.wait_until_serving()
+    assert target.main_pid() == pid
+
+
+def test_the_sandbox_holds(target):
+    pid = target.main_pid()
+    for path, writable in (
+        ("/etc/nginx", False),
+        ("/usr", False),
+        ("/srv/shop", False),
+        ("/var/log/nginx", True),
+        ("/var/lib/nginx", True),
+    ):
+        run = target.host.run(f"nsenter --target {pid} --mount touch {path}/.probe && rm {path}/.probe")
+        assert (run.rc == 0) == writable, path
+    assert target.host.check_output(f"nsenter --target {pid} --mount ls -A /root /home") in (
+        "/home:\n\n/root:",
+        "/root:\n\n/home:",
+        "",
+    )
+    status = dict(
+        line.split(":\t", 1)
+        for line in target.host.check_output(f"cat /proc/{pid}/status").splitlines()
+        if ":\t" in line
+    )
+    assert status["NoNewPrivs"] == "1"
+    assert status["Seccomp"] == "2"
+    allowed = {0: "chown", 1: "dac_override", 5: "kill", 6: "setgid", 7: "setuid", 10: "net_bind_service"}
+    assert int(status["CapBnd"], 16) == sum(1 << bit for bit in allowed)
+
+
+def test_a_broken_configuration_is_taken_back(target):
+    before = target.configuration()
+    run = target.play("--extra-vars", json.dumps({"nginx_extra": "no_such_directive on;"}))
+    assert run.returncode != 0
+    assert 'unknown directive "no_such_directive"' in run.stdout
+    assert target.configuration() == before
+    assert target.host.run("nginx -t").rc == 0
+    assert target.serves()
+
+
+def test_bad_sites_are_refused_before_anything_changes(target):
+    before = target.configuration()
+    site = {"name": "one", "domains": ["one.test"], "upstream": ["unix:/srv/shop/live/socket"]}
+    bad = [site, {**site, "name": "two"}, {**site, "name": "three", "domains": ["exa_mple.test"]}]
+    run = target.play("--extra-vars", json.dumps({"nginx_sites": bad}))
+    assert run.returncode != 0
+    assert "the domain 'one.test' is used more than once" in run.stdout
+    assert "nginx_sites[2] (three): domains: 'exa_mple.test' is not a lower-case domain name" in run.stdout
+    for wrong, message in (
+        ({"domain": "one.test"}, "nginx_sites.domain"),
+        ({"certificate": {"key": "/k.pem"}}, "certificate found in nginx_sites"),
+    ):
+        run = target.play("--extra-vars", json.dumps({"nginx_sites": [{**site, **wrong}]}))
+        assert run.returncode != 0
+        assert message in run.stdout
+    assert target.configuration() == before
+
+
+def test_a_new_certificate_is_served_after_a_reload_and_a_stray_site_is_gone(target):
+    def fingerprint():
+        command = (
+            f"openssl s_client -connect {target.address}:{target.https} -servername shop.test </dev/null 2>/dev/null"
+        )
+        return target.asker.check_output(f"{command} | openssl x509 -noout -fingerprint -sha256")
+
+    pid, before = target.main_pid(), fingerprint()
+    target.host.check_output("rm /etc/ssl/vivarium/shop/fullchain.pem")
+    target.host.check_output("echo 'server { listen 81; }' > /etc/nginx/sites.d/stray.conf")
+    run = target.play()
+    assert run.returncode == 0, run.stdout
+    assert fingerprint() != before
+    assert target.main_pid() == pid, "nginx was restarted where a reload is enough"
+    assert not target.host.file("/etc/nginx/sites.d/stray.conf").exists
+
+
+def test_a_run_that_changes_nothing_is_short(target):
+    # Every module is one start of the interpreter.
+    counter = '#!/bin/sh\necho run >> /tmp/module-runs\nexec /usr/bin/python3 "$@"\n'
+    target.host.check_output("rm -f /tmp/module-runs; printf %s > /tmp/python; chmod +x /tmp/python", counter)
+    run = target.play("--extra-vars", "ansible_python_interpreter=/tmp/python")
+    assert run.returncode == 0, run.stdout
+    assert re.search(r"changed=0\b", run.stdout)
+    # Facts, the certificates role's one and three of nginx's own.
+    assert len(target.host.check_output("cat /tmp/module-runs").splitlines()) == 1 + 1 + 3

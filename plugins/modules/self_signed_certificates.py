@@ -1,0 +1,267 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Make the self-signed certificates that are missing or no longer good, all in one run."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: self_signed_certificates
+short_description: Keep self-signed certificates good
+version_added: 0.1.0
+description:
+  - Makes each certificate that is missing, is for other names, does not belong to its key, was not signed by itself or has less
+    than a third of its life left. The others are left alone. All are looked at in one run.
+  - A certificate lies in a directory of its own as C(fullchain.pem), its key beside it as C(privkey.pem), readable by root
+    alone. A new certificate gets a new key (ECDSA P-256). The key is made on the host and never leaves it.
+options:
+  requests:
+    description: The certificates.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: The name of the certificate's directory.
+        type: str
+        required: true
+      domains:
+        description: The domain names and addresses that it is for.
+        type: list
+        elements: str
+        required: true
+  directory:
+    description: The directory that holds a directory for each certificate.
+    type: path
+    default: /etc/ssl/vivarium
+  days:
+    description: For how many days a new certificate is good. Browsers refuse more than 397.
+    type: int
+    default: 397
+requirements:
+  - openssl on the host; without it the module changes nothing and returns RV(openssl_missing).
+attributes:
+  check_mode:
+    description: Says which certificates would be made.
+    support: full
+  diff_mode:
+    description: Says of each certificate why it would be made.
+    support: full
+author: Vivarium maintainers
+"""
+
+EXAMPLES = r"""
+- name: Make a certificate for a test site
+  vivarium.server.self_signed_certificates:
+    requests:
+      - name: shop
+        domains: [shop.example.test, www.shop.example.test]
+"""
+
+RETURN = r"""
+made:
+  description: The names of the certificates that were made.
+  type: list
+  elements: str
+  returned: always
+openssl_missing:
+  description: Whether nothing was done because the host has no openssl.
+  type: bool
+  returned: always
+"""
+
+import glob
+import ipaddress
+import itertools
+import os
+import shutil
+import ssl
+import stat
+import tempfile
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+
+CERTIFICATE = "fullchain.pem"
+KEY = "privkey.pem"
+DAY = 86400
+
+
+class Certificate:
+    """One certificate and its key on the host."""
+
+    def __init__(self, module, openssl, request):
+        self.module = module
+        self.openssl = openssl
+        self.directory = os.path.join(module.params["directory"], request["name"])
+        self.certificate = os.path.join(self.directory, CERTIFICATE)
+        self.key = os.path.join(self.directory, KEY)
+        self.names = request["domains"]
+
+    def run(self, *arguments, **options):
+        return self.module.run_command([self.openssl, *arguments], environ_update={"LC_ALL": "C"}, **options)
+
+    def problem(self):
+        """Why a new certificate is needed, or None."""
+        if not os.path.exists(self.certificate) or not os.path.exists(self.key):
+            return "is missing"
+        code, text, _error = self.run(
+            "x509",
+            "-in",
+            self.certificate,
+            "-noout",
+            "-subject_hash",
+            "-issuer_hash",
+            "-startdate",
+            "-enddate",
+            "-ext",
+            "subjectAltName",
+            "-pubkey",
+        )
+        if code != 0:
+            return "is not readable"
+        lines = [line.strip() for line in text.splitlines()]
+        dates = dict(line.split("=", 1) for line in lines if line.startswith(("notBefore=", "notAfter=")))
+        begin, end = (ssl.cert_time_to_seconds(dates[key]) for key in ("notBefore", "notAfter"))
+        hashes = [line for line in lines if len(line) == 8 and "=" not in line]
+        if len(set(hashes)) != 1:
+            return "was issued by an authority"
+        if self.wanted_names() != found_names(lines):
+            return "is for other names"
+        if end - begin > (self.module.params["days"] + 1) * DAY:
+            return "is good for too long"
+        if end - time.time() < (end - begin) / 3:
+            return "expires soon"
+        code, public, _error = self.run("pkey", "-in", self.key, "-pubout", "-passin", "pass:")
+        if code != 0 or public.strip() not in text:
+            return "does not belong to its key"
+        return None
+
+    def wanted_names(self):
+        return {canonical(name) for name in self.names}
+
+    def make(self):
+        """A new key and certificate beside the old ones, then in their place."""
+        os.makedirs(self.directory, mode=0o755, exist_ok=True)
+        for left in glob.glob(os.path.join(self.directory, ".new-*")):  # of a run that was killed
+            shutil.rmtree(left)
+        scratch = tempfile.mkdtemp(prefix=".new-", dir=self.directory)
+        try:
+            new_key, new_certificate = os.path.join(scratch, KEY), os.path.join(scratch, CERTIFICATE)
+            configuration = os.path.join(scratch, "request.cnf")
+            with open(configuration, "w", encoding="ascii") as file:
+                file.write(self.configuration())
+            code, _text, error = self.run(
+                "req",
+                "-x509",
+                "-batch",
+                "-config",
+                configuration,
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-nodes",
+                "-sha256",
+                "-days",
+                str(self.module.params["days"]),
+                "-keyout",
+                new_key,
+                "-out",
+                new_certificate,
+            )
+            if code != 0:
+                self.module.fail_json(msg=f"openssl cannot make the certificate in {self.directory}: {error.strip()}")
+            for path, mode in ((new_key, 0o600), (new_certificate, 0o644)):
+                os.chmod(path, mode)
+                with open(path, "rb") as file:
+                    os.fsync(file.fileno())
+            os.rename(new_key, self.key)
+            os.rename(new_certificate, self.certificate)
+        finally:
+            shutil.rmtree(scratch)
+
+    def configuration(self):
+        names = ", ".join(f"{'IP' if is_address(name) else 'DNS'}:{name}" for name in self.names)
+        # A subject's common name has at most 64 characters; clients look at the alternative names alone.
+        common = self.names[0] if len(self.names[0]) <= 64 else os.path.basename(self.directory)
+        return (
+            "[req]\nprompt = no\ndistinguished_name = subject\nx509_extensions = extensions\n"
+            f"[subject]\nCN = {common}\n"
+            f"[extensions]\nsubjectAltName = {names}\nbasicConstraints = critical, CA:FALSE\n"
+            "keyUsage = critical, digitalSignature\nextendedKeyUsage = serverAuth\n"
+            "subjectKeyIdentifier = hash\nauthorityKeyIdentifier = keyid:always\n"
+        )
+
+    def open_to_others(self):
+        """Whether the key may be read by anyone but root."""
+        status = os.stat(self.key)
+        return stat.S_IMODE(status.st_mode) != 0o600 or status.st_uid != 0
+
+    def close(self):
+        os.chown(self.key, 0, 0)
+        os.chmod(self.key, 0o600)
+
+
+def is_address(name):
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def canonical(name):
+    return str(ipaddress.ip_address(name)) if is_address(name) else name.lower()
+
+
+def found_names(lines):
+    """The names that openssl printed on the line after the extension's own name."""
+    for title, value in itertools.pairwise(lines):
+        if title.startswith("X509v3 Subject Alternative Name"):
+            return {canonical(entry.strip().partition(":")[2]) for entry in value.split(",")}
+    return set()
+
+
+def main():
+    """Ansible's entry point."""
+    request = {
+        "name": {"type": "str", "required": True},
+        "domains": {"type": "list", "elements": "str", "required": True},
+    }
+    module = AnsibleModule(
+        argument_spec={
+            "requests": {"type": "list", "elements": "dict", "required": True, "options": request},
+            "directory": {"type": "path", "default": "/etc/ssl/vivarium"},
+            "days": {"type": "int", "default": 397},
+        },
+        supports_check_mode=True,
+    )
+    openssl = module.get_bin_path("openssl")
+    if not openssl:
+        # A package that is about to come: in check mode all of them would then be made.
+        module.exit_json(changed=module.check_mode, made=[], openssl_missing=True)
+    made, closed = {}, []
+    for entry in module.params["requests"]:
+        certificate = Certificate(module, openssl, entry)
+        problem = certificate.problem()
+        if problem:
+            made[entry["name"]] = problem
+            if not module.check_mode:
+                certificate.make()
+        elif certificate.open_to_others():
+            closed.append(entry["name"])
+            if not module.check_mode:
+                certificate.close()
+    before = [f"{name}: {problem}\n" for name, problem in made.items()] + [
+        f"{name}: its key is readable\n" for name in closed
+    ]
+    module.exit_json(
+        changed=bool(made or closed),
+        made=sorted(made),
+        openssl_missing=False,
+        diff={"before": "".join(before), "after": "".join(f"{name}: good\n" for name in [*made, *closed])},
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What a domain name may look like where it becomes part of nginx's configuration or of a certificate."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+DOMAIN = re.compile(rf"(?=.{{1,253}}\Z){LABEL}(?:\.{LABEL})*\Z")
+
+
+def is_address(text):
+    """Whether a text is an IPv4 or IPv6 address."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def domain_problem(name, wildcard=True):
+    """Say in one sentence why a name is not a usable domain, or return None."""
+    if not isinstance(name, str) or not name:
+        return f"{name!r} is not a domain name"
+    if is_address(name):
+        return f"'{name}' is an address, not a domain name: TLS clients do not send addresses as a server name"
+    bare = name
+    if name.startswith("*."):
+        if not wildcard:
+            return f"'{name}' is a wildcard; a full name is needed here"
+        bare = name[2:]
+    if not DOMAIN.match(bare) or bare.rsplit(".", 1)[-1].isdigit():
+        return f"'{name}' is not a lower-case domain name (an international one is written in its xn-- form)"
+    return None
+
+
+def covers(pattern, name):
+    """Whether a name in a certificate, perhaps a wildcard, stands for a domain (or for the same wildcard)."""
+    pattern, name = pattern.lower(), name.lower()
+    if pattern == name:
+        return True
+    return pattern.startswith("*.") and not name.startswith("*.") and name.partition(".")[2] == pattern[2:]
