@@ -34,7 +34,9 @@ def user(host):
 def install(user, sha256):
     """Install a package from a lock file that accepts a download with this hash."""
     lock = f"echo 'idna==3.10 --hash=sha256:{sha256}' > lock.txt"
-    return user(f"{lock}; uv venv --quiet venv; uv pip install --python venv --require-hashes -r lock.txt")
+    return user(
+        f"{lock}; uv venv --quiet --python /usr/bin/python3 venv; uv pip install --python venv --require-hashes -r lock.txt"
+    )
 
 
 def test_uv_is_the_version_asked_for(host):
@@ -66,6 +68,13 @@ def test_what_has_no_wheel_can_be_built(user):
         ./main
     """.replace("\n        ", "\n")
     )
+    assert (done.rc, done.stdout) == (0, "42\n"), done.stderr
+
+
+def test_a_user_gets_a_python_that_uv_brought(user):
+    link = user("readlink -f /usr/local/bin/python3.*").stdout
+    assert link.startswith("/usr/local/lib/uv-python/cpython-3.")
+    done = user("uv venv --quiet --python /usr/local/bin/python3.* venv; venv/bin/python -c 'print(6 * 7)'")
     assert (done.rc, done.stdout) == (0, "42\n"), done.stderr
 
 
