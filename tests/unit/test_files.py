@@ -140,6 +140,17 @@ def test_a_template_is_rendered_as_ansible_does(write, tmp_path):
     assert (tmp_path / "x").read_text() == "shop!\nmine"
 
 
+def test_the_collections_own_templates_come_last(write, tmp_path, monkeypatch):
+    monkeypatch.setattr(action, "COLLECTION", str(tmp_path / "collection"))
+    for folder, text in (("collection/templates", "shared"), ("templates", "own")):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "both.j2").write_text(text)
+    (tmp_path / "collection/templates/macro.j2").write_text("{% macro hi() %}hi{% endmacro %}")
+    (tmp_path / "collection/templates/shared.j2").write_text("{% import 'macro.j2' as m %}{{ m.hi() }}")
+    write(files=[{"path": str(tmp_path / name), "template": f"{name}.j2"} for name in ("both", "shared")])
+    assert ((tmp_path / "both").read_text(), (tmp_path / "shared").read_text()) == ("own", "hi")
+
+
 def test_owner_and_mode_alone_are_a_change(write, tmp_path):
     write(files=[file(tmp_path / "x")])
     result = write(files=[file(tmp_path / "x", mode="0600")])
@@ -314,6 +325,18 @@ def test_the_next_run_cleans_up_after_a_killed_one(write, busy):
     assert after == before
     assert str(base / "changed") in write(**order)["changed_paths"]
     assert not list(base.rglob(f"*{module.STAGE}*"))
+
+
+def test_runs_at_the_same_time_wait_for_each_other(write, tmp_path):
+    children = []
+    for number in range(4):
+        children.append(os.fork())
+        if children[-1] == 0:
+            results = [write(files=[file(tmp_path / "x", f"{number} {turn}\n" * 1000)]) for turn in range(10)]
+            os._exit(any(result.get("failed") for result in results))
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 4
+    assert os.listdir(tmp_path) == ["x"]
+    assert len(set((tmp_path / "x").read_text().splitlines())) == 1
 
 
 def test_somebody_elses_leftovers_are_refused(write, tmp_path):
