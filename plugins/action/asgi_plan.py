@@ -8,6 +8,7 @@ import json
 import time
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.vivarium.server.plugins.plugin_utils.run import agreed
 from ansible_collections.vivarium.server.plugins.plugin_utils.source import resolve_application
 
 # What of an application's description decides how its processes run.
@@ -38,25 +39,44 @@ class ActionModule(ActionBase):
         _unused, arguments = self.validate_argument_spec({
             "applications": {"type": "list", "elements": "dict", "required": True},
             "process": {"type": "raw", "default": ""},
+            "resolve": {"type": "bool", "default": True},
             "force": {"type": "bool", "default": False},
         })
         applications = {app["name"]: app for app in arguments["applications"]}
         process = arguments["process"] or {}
-        sources = {name: resolve_application(app, task_vars) for name, app in applications.items()}
-        wanted = {name: parts_of(app, sources[name], process) for name, app in applications.items()}
+        sources = {name: resolve_application(app, task_vars) for name, app in applications.items() if arguments["resolve"]}
+        wanted = {
+            name: {"parts": parts_of(app, sources[name], process) if sources else {}, "processes": list(app["processes"])}
+            for name, app in applications.items()
+        }
         result = self._execute_module(
             "vivarium.server.asgi_plan", module_args={"wanted": json.dumps(wanted)}, task_vars=task_vars)
         if result.get("failed"):
             return result
-        moment = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+        reasons = result.pop("reasons")
+        if not sources:
+            return {**result, "deployments": [], "restarts": []}
         result["deployments"] = [
             {
                 "name": name,
-                "id": f"{moment}-{digest(wanted[name])[:6]}",
+                "id": new_identifier(name, sources[name], result["releases"][name]["all"]),
                 "version": sources[name].version,
-                "reasons": reasons or ["it was asked for"],
+                "reasons": reasons[name] or ["it was asked for"],
                 "live": result["releases"][name]["id"],
             }
-            for name, reasons in result.pop("reasons").items() if reasons or arguments["force"]
+            for name in applications if reasons[name] or arguments["force"]
         ]
+        # What is deployed anew needs no repair.
+        planned = {deployment["name"] for deployment in result["deployments"]}
+        result["restarts"] = [restart for restart in result["restarts"] if restart["name"] not in planned]
         return result
+
+
+def new_identifier(name, source, taken):
+    """The name of a new release; one source has the same name on every host that this run deploys it to."""
+    def now():
+        return time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+
+    identifier = f"{agreed(f'release {name} {source.fingerprint}', now)}-{digest(source.fingerprint)[:6]}"
+    # One playbook may deploy twice.
+    return identifier if identifier not in taken else f"{now()}-{digest(source.fingerprint)[:6]}"

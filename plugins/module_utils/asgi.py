@@ -48,6 +48,11 @@ class Application:
         except FileNotFoundError:
             return None
 
+    def running_units(self, *more_states):
+        """Its instances and background processes, and what drains old ones: the units that run or are about to."""
+        prefixes = (f"{self.name}@", f"{self.name}-")
+        return [unit for unit in active_units(f"{self.name}*@*.service", *more_states) if unit.startswith(prefixes)]
+
     def point_live_at(self, release):
         """Switch in one rename: the socket, the code and the environment of `live` change together."""
         scratch = self.root / ".live.new"
@@ -100,10 +105,11 @@ def sync_directory(path):
         os.close(descriptor)
 
 
-def active_units(pattern):
+def active_units(pattern, *more_states):
     """The names of the units of a pattern that run or are about to."""
+    states = ",".join(["active", "activating", "reloading", *more_states])
     listing = subprocess.run(
-        ["systemctl", "list-units", "--plain", "--no-legend", "--state=active,activating,reloading", pattern],
+        ["systemctl", "list-units", "--plain", "--no-legend", f"--state={states}", pattern],
         capture_output=True, text=True, check=False,
     )
     return [line.split()[0] for line in listing.stdout.splitlines() if line.strip()]
@@ -152,7 +158,7 @@ def ask(connection, path, host):
             "Connection": "close",
         })
         response = connection.getresponse()
-        response.read()
+        response.read1(65536)  # the status is the answer; a body may go on for ever
         return response.status
     finally:
         connection.close()

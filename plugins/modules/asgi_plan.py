@@ -24,6 +24,11 @@ options:
         new release goes live.
     type: raw
     default: ''
+  resolve:
+    description:
+      - Whether to find the sources and to plan. Without, the module tells the releases alone; a rollback needs no repository.
+    type: bool
+    default: true
   force:
     description: Plan a new release of every application, whether anything changed or not.
     type: bool
@@ -52,14 +57,16 @@ deployments:
     reasons: {description: Why it is needed., type: list, elements: str}
     live: {description: The release that is live now., type: str}
 restarts:
-  description: Applications whose live release is the wanted one but does not run, or whose leftovers still run.
+  description:
+    - Applications whose live release is the wanted one, but something is left to do for it, such as to start it or to
+      finish what an earlier run did not; the keys are those of C(deployments).
   returned: always
   type: list
   elements: dict
 releases:
   description:
     - The live release of each application, with its version and since when; the releases that were live and good
-      (C(good)), and the one before the live one (C(previous)).
+      (C(good)), and the one that was live before the live one was made (C(previous)).
   returned: always
   type: dict
 """
@@ -67,7 +74,7 @@ releases:
 import json
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.vivarium.server.plugins.module_utils.asgi import Application, active_units
+from ansible_collections.vivarium.server.plugins.module_utils.asgi import Application
 
 REASONS = {
     "source": "the code changed",
@@ -87,34 +94,57 @@ def main():
     )
     wanted = json.loads(module.params["wanted"])
     result = {"reasons": {}, "restarts": [], "releases": {}}
-    units = active_units("*@*.service") if wanted else []
-    for name, parts in wanted.items():
-        application = Application(name)
+    for name, application in ((name, Application(name)) for name in wanted):
         live = application.live()
-        record = live.record if live else {}
-        good = [release.id for release in application.releases() if release.record.get("state") == "good"]
-        running = [unit for unit in units if unit.startswith((f"{name}@", f"{name}-"))]
-        result["releases"][name] = {
-            "id": live.id if live else None,
-            "version": record.get("version"),
-            "since": record.get("live_since"),
-            "good": good,
-            "previous": next((one for one in reversed(good) if live and one < live.id), None),
-            "active": bool(live) and live.unit in running,
-            "others": sorted(
-                unit for unit in running
-                if unit.startswith(f"{name}@") and not (live and unit == live.unit)
-            ),
-        }
+        units = application.running_units()
+        releases = application.releases()
+        result["releases"][name] = about(live, releases, units)
         if not live:
             result["reasons"][name] = ["it has no live release"]
             continue
-        known = record.get("parts", {})
-        result["reasons"][name] = [reason for part, reason in REASONS.items() if known.get(part) != parts[part]]
-        drained = {f"{name}-drain@{unit.split('@', 1)[1]}" for unit in result["releases"][name]["others"]}
-        if not result["reasons"][name] and (live.unit not in running or drained - set(running)):
-            result["restarts"].append({"name": name, "id": live.id, "version": record.get("version")})
+        known = live.record.get("parts", {})
+        reasons = [reason for part, reason in REASONS.items() if known.get(part) != wanted[name]["parts"].get(part)]
+        result["reasons"][name] = reasons
+        unfinished = [] if reasons else list(what_is_left(live, wanted[name]["processes"], units))
+        if unfinished:
+            result["restarts"].append(
+                {"name": name, "id": live.id, "version": live.record.get("version"), "reasons": unfinished, "live": live.id})
     module.exit_json(changed=False, **result)
+
+
+def about(live, releases, units):
+    """What a person, or a rollback, wants to know of an application."""
+    record = live.record if live else {}
+    good = {release.id: release.record for release in releases if release.record.get("state") == "good"}
+    # A release that was rolled away from is newer than the live one, or was live longer ago than the one it gave way to.
+    older = [(known.get("live_since", 0), identifier) for identifier, known in good.items()
+             if live and identifier != live.id and known.get("created", 0) < record.get("created", 0)]
+    return {
+        "id": live.id if live else None,
+        "version": record.get("version"),
+        "since": record.get("live_since"),
+        "all": [release.id for release in releases],
+        "good": list(good),
+        "previous": max(older)[1] if older else None,
+        "active": bool(live) and live.unit in units,
+    }
+
+
+def what_is_left(live, processes, units):
+    """What an earlier run did not finish, or what has stopped since."""
+    name = live.application.name
+    if live.unit not in units:
+        yield "its live release does not run"
+    if live.record.get("state") != "good":
+        yield "an earlier run was stopped before it had finished"
+    for process in processes:
+        if f"{name}-{process}@{live.id}.service" not in units:
+            yield f"its process {process} does not run"
+    kinds = {tuple(unit.removesuffix(".service").split("@", 1)) for unit in units}
+    others = {identifier for kind, identifier in kinds
+              if identifier != live.id and kind != f"{name}-drain" and (f"{name}-drain", identifier) not in kinds}
+    if others:
+        yield f"parts of other releases run ({', '.join(sorted(others))})"
 
 
 if __name__ == "__main__":

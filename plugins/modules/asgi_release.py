@@ -11,6 +11,9 @@ version_added: 0.1.0
 description:
   - One call is one step of a deploy. Each is safe to kill and to run again; until C(live) nothing that serves requests is
     touched.
+  - A run of a playbook that begins with C(locked) or C(staged) holds the application's lock until C(live) or C(abandoned).
+    Another run is refused meanwhile. When the run that holds it has died, the next one takes over as soon as the step that
+    may still run on the host has ended.
   - The code is packed on the controller and sent with the step C(staged); the host needs no access to a repository.
 options:
   state:
@@ -71,15 +74,14 @@ live:
   type: str
 """
 
-import contextlib
 import fcntl
 import hashlib
 import http.client
 import json
 import os
+import pwd
 import re
 import shutil
-import stat
 import subprocess
 import time
 from pathlib import Path
@@ -89,7 +91,6 @@ from ansible_collections.vivarium.server.plugins.module_utils.asgi import (
     PROGRAMS,
     Application,
     ReleaseError,
-    active_units,
     ask_site,
     ask_socket,
     healthy,
@@ -99,10 +100,22 @@ from ansible_collections.vivarium.server.plugins.module_utils.asgi import (
 
 # What a project says of its packages, at the top of its code.
 LOCKS = ("uv.lock", "pylock.toml", "requirements.txt", "pyproject.toml")
+# What makes a venv depend on the code itself: other files of requirements, and packages that lie in the project.
+NEEDS_CODE = re.compile(
+    rb"""
+    ^\s*(-e|--editable|-r|--requirement|-c|--constraint|-f|--find-links)\b    # requirements.txt
+    | ^\s*[\w.-]*/ | ^\s*\. | @\s*(file:|\.) | ^\s*[^\s#:={]+\.(whl|tar\.gz|zip)\b
+    | \{[^}\n]*\b(editable|directory|path|workspace)\s*=                      # uv.lock, pyproject.toml
+    | ^\[+packages\.(directory|archive)                                      # pylock.toml
+    """,
+    re.MULTILINE | re.VERBOSE,
+)
 # A static file that no kept release has any more is served this long, for pages that browsers still show (seconds).
 STATIC_GRACE = 30 * 86400
-# A lock whose holder cannot be asked counts as left behind after this long (seconds).
+# A lock whose holder cannot be asked counts as left behind when its last step began this long ago (seconds).
 LOCK_LEASE = 3600
+# How long to wait for a step that still runs though its playbook has died (seconds).
+LOCK_PATIENCE = 300
 
 
 class Deploy:
@@ -114,16 +127,18 @@ class Deploy:
         self.release = self.application.release(data["release"]["id"])
         self.data = data
         self.output = ""
+        self.owns_lock = False
 
     # Steps, in their order.
 
     def locked(self):
-        self.lock()
         return False
 
     def staged(self):
-        self.lock()
         release = self.release
+        if release == self.application.live() or release.record.get("state") == "good":
+            raise ReleaseError(f"there is a release {release.id} already; run again")
+        self.check_account()
         self.clear(release)
         release.path.mkdir(mode=0o755, parents=True)
         code = release.path / "code"
@@ -139,6 +154,14 @@ class Deploy:
             state="staged", version=self.data["release"]["version"], parts=self.data["parts"], created=time.time())
         return True
 
+    def check_account(self):
+        """An account that was there before (a person's, with sudo perhaps) is not the application's."""
+        home = pwd.getpwnam(self.app["user"]).pw_dir
+        if home != f"/var/lib/asgi-{self.app['name']}":
+            raise ReleaseError(
+                f"this host has an account '{self.app['user']}' already (home {home}), which is not the application's;"
+                " give the application another name")
+
     def built(self):
         code, venv = self.release.path / "code", self.release.path / "venv"
         key = self.venv_key(code)
@@ -149,8 +172,8 @@ class Deploy:
             subprocess.run(["cp", "--archive", "--link", "--no-target-directory", str(twin), str(venv)], check=True)
         else:
             self.make_venv(code, venv)
-        # From here on neither the application nor anybody but root can change what runs.
-        subprocess.run(["chown", "--recursive", "--no-dereference", "root:root", str(code), str(venv)], check=True)
+            seal(venv)
+        seal(code)
         self.release.note(state="built", venv=key)
         return True
 
@@ -161,6 +184,7 @@ class Deploy:
         target.mkdir(mode=0o755, exist_ok=True)
         shutil.chown(target, self.app["user"], self.app["user"])
         self.manage("collectstatic", "--noinput", "--verbosity", "1", writable=target)
+        seal(target)
         self.publish(target, self.application.root / "static")
         return True
 
@@ -180,12 +204,16 @@ class Deploy:
     def started(self):
         release = self.release
         self.link_socket(release)
+        # After a rollback the release may still be under way out: it stays.
+        systemctl("stop", f"{self.app['name']}-drain@{release.id}.service", check=False)
         self.start(release.unit)
         self.wait_for_answer(release)
         return True
 
     def live(self):
         before = self.application.live()
+        # What the switch leads to is on the disk before the switch is.
+        subprocess.run(["sync", "--file-system", str(self.release.path)], check=True)
         self.application.point_live_at(self.release)
         complaint = self.verify()
         if complaint:
@@ -193,7 +221,8 @@ class Deploy:
                 self.application.point_live_at(before)
                 raise ReleaseError(f"{complaint}; requests go to release {before.id} again")
             raise ReleaseError(complaint)
-        self.release.note(state="good", live_since=time.time())
+        since = self.release.record.get("live_since") if before == self.release else None
+        self.release.note(state="good", live_since=since or time.time())
         systemctl("start", "--no-block", f"{self.app['name']}.service", *self.process_units(self.release))
         self.retire_others()
         self.prune()
@@ -201,6 +230,8 @@ class Deploy:
         return True
 
     def abandoned(self):
+        if not self.owns_lock:
+            return False
         live = self.application.live()
         if live != self.release and self.release.path.is_dir():
             systemctl("stop", self.release.unit, check=False)
@@ -211,29 +242,60 @@ class Deploy:
 
     # What the steps are made of.
 
-    def lock(self):
-        """Refuse a second deploy while another is under way, and take over from one that died."""
-        path, holder = self.application.lock_path, self.data["holder"]
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with open(path, "a+") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            stream.seek(0)
-            with contextlib.suppress(ValueError):
-                other = json.loads(stream.read() or "{}")
-                alive = other and other["run"] != holder["run"] and time.time() - other["since"] < LOCK_LEASE
-                if alive and not self.data["break_lock"] and other["run"] not in self.data["dead"]:
-                    raise LockedError(other)
-            stream.seek(0)
-            stream.truncate()
-            json.dump({**holder, "since": time.time(), "release": self.release.id}, stream)
+    def lock(self, take):
+        """Hold the lock until this step ends: a second deploy is refused, one that died is taken over from.
+
+        Two things together: who deploys is written into the file and stays between the steps; that a step is running is a
+        lock of the kernel's on it, which no death of a process leaves behind.
+        """
+        self.application.root.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self.lock_file = open(self.application.lock_path, "a+")  # noqa: SIM115  (held until the process ends)
+        deadline = time.monotonic() + LOCK_PATIENCE
+        while not self.step_ended():
+            other = self.lock_holder()
+            if self.is_held_by_another(other):
+                raise LockedError(other)
+            if time.monotonic() > deadline:
+                raise ReleaseError("a step of a deploy whose playbook has ended still runs on this host; wait for it")
+            time.sleep(0.2)
+        other = self.lock_holder()
+        self.owns_lock = other.get("run") == self.data["holder"]["run"]
+        if take and self.is_held_by_another(other):
+            raise LockedError(other)
+        if take or self.owns_lock:
+            self.write_lock({**self.data["holder"], "since": time.time(), "release": self.release.id})
+            self.owns_lock = True
+
+    def step_ended(self):
+        try:
+            fcntl.flock(self.lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def lock_holder(self):
+        self.lock_file.seek(0)
+        try:
+            return json.loads(self.lock_file.read() or "{}")
+        except ValueError:
+            return {}  # written by a process that was killed meanwhile, or is just being written
+
+    def is_held_by_another(self, other):
+        return bool(
+            other
+            and other["run"] != self.data["holder"]["run"]
+            and other["run"] not in self.data["dead"]
+            and time.time() - other["since"] < LOCK_LEASE
+            and not self.data["break_lock"])
+
+    def write_lock(self, holder):
+        self.lock_file.seek(0)
+        self.lock_file.truncate()
+        self.lock_file.write(json.dumps(holder) if holder else "")
+        self.lock_file.flush()
 
     def unlock(self):
-        with open(self.application.lock_path, "a+") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            stream.seek(0)
-            with contextlib.suppress(ValueError):
-                if json.loads(stream.read() or "{}").get("run") == self.data["holder"]["run"]:
-                    stream.truncate(0)
+        self.write_lock(None)
 
     def as_user(self, command, cwd=None, stdin=subprocess.DEVNULL):
         """Run a command of the build as the application's user, with a bare environment."""
@@ -269,7 +331,7 @@ class Deploy:
             parts = [path.read_bytes() for path in (code / name for name in LOCKS) if path.is_file()]
             if not parts or (project.is_file() and b"[build-system]" in project.read_bytes()):
                 return None
-            if any(re.search(rb"^\s*(-e|--editable|-r|--requirement|-c|--constraint|\.)", part, re.M) for part in parts):
+            if any(NEEDS_CODE.search(part) for part in parts):
                 return None
         interpreter = subprocess.run([self.app["python"], "--version"], capture_output=True, check=False).stdout \
             if shutil.which(self.app["python"]) else b""
@@ -332,18 +394,24 @@ class Deploy:
         self.output = shorten(output.decode(errors="replace"))
 
     def publish(self, source, target):
-        """Add a release's static files to those that nginx serves, each in one rename; nothing is taken away."""
-        target.mkdir(mode=0o755, exist_ok=True)
+        """Add a release's static files to those that nginx serves, each in one rename; nothing else is taken away."""
         for directory, _directories, files in os.walk(source):
             place = target / os.path.relpath(directory, source)
+            if place.is_symlink() or (place.exists() and not place.is_dir()):
+                place.unlink()  # what was a file is a directory now
             place.mkdir(mode=0o755, exist_ok=True)
             for name in files:
                 new, old = Path(directory, name), place / name
-                if stat.S_ISREG(os.lstat(new).st_mode) and not same_file(new, old):
+                if new.is_symlink() or not new.is_file():
+                    continue
+                if not same_file(new, old):
+                    if old.is_dir() and not old.is_symlink():
+                        shutil.rmtree(old)
                     scratch = place / f".{name}.new"
                     shutil.copyfile(new, scratch)
-                    os.chmod(scratch, 0o644)
                     os.replace(scratch, old)
+                # Whether it changed or not, this sets the time from which prune_static counts.
+                os.chmod(old, 0o644)
 
     def link_socket(self, release):
         """`live/socket` is where nginx connects: the release's link to its own socket."""
@@ -395,25 +463,25 @@ class Deploy:
     def retire_others(self):
         """Old instances finish what they hold, watched by a unit of their own: no deploy waits for them."""
         name = self.app["name"]
-        others = {unit.split("@", 1)[1].removesuffix(".service") for unit in active_units(f"{name}*@*.service")
-                  if unit.split("@", 1)[0] == name or unit.split("@", 1)[0].removeprefix(f"{name}-") in self.app["processes"]}
-        for identifier in sorted(others - {self.release.id}):
-            old = self.application.release(identifier)
-            units = self.process_units(old)
-            if units:
-                systemctl("stop", "--no-block", *units, check=False)
-            systemctl("start", "--no-block", f"{name}-drain@{identifier}.service")
+        for unit in self.application.running_units():
+            kind, identifier = unit.removesuffix(".service").split("@", 1)
+            if identifier == self.release.id or kind == f"{name}-drain":
+                continue
+            if kind == name:
+                systemctl("start", "--no-block", f"{name}-drain@{identifier}.service")
+            else:  # a background process, of this description or of an earlier one
+                systemctl("stop", "--no-block", unit, check=False)
 
     def prune(self):
-        """Remove old releases, but none that is live, that runs, or that a rollback would want."""
+        """Remove old releases, but none that is live, that runs or still stops, or that a rollback would want."""
         releases = self.application.releases()
         good = [release for release in releases if release.record.get("state") == "good"]
-        running = set(active_units(f"{self.app['name']}@*.service"))
+        running = {unit.removesuffix(".service").split("@", 1)[1] for unit in self.application.running_units("deactivating")}
         kept = set(good[-self.app["keep_releases"]:]) | {self.application.live(), self.release}
         for release in releases:
-            if release not in kept and release.unit not in running:
+            if release not in kept and release.id not in running:
                 self.clear(release)
-        self.prune_static([release for release in self.application.releases()])
+        self.prune_static(self.application.releases())
 
     def prune_static(self, releases):
         target, limit = self.application.root / "static", time.time() - STATIC_GRACE
@@ -421,7 +489,8 @@ class Deploy:
             inside = os.path.relpath(directory, target)
             for name in files:
                 path = Path(directory, name)
-                if path.stat().st_mtime < limit and not any(
+                # The time of the last change of mode: publish() sets it, and visitors see the time of the content.
+                if path.lstat().st_ctime < limit and not any(
                         (release.path / "static" / inside / name).exists() for release in releases):
                     path.unlink()
 
@@ -437,6 +506,12 @@ class LockedError(Exception):
     def __init__(self, holder):
         super().__init__()
         self.holder = holder
+
+
+def seal(path):
+    """From here on nobody but root can change what lies there, and everybody can read it."""
+    subprocess.run(["chown", "--recursive", "--no-dereference", "root:root", str(path)], check=True)
+    subprocess.run(["chmod", "--recursive", "u+rwX,go+rX,go-w", str(path)], check=True)
 
 
 def systemctl(*arguments, check=True):
@@ -478,6 +553,10 @@ def main():
     deploy = Deploy(json.loads(module.params["data"]))
     name = deploy.app["name"]
     try:
+        # A step in the middle does not begin without the lock, or after somebody took it away.
+        deploy.lock(take=module.params["state"] in ("locked", "staged"))
+        if not deploy.owns_lock and module.params["state"] != "abandoned":
+            raise ReleaseError("another run took over the lock, so this one stops")
         changed = getattr(deploy, module.params["state"])()
     except LockedError as error:
         holder = error.holder

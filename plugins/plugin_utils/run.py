@@ -1,11 +1,23 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Tells runs of ansible-playbook apart, and whether one still lives."""
+"""Tells runs of ansible-playbook apart, whether one still lives, and what its workers have agreed on."""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import socket
+import tempfile
+import time
 from pathlib import Path
+
+# How long it is kept what the workers of a run agreed on (seconds).
+MEMORY = 86400
+
+
+def cache_directory():
+    """Where this controller keeps what can be made again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "vivarium").expanduser()
 
 
 def this_run():
@@ -20,6 +32,24 @@ def is_dead(run):
     if controller != socket.gethostname():
         return False
     return boot != _boot() or str(_started_at(pid)) != start
+
+
+def agreed(question, answer):
+    """The answer of the first worker of this run that asks; the same for every host and every later task."""
+    place = cache_directory() / "runs"
+    place.mkdir(parents=True, exist_ok=True)
+    note = place / hashlib.sha256(f"{this_run()} {question}".encode()).hexdigest()
+    if not note.exists():
+        for old in place.iterdir():
+            if time.time() - old.lstat().st_mtime > MEMORY:
+                old.unlink(missing_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=place) as scratch:
+            scratch.write(answer())
+            scratch.flush()
+            # Another worker may have been faster.
+            with contextlib.suppress(FileExistsError):
+                os.link(scratch.name, note)
+    return note.read_text()
 
 
 def _started_at(pid):

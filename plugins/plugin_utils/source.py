@@ -15,18 +15,15 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from ansible.errors import AnsibleError
-from ansible_collections.vivarium.server.plugins.plugin_utils.run import this_run
+from ansible_collections.vivarium.server.plugins.plugin_utils.run import agreed, cache_directory
 
 # What a directory holds that is nobody's source, unless git tracks it. git's own ignore rules come on top.
 NEVER_SENT = frozenset({".git", ".hg", ".venv", "venv", "__pycache__", "node_modules", ".pytest_cache", ".ruff_cache"})
 COMMIT = re.compile(r"[0-9a-f]{40}")
-# Where the commits that a run resolved are kept, so that one run deploys one commit to every host.
-RUN_MEMORY = 86400
 
 
 class SourceError(Exception):
@@ -63,20 +60,16 @@ def resolve_application(application, variables):
     """The resolved source of one application of a play, or an error that names its variable."""
     # An inventory that is no file (-i host,) has no directory.
     basedir = next((path for path in [variables.get("inventory_dir")] if path and os.path.isabs(path)), ".")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "vivarium/git").expanduser()
     try:
-        return resolve(application["source"], basedir, cache, this_run())
+        return resolve(application["source"], basedir, cache_directory() / "git")
     except (SourceError, OSError) as error:
         raise AnsibleError(f"asgi_apps ({application['name']}): {error}") from error
 
 
-def resolve(source, basedir, cache, run=""):
-    """Resolve one application's ``source``; relative paths count from ``basedir``, ``cache`` holds git repositories.
-
-    A branch may move while a playbook runs. Within one ``run`` a name stands for the commit it stood for first.
-    """
+def resolve(source, basedir, cache):
+    """Resolve one application's ``source``; relative paths count from ``basedir``, ``cache`` holds git repositories."""
     if source.get("git"):
-        return _resolve_git(_repository_url(source["git"], basedir), source["version"], Path(cache), run)
+        return _resolve_git(_repository_url(source["git"], basedir), source["version"], Path(cache))
     if source.get("package"):
         package = source["package"]
         return Source("package", package, _digest(package.encode()), without_credentials(package))
@@ -127,7 +120,7 @@ def _repository_url(url, basedir):
     return str(Path(basedir, os.path.expanduser(url)).resolve())
 
 
-def _resolve_git(url, version, cache, run):
+def _resolve_git(url, version, cache):
     repository = cache / f"{_digest(url.encode())[:24]}.git"
     cache.mkdir(parents=True, exist_ok=True)
     with open(cache / f"{repository.name}.lock", "w") as lock:
@@ -136,67 +129,44 @@ def _resolve_git(url, version, cache, run):
             with tempfile.TemporaryDirectory(dir=cache) as scratch:
                 _git("init", "--quiet", "--bare", f"{scratch}/new.git")
                 os.rename(f"{scratch}/new.git", repository)
-        named = version if COMMIT.fullmatch(version) else _recall(cache, run, url, version)
-        commit = _known_commit(repository, named) if named else None
-        if not commit:
-            try:
-                commit = _remote_commit(url, version, repository)
-            except GitError as error:
-                raise SourceError(f"source.git: {error}") from error
-            _remember(cache, run, url, version, commit)
+        try:
+            commit = version
+            if not COMMIT.fullmatch(version):
+                # A branch may move while a playbook runs: all its hosts get the same commit.
+                commit = agreed(f"{url} {version}", lambda: _remote_commit(url, version))
+            _fetch(url, commit, repository)
+        except GitError as error:
+            raise SourceError(f"source.git: {error}") from error
     return Source("git", url, commit, f"{version} ({commit[:12]})" if version != commit else commit[:12], repository)
 
 
-def _memory(cache, run, url, version):
-    return cache / "runs" / _digest(f"{run} {url} {version}".encode())
+def _remote_commit(url, version):
+    """The commit that a branch or a tag names in the remote repository."""
+    names = (f"refs/tags/{version}^{{}}", f"refs/tags/{version}", f"refs/heads/{version}")
+    lines = _git("ls-remote", "--", url, *names)
+    found = {name: commit for commit, name in (line.split("\t") for line in lines.decode().splitlines())}
+    commit = next((found[name] for name in names if name in found), None)
+    if not commit:
+        raise SourceError(f"source.version: '{version}' is no branch, tag or full commit of the repository")
+    return commit
 
 
-def _recall(cache, run, url, version):
-    try:
-        return _memory(cache, run, url, version).read_text() if run else None
-    except FileNotFoundError:
-        return None
-
-
-def _remember(cache, run, url, version, commit):
-    if not run:
+def _fetch(url, commit, repository):
+    if _is_known(commit, repository):
         return
-    memory = _memory(cache, run, url, version)
-    memory.parent.mkdir(exist_ok=True)
-    for old in memory.parent.iterdir():
-        if time.time() - old.stat().st_mtime > RUN_MEMORY:
-            old.unlink(missing_ok=True)
-    memory.write_text(commit)
-
-
-def _known_commit(repository, commit):
     try:
-        return _git("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}", cwd=repository).decode().strip()
+        _git("fetch", "--quiet", "--depth=1", "--", url, commit, cwd=repository)
+    except GitError:  # a server that does not hand out single commits
+        _git("fetch", "--quiet", "--tags", "--", url, "+refs/heads/*:refs/heads/*", cwd=repository)
+    if not _is_known(commit, repository):
+        raise SourceError(f"source.version: commit {commit} is not in the repository")
+
+
+def _is_known(commit, repository):
+    try:
+        return bool(_git("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}", cwd=repository))
     except GitError:
-        return None
-
-
-def _remote_commit(url, version, repository):
-    """The commit that a branch, a tag or a full hash names in the remote repository, fetched into the local one."""
-    if COMMIT.fullmatch(version):
-        wanted = version
-    else:
-        names = (f"refs/tags/{version}^{{}}", f"refs/tags/{version}", f"refs/heads/{version}")
-        lines = _git(
-            "ls-remote", "--", url, f"refs/tags/{version}", f"refs/tags/{version}^{{}}", f"refs/heads/{version}"
-        )
-        found = {name: commit for commit, name in (line.split("\t") for line in lines.decode().splitlines())}
-        wanted = next((found[name] for name in names if name in found), None)
-        if not wanted:
-            raise SourceError(f"source.version: '{version}' is no branch, tag or full commit of the repository")
-    if not _known_commit(repository, wanted):
-        try:
-            _git("fetch", "--quiet", "--depth=1", "--", url, wanted, cwd=repository)
-        except GitError:  # a server that does not hand out single commits
-            _git("fetch", "--quiet", "--tags", "--", url, "+refs/heads/*:refs/heads/*", cwd=repository)
-    if not _known_commit(repository, wanted):
-        raise SourceError(f"source.version: commit {wanted} is not in the repository")
-    return wanted
+        return False
 
 
 def _git_archive(source, target):

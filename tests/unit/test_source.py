@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import tarfile
 
 import pytest
+from ansible_collections.vivarium.server.plugins.plugin_utils import run as run_module
 from ansible_collections.vivarium.server.plugins.plugin_utils import source as module
 from ansible_collections.vivarium.server.plugins.plugin_utils.source import SourceError, resolve
 
@@ -17,6 +19,7 @@ def own_git(tmp_path, monkeypatch):
     for name in [name for name in os.environ if name.startswith("GIT_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     (tmp_path / "gitconfig").write_text("[user]\nname = A\nemail = a@example.com\n[init]\ndefaultBranch = main\n")
@@ -55,14 +58,16 @@ def repository(tmp_path):
 
 
 @pytest.fixture
-def find(tmp_path):
-    """Resolve a source as a playbook in tmp_path/inventories would."""
+def find(tmp_path, monkeypatch):
+    """Resolve a source as a playbook in tmp_path/inventories would, each time in another run unless it is named."""
+    runs = itertools.count()
 
-    def run(what, **more):
-        return resolve(what, tmp_path / "inventories", tmp_path / "cache", **more)
+    def resolve_in(what, run=None):
+        monkeypatch.setattr(run_module, "this_run", lambda: run or f"another/{next(runs)}")
+        return resolve(what, tmp_path / "inventories", tmp_path / "cache")
 
     (tmp_path / "inventories").mkdir()
-    return run
+    return resolve_in
 
 
 def members(source, tmp_path):
