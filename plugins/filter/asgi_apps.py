@@ -246,6 +246,11 @@ def _complete(raw, index, derived, version, problems):
     for key in sorted(set(app["processes"]) & set(app["timers"])):
         wrong(f"'{key}' is both a process and a timer; they would share a unit name")
 
+    app["units"] = [
+        f"{app['name']}.service",
+        *(f"{app['name']}{kind}@.service" for kind in ("", "-drain", *(f"-{process}" for process in app["processes"]))),
+        *(f"{app['name']}-{timer}.{kind}" for timer in app["timers"] for kind in ("service", "timer")),
+    ]
     app["timer_units"] = [f"{app['name']}-{timer}.timer" for timer in app["timers"]]
     app["user"] = app["name"]
     app["root"] = f"/srv/{app['name']}"
