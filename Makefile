@@ -46,7 +46,11 @@ demo-hosts: images ## Start the local server that the demo provisions
 	@tools/demo up
 
 demo: demo-hosts ## Provision a local server with the example application
-	@ansible-playbook site.yml -i inventories/demo
+	@mkdir -p logs
+	@ansible-playbook site.yml -i inventories/demo | tee logs/demo.log
+	@! grep -q ' changed=0 ' logs/demo.log || echo "Nothing had to change: the server is as the inventory says."
+	@echo
+	@tools/demo-proof vivarium-demo
 
 demo-down: ## Remove the demo's server
 	@tools/demo down
