@@ -1,0 +1,198 @@
+"""Deploys while visitors come: changed code, broken code, a deploy that is killed, a rollback. Nobody may notice.
+
+All of it happens once, in one stretch under load (the fixture `story`); the tests look at what came of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+DOMAIN = "herbarium.example.test"
+DRAIN = 8
+PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
+CODE = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "herbarium"
+INVENTORY = Path(os.environ["MOLECULE_INVENTORY_FILE"]).parent
+
+
+@dataclass
+class Story:
+    """What happened: the output of each play, which release was live after it, and what the visitors saw."""
+
+    outputs: dict[str, str] = field(default_factory=dict)
+    codes: dict[str, int] = field(default_factory=dict)
+    live: dict[str, str] = field(default_factory=dict)
+    report: dict = field(default_factory=dict)
+
+
+def live_release(server):
+    return server.check_output("basename $(readlink /srv/herbarium/live)")
+
+
+def playbook(name, *options):
+    """Start a playbook as a user does."""
+    command = ["ansible-playbook", "-i", str(INVENTORY), str(PROJECT / "playbooks" / f"{name}.yml"), *options]
+    return subprocess.Popen(
+        command, cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def visitors(server, directory):
+    """Visitors come until the block ends; gives the file that then holds what they saw."""
+    port = (
+        subprocess.run(["podman", "port", server.backend.name, "443/tcp"], capture_output=True, text=True, check=True)
+        .stdout.rsplit(":", 1)[1]
+        .strip()
+    )
+    report, errors = directory / "load.json", directory / "load.err"
+    with errors.open("w") as stream:
+        load = subprocess.Popen(
+            [
+                sys.executable, str(PROJECT / "tools" / "load"), f"https://{DOMAIN}", "--connect", f"127.0.0.1:{port}",
+                "--workers", "6", "--closing", "2", "--sockets", "10", "--rate", "30", "--seconds", "600", "--at-least", "500",
+                "--drain", str(DRAIN), "--json", str(report),
+            ],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stream,
+        )  # fmt: skip
+        try:
+            deadline = time.monotonic() + 60
+            while "started" not in errors.read_text():
+                assert load.poll() is None, errors.read_text()
+                assert time.monotonic() < deadline, "the visitors did not start"
+                time.sleep(0.1)
+            yield report
+            load.send_signal(signal.SIGTERM)
+            load.wait(timeout=120)
+        finally:
+            if load.poll() is None:
+                load.kill()
+                load.wait()
+
+
+@pytest.fixture(scope="module")
+def story(hosts, tmp_path_factory):
+    server, told = hosts["server"], Story()
+    page = CODE / "herbarium" / "templates" / "base.html"
+    style = CODE / "herbarium" / "static" / "herbarium" / "herbarium.css"
+    health = CODE / "herbarium" / "health.py"
+    good = health.read_text()
+
+    def run(what, name, *options):
+        process = playbook(name, *options)
+        told.outputs[what] = process.communicate(timeout=180)[0]
+        told.codes[what] = process.returncode
+        told.live[what] = live_release(server)
+
+    told.live["start"] = live_release(server)
+    with visitors(server, tmp_path_factory.mktemp("visitors")) as report:
+        for number in (1, 2):
+            page.write_text(page.read_text() + f"<!-- change {number} -->\n")
+            style.write_text(style.read_text() + f"\n.change-{number} {{ color: green; }}\n")
+            run(f"change {number}", "deploy")
+
+        health.write_text("raise RuntimeError('broken on purpose')\n" + good)
+        run("broken", "deploy")
+        health.write_text(good)
+
+        page.write_text(page.read_text() + "<!-- change 3 -->\n")
+        killed = playbook("deploy")
+        for line in killed.stdout:
+            if "Migrate the database" in line:
+                break
+        os.killpg(killed.pid, signal.SIGKILL)
+        killed.wait()
+        told.live["killed"] = live_release(server)
+        run("after the kill", "deploy")
+        run("again", "deploy")
+        # nginx uses its connections to the release before for 5 s: the visitors must see that it is gone before it comes back.
+        time.sleep(10)
+        run("rollback", "rollback")
+        # The sockets of the last two releases are drained while somebody watches.
+        time.sleep(DRAIN + 3)
+    told.report = json.loads(report.read_text())
+    return told
+
+
+def failures(story):
+    return json.dumps({key: story.report[key] for key in ("failures", "first_failures", "releases")}, indent=1)
+
+
+def test_no_visitor_noticed_anything(story):
+    assert story.report["failed"] == 0, failures(story)
+    assert story.report["requests"] >= 500
+    assert story.report["forms"] >= 50
+
+
+def test_every_form_was_stored_once(story):
+    stored = story.report["stored"]
+    assert stored["accepted"] >= 40
+    assert (stored["missing"], stored["twice"]) == (0, 0)
+
+
+def test_sockets_were_left_alone_until_the_drain_timeout(story):
+    sockets = story.report["sockets"]
+    assert sockets["closed_early"] == 0, failures(story)
+    # All of them sat on the first release, and it did end.
+    assert sockets["closed_after_drain"] >= 10
+    assert sockets["echoes"] > 100
+
+
+def test_each_change_went_live(story):
+    for what in ("change 1", "change 2", "after the kill"):
+        assert story.codes[what] == 0, story.outputs[what]
+    live = [story.live[what] for what in ("start", "change 1", "change 2", "after the kill")]
+    assert len(set(live)) == len(live)
+    assert [each["id"] for each in story.report["releases"]] == live
+
+
+def test_broken_code_is_refused_with_the_reason(story):
+    assert story.codes["broken"] != 0
+    assert "broken on purpose" in story.outputs["broken"]
+    assert f"{story.live['change 2']} serves on" in story.outputs["broken"]
+    assert story.live["broken"] == story.live["change 2"]
+
+
+def test_a_killed_deploy_changes_nothing_for_visitors(story):
+    assert story.live["killed"] == story.live["change 2"]
+
+
+def test_the_same_code_again_is_no_deploy(story):
+    assert story.codes["again"] == 0, story.outputs["again"]
+    assert re.search(r"^server +: ok=\d+ +changed=0 ", story.outputs["again"], re.MULTILINE), story.outputs["again"]
+    assert story.live["again"] == story.live["after the kill"]
+
+
+def test_rollback_puts_the_release_before_live(story):
+    assert story.codes["rollback"] == 0, story.outputs["rollback"]
+    assert story.live["rollback"] == story.live["change 2"]
+
+
+def test_what_was_killed_and_what_was_broken_is_gone(story, hosts):
+    releases = set(hosts["server"].check_output("ls /srv/herbarium/releases").split())
+    assert releases <= {story.live[what] for what in ("start", "change 1", "change 2", "after the kill")}
+    assert len(releases) <= 4, "keep_releases is 3, and one may have been drained"
+
+
+def test_only_the_live_instance_is_left(story, hosts):
+    running = hosts["server"].check_output(
+        "systemctl list-units --plain --no-legend 'herbarium@*.service' | cut -d' ' -f1"
+    )
+    assert running.split() == [f"herbarium@{story.live['rollback']}.service"]
+
+
+def test_static_files_of_earlier_releases_are_still_served(story, hosts):
+    names = hosts["server"].check_output("ls /srv/herbarium/static/herbarium").split()
+    hashed = [name for name in names if re.fullmatch(r"herbarium\.[0-9a-f]{12}\.css", name)]
+    assert len(hashed) >= 3
