@@ -46,7 +46,11 @@ class ActionModule(ActionBase):
         process = arguments["process"] or {}
         sources = {name: resolve_application(app, task_vars) for name, app in applications.items() if arguments["resolve"]}
         wanted = {
-            name: {"parts": parts_of(app, sources[name], process) if sources else {}, "processes": list(app["processes"])}
+            name: {
+                "parts": parts_of(app, sources[name], process) if sources else {},
+                "processes": list(app["processes"]),
+                "units": app["units"],
+            }
             for name, app in applications.items()
         }
         result = self._execute_module(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: asgi_files
+positional: stale_units
 short_description: List the files that the asgi role owns for its applications
 version_added: 0.1.0
 description:
@@ -16,6 +17,10 @@ options:
     type: list
     elements: dict
     required: true
+  stale_units:
+    description: Units to remove, as M(vivarium.server.asgi_plan) names them.
+    type: list
+    elements: str
 author: Vivarium maintainers
 """
 
@@ -36,9 +41,12 @@ UNITS = "/etc/systemd/system"
 PROGRAMS = "/usr/local/lib/asgi"
 
 
-def asgi_files(apps):
-    """The files of every application."""
-    return [entry for app in apps for entry in _of(app)]
+def asgi_files(apps, stale_units=()):
+    """The files of every application, and the removal of units that none has any more."""
+    return [
+        *(entry for app in apps for entry in _of(app)),
+        *({"path": f"{UNITS}/{unit}", "state": "absent"} for unit in stale_units),
+    ]
 
 
 def _of(app):

@@ -63,6 +63,11 @@ restarts:
   returned: always
   type: list
   elements: dict
+stale_units:
+  description: Units of processes and timers that the applications no longer have.
+  returned: always
+  type: list
+  elements: str
 releases:
   description:
     - The live release of each application, with its version and since when; the releases that were live and good
@@ -72,10 +77,14 @@ releases:
 """
 
 import json
+from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.vivarium.server.plugins.module_utils.asgi import Application
 
+UNITS = Path("/etc/systemd/system")
+# What the templates of processes and timers say of themselves.
+OURS = "vivarium.server.asgi, which removes it"
 REASONS = {
     "source": "the code changed",
     "install": "the interpreter or the server's packages changed",
@@ -93,12 +102,13 @@ def main():
         supports_check_mode=True,
     )
     wanted = json.loads(module.params["wanted"])
-    result = {"reasons": {}, "restarts": [], "releases": {}}
+    result = {"reasons": {}, "restarts": [], "releases": {}, "stale_units": []}
     for name, application in ((name, Application(name)) for name in wanted):
         live = application.live()
         units = application.running_units()
         releases = application.releases()
         result["releases"][name] = about(live, releases, units)
+        result["stale_units"] += stale_units(name, wanted[name]["units"])
         if not live:
             result["reasons"][name] = ["it has no live release"]
             continue
@@ -128,6 +138,12 @@ def about(live, releases, units):
         "previous": max(older)[1] if older else None,
         "active": bool(live) and live.unit in units,
     }
+
+
+def stale_units(name, wanted):
+    """Units with the application's name before them that this role wrote and would not write now."""
+    found = (path for kind in ("service", "timer") for path in UNITS.glob(f"{name}-*.{kind}"))
+    return sorted(path.name for path in found if path.name not in wanted and OURS in path.read_text(errors="replace"))
 
 
 def what_is_left(live, processes, units):
