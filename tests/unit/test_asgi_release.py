@@ -1,0 +1,578 @@
+"""What the steps of a deploy decide and do with files, without systemd and without a host."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import subprocess
+import threading
+import time
+from http.server import BaseHTTPRequestHandler
+from socketserver import UnixStreamServer
+
+import pytest
+from ansible_collections.vivarium.server.plugins.action import asgi_plan as plan_action
+from ansible_collections.vivarium.server.plugins.module_utils import asgi
+from ansible_collections.vivarium.server.plugins.modules import asgi_plan, asgi_release
+from ansible_collections.vivarium.server.plugins.plugin_utils import run as run_utils
+from ansible_collections.vivarium.server.plugins.plugin_utils.source import Source
+
+ME = {"run": "here/boot/1/2", "user": "me", "controller": "here"}
+OTHER = {"run": "there/boot/3/4", "user": "other", "controller": "there"}
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setattr(asgi, "ROOT", tmp_path)
+    (tmp_path / "shop/releases").mkdir(parents=True)
+    return tmp_path / "shop"
+
+
+@pytest.fixture
+def deploy(root):
+    def make(release="r1", holder=ME, **data):
+        app = {"name": "shop", "user": "shop", "python": "python3", "keep_releases": 2, "processes": {}, "source": {}}
+        defaults = {"kind": "path", "dead": [], "break_lock": False, "server": {"packages": ["uvicorn"]}}
+        app |= data.pop("app", {})
+        return asgi_release.Deploy(
+            {**defaults, "application": app, "release": {"id": release}, "holder": holder, **data}
+        )
+
+    return make
+
+
+def add(root, identifier, **record):
+    release = asgi.Application("shop").release(identifier)
+    release.path.mkdir(parents=True)
+    if record:
+        release.note(**record)
+    return release
+
+
+def write(path, text="x"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+# the lock
+
+
+def test_one_run_holds_the_lock_from_step_to_step(deploy):
+    for take in (True, False, False, True):
+        step = deploy()
+        step.lock(take)
+        assert step.owns_lock
+        step.lock_file.close()
+
+
+def test_another_run_is_refused_and_told_by_whom(deploy):
+    deploy().lock(take=True)
+    with pytest.raises(asgi_release.LockedError) as refused:
+        deploy(holder=OTHER).lock(take=True)
+    assert refused.value.holder["user"] == "me" and refused.value.holder["controller"] == "here"
+
+
+def test_an_unlocked_application_may_be_taken(deploy):
+    first = deploy()
+    first.lock(take=True)
+    first.unlock()
+    first.lock_file.close()
+    second = deploy(holder=OTHER)
+    second.lock(take=True)
+    assert second.owns_lock
+
+
+@pytest.mark.parametrize("how", [{"dead": [ME["run"]]}, {"break_lock": True}])
+def test_a_lock_that_was_left_behind_is_taken_over(deploy, how):
+    first = deploy()
+    first.lock(take=True)
+    first.lock_file.close()
+    second = deploy(holder=OTHER, **how)
+    second.lock(take=True)
+    assert second.owns_lock
+    second.lock_file.close()
+    late = deploy()
+    late.lock(take=False)
+    assert not late.owns_lock
+
+
+def test_a_lease_runs_out_and_each_step_renews_it(deploy, root, monkeypatch):
+    first = deploy()
+    first.lock(take=True)
+    first.lock_file.close()
+    now = time.time()
+    monkeypatch.setattr(asgi_release.time, "time", lambda: now + asgi_release.LOCK_LEASE - 1)
+    second = deploy()
+    second.lock(take=False)
+    second.lock_file.close()
+    monkeypatch.setattr(asgi_release.time, "time", lambda: now + asgi_release.LOCK_LEASE + 1)
+    with pytest.raises(asgi_release.LockedError):
+        deploy(holder=OTHER).lock(take=True)
+    monkeypatch.setattr(asgi_release.time, "time", lambda: now + 2 * asgi_release.LOCK_LEASE)
+    deploy(holder=OTHER).lock(take=True)
+
+
+def test_a_note_that_was_cut_off_is_no_holder(deploy, root):
+    write(root / "deploy.lock", '{"run": "here/bo')
+    step = deploy()
+    step.lock(take=True)
+    assert step.owns_lock and json.loads((root / "deploy.lock").read_text())["run"] == ME["run"]
+
+
+@contextlib.contextmanager
+def running_step(root, holder, seconds):
+    """A process that works on a step, as one does whose playbook was killed."""
+    with open(root / "deploy.lock", "a+") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        json.dump({**holder, "since": time.time()}, stream)
+        stream.flush()
+        timer = threading.Timer(seconds, lambda: fcntl.flock(stream, fcntl.LOCK_UN))
+        timer.start()
+        yield
+        timer.join()
+
+
+def test_a_step_of_a_dead_run_is_waited_for(deploy, root):
+    with running_step(root, OTHER, 0.5):
+        step, begun = deploy(dead=[OTHER["run"]]), time.monotonic()
+        step.lock(take=True)
+        assert step.owns_lock and time.monotonic() - begun > 0.4
+
+
+def test_a_step_of_a_dead_run_is_not_waited_for_for_ever(deploy, root, monkeypatch):
+    monkeypatch.setattr(asgi_release, "LOCK_PATIENCE", 0.3)
+    with running_step(root, OTHER, 1), pytest.raises(asgi.ReleaseError, match="still runs on this host"):
+        deploy(dead=[OTHER["run"]]).lock(take=True)
+
+
+def test_a_step_of_a_live_run_is_not_waited_for(deploy, root):
+    begun = time.monotonic()
+    with running_step(root, OTHER, 1), pytest.raises(asgi_release.LockedError):
+        deploy().lock(take=True)
+    assert time.monotonic() - begun < 3
+
+
+def test_runs_are_told_apart_and_dead_ones_recognised():
+    mine = run_utils.this_run()
+    assert mine == run_utils.this_run() and not run_utils.is_dead(mine)
+    controller, boot, pid, start = mine.rsplit("/", 3)
+    assert run_utils.is_dead(f"{controller}/{boot}/{pid}/{int(start) + 1}")  # its number was given to another process
+    assert run_utils.is_dead(f"{controller}/another boot/{pid}/{start}")
+    assert not run_utils.is_dead(f"elsewhere/{boot}/999999/1")
+    with subprocess.Popen(["sleep", "60"]) as process:
+        theirs = f"{controller}/{boot}/{process.pid}/{run_utils._started_at(process.pid)}"
+        assert not run_utils.is_dead(theirs)
+        process.kill()
+        while run_utils._started_at(process.pid):
+            time.sleep(0.01)
+        assert run_utils.is_dead(theirs)  # dead, though nobody has asked for its end yet
+    assert run_utils.is_dead(theirs)
+
+
+def test_a_run_agrees_on_the_first_answer(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert run_utils.agreed("q", lambda: "first") == run_utils.agreed("q", lambda: "second") == "first"
+    assert run_utils.agreed("other", lambda: "second") == "second"
+    old = next((tmp_path / "vivarium/runs").iterdir())
+    os.utime(old, (0, 0))
+    run_utils.agreed("third", lambda: "x")
+    assert not old.exists() and len(list((tmp_path / "vivarium/runs").iterdir())) == 2
+
+
+# releases
+
+
+def test_the_record_is_private_and_survives_a_cut(root):
+    release = add(root, "r1", state="staged", parts={"env": "x"})
+    release.note(state="built")
+    assert release.record == {"state": "built", "parts": {"env": "x"}}
+    assert (release.path / "release.json").stat().st_mode & 0o777 == 0o600
+    write(release.path / "release.json", '{"state": "go')
+    assert release.record == {}
+
+
+def test_live_is_one_link(root):
+    application = asgi.Application("shop")
+    assert application.live() is None and application.releases() == []
+    one, two = add(root, "r1"), add(root, "r2")
+    for release in (one, two, one):
+        application.point_live_at(release)
+        assert application.live() == release and (root / "live").resolve() == release.path
+    write(root / ".live.new")  # left by a kill
+    application.point_live_at(two)
+    assert application.live() == two and not (root / ".live.new").exists()
+
+
+def test_staging_over_a_good_release_is_refused(deploy, root):
+    add(root, "r1", state="good")
+    with pytest.raises(asgi.ReleaseError, match="a release r1 already"):
+        deploy("r1").staged()
+
+
+def test_an_account_of_somebody_else_is_refused(deploy):
+    with pytest.raises(asgi.ReleaseError, match=r"account 'root' already \(home /root\)"):
+        deploy(app={"name": "shop", "user": "root"}).check_account()
+
+
+def test_pruning_keeps_what_is_needed(deploy, root, monkeypatch):
+    for number in range(1, 8):
+        add(root, f"r{number}", state="good")
+    add(root, "r0", state="built")  # left by a failure
+    add(root, "r55")  # left by a kill
+    running = ["shop@r2.service", "shop-drain@r2.service", "shop-worker@r3.service"]
+    monkeypatch.setattr(asgi, "active_units", lambda pattern, *states: running)
+    step = deploy("r7")
+    step.application.point_live_at(asgi.Application("shop").release("r4"))  # after a rollback
+    step.prune()
+    assert sorted(path.name for path in (root / "releases").iterdir()) == ["r2", "r3", "r4", "r6", "r7"]
+
+
+def test_retiring_stops_the_processes_and_drains_the_instances_of_others(deploy, root, monkeypatch):
+    called = []
+    units = [
+        "shop@r1.service", "shop-worker@r1.service", "shop-gone@r1.service", "shop@r2.service", "shop-worker@r2.service",
+        "shop-drain@r0.service", "shop@r0.service", "shop_two@r1.service", "shopping@r1.service",
+    ]  # fmt: skip
+    monkeypatch.setattr(asgi, "active_units", lambda pattern, *states: units)
+    monkeypatch.setattr(asgi_release, "systemctl", lambda *words, check=True: called.append((words[0], words[-1])))
+    deploy("r2").retire_others()
+    assert called == [
+        ("start", "shop-drain@r1.service"), ("stop", "shop-worker@r1.service"), ("stop", "shop-gone@r1.service"),
+        ("start", "shop-drain@r0.service"),
+    ]  # fmt: skip
+
+
+# static files
+
+
+def names(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
+
+
+def test_publishing_adds_and_takes_nothing_away(deploy, root):
+    step, old, new = deploy(), root / "old", root / "new"
+    for path in ("css/site.aaa.css", "css/site.css", "admin/x.js"):
+        write(old / path, f"old {path}")
+    for path in ("css/site.bbb.css", "css/site.css"):
+        write(new / path, f"new {path}")
+    (root / "static").mkdir()
+    step.publish(old, root / "static")
+    before = (root / "static/admin/x.js").stat().st_mtime_ns
+    step.publish(new, root / "static")
+    step.publish(new, root / "static")
+    assert names(root / "static") == ["admin/x.js", "css/site.aaa.css", "css/site.bbb.css", "css/site.css"]
+    assert (root / "static/css/site.css").read_text() == "new css/site.css"
+    assert (root / "static/admin/x.js").stat().st_mtime_ns == before
+    assert (root / "static/css/site.css").stat().st_mode & 0o777 == 0o644
+
+
+def test_publishing_follows_no_links(deploy, root):
+    write(root / "secret", "hunter2")
+    source = root / "source"
+    write(source / "real")
+    (source / "link").symlink_to(root / "secret")
+    (source / "folder").symlink_to(root)
+    (root / "static").mkdir()
+    (root / "static/real").symlink_to(root / "secret")
+    deploy().publish(source, root / "static")
+    assert names(root / "static") == ["real"] and not (root / "static/real").is_symlink()
+    assert (root / "secret").read_text() == "hunter2"
+
+
+def test_publishing_lets_a_file_become_a_directory_and_back(deploy, root):
+    (root / "static").mkdir()
+    for content in ("a", "a/b", "a"):
+        source = root / f"source-{content.count('/')}"
+        write(source / content)
+        deploy().publish(source, root / "static")
+        assert names(root / "static") == [content]
+
+
+def test_static_files_without_a_release_are_served_for_a_while(deploy, root, monkeypatch):
+    step = deploy()
+    add(root, "r1", state="good")
+    write(root / "releases/r1/static/css/kept.css")
+    for path in ("css/kept.css", "css/gone.css", "x.js"):
+        write(root / "static" / path)
+    releases = step.application.releases()
+    step.prune_static(releases)
+    assert names(root / "static") == ["css/gone.css", "css/kept.css", "x.js"]
+    now = time.time()
+    monkeypatch.setattr(asgi_release.time, "time", lambda: now + asgi_release.STATIC_GRACE + 60)
+    step.prune_static(releases)
+    assert names(root / "static") == ["css/kept.css"]
+
+
+def test_the_while_begins_with_the_last_release_that_had_the_file(deploy, root, monkeypatch):
+    source = write(root / "source/old.css").parent
+    os.utime(source / "old.css", (0, 0))
+    (root / "static").mkdir()
+    step = deploy()
+    step.publish(source, root / "static")
+    os.utime(root / "static/old.css", (0, 0))
+    step.publish(source, root / "static")
+    step.prune_static([])
+    assert names(root / "static") == ["old.css"] and (root / "static/old.css").stat().st_mtime == 0
+
+
+# code and venv
+
+
+def test_one_wrapping_directory_is_taken_off(deploy, root):
+    code = root / "code"
+    write(code / "shop-1.0/app.py")
+    deploy().strip_wrapper(code)
+    assert names(code) == ["app.py"] and sorted(path.name for path in root.iterdir()) == ["code", "releases"]
+    deploy().strip_wrapper(code)
+    assert names(code) == ["app.py"]
+
+
+def test_more_than_one_directory_is_not_taken_off(deploy, root):
+    code = root / "code"
+    write(code / "shop/app.py")
+    write(code / "README")
+    deploy().strip_wrapper(code)
+    assert names(code) == ["README", "shop/app.py"]
+
+
+LOCK = """
+[[package]]
+name = "django"
+source = { registry = "https://pypi.org/simple" }
+sdist = { url = "https://files.example/django-5.2.tar.gz", hash = "sha256:0" }
+wheels = [
+    { url = "https://files.example/django-5.2-py3-none-any.whl", hash = "sha256:0", size = 1 },
+]
+[[package]]
+name = "shop"
+source = { virtual = "." }
+"""
+PYLOCK = """
+[[packages]]
+name = "django"
+wheels = [{name = "django-5.2-py3-none-any.whl", url = "https://x.example/d-5.2-py3-none-any.whl", hashes = {sha256 = "0"}}]
+"""
+HASHED = (
+    "django==5.2 \\\n    --hash=sha256:0 \\\n    --hash=sha256:1\n    # via shop\nx @ https://files.example/x-1.whl\n"
+)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"uv.lock": LOCK, "pyproject.toml": "[project]\nname = 'shop'\n[tool.ruff]\nsrc = ['a']\n"},
+        {"requirements.txt": "django==5.2\nuvicorn[standard]>=0.54,<1 ; python_version >= '3.11'\n# a/comment\n"},
+        {"requirements.txt": HASHED},
+        {"pylock.toml": PYLOCK},
+    ],
+)
+def test_a_venv_is_shared_by_releases_with_the_same_lock(deploy, root, files):
+    for name, text in files.items():
+        write(root / "code" / name, text)
+    key = deploy().venv_key(root / "code")
+    assert key and key == deploy().venv_key(root / "code")
+    assert key != deploy(server={"packages": ["other"]}).venv_key(root / "code")
+    assert key != deploy(app={"python": "/usr/bin/python3.99"}).venv_key(root / "code")
+    name = next(iter(files))
+    write(root / "code" / name, files[name] + "\n# changed\n")
+    assert key != deploy().venv_key(root / "code")
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {},
+        {"uv.lock": LOCK, "pyproject.toml": "[project]\nname = 'shop'\n[build-system]\nrequires = []\n"},
+        {"uv.lock": LOCK.replace("virtual", "editable")},
+        {"uv.lock": LOCK.replace('virtual = "."', 'directory = "lib"')},
+        {"uv.lock": LOCK.replace('virtual = "."', 'path = "lib.whl"')},
+        {"pyproject.toml": "[tool.uv.sources]\nlib = { workspace = true }\n"},
+        {"pyproject.toml": "[tool.uv.sources]\nlib = { editable = true, path = 'lib' }\n"},
+        {"pylock.toml": '[[packages]]\nname = "x"\n[packages.directory]\npath = "lib"\n'},
+        *({"requirements.txt": f"django\n{line}\n"} for line in (
+            "-r base.txt", "--requirement base.txt", "-c limits.txt", "-e .", "--editable lib", ".", "./lib", "lib/x",
+            "vendor/x-1.whl", "x-1.whl", "x @ file:lib", "x @ ./lib", "  -r base.txt", "--find-links wheels", "/opt/x",
+        )),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_venv_that_holds_the_code_is_not_shared(deploy, root, files):
+    write(root / "code/README")
+    for name, text in files.items():
+        write(root / "code" / name, text)
+    assert deploy().venv_key(root / "code") is None
+
+
+def test_output_is_shortened_to_its_end():
+    text = "\n".join(f"line {number}" for number in range(100))
+    assert asgi_release.shorten(f"\x1b[1m{text}\x1b[0m\n\n").splitlines() == [
+        f"line {number}" for number in range(60, 100)
+    ]
+    assert asgi_release.shorten("") == ""
+
+
+# the plan
+
+
+def plan(root, units=(), processes=()):
+    application = asgi.Application("shop")
+    live = application.live()
+    return asgi_plan.about(live, application.releases(), units), list(asgi_plan.what_is_left(live, processes, units))
+
+
+def good(root, identifier, created, live_since):
+    return add(root, identifier, state="good", created=created, live_since=live_since)
+
+
+def test_the_previous_release_is_the_one_that_was_live_before(root):
+    application = asgi.Application("shop")
+    one, two, three = good(root, "r1", 1, 10), good(root, "r2", 2, 20), good(root, "r3", 3, 30)
+    add(root, "r25", state="built", created=2.5)
+    for live, previous in ((three, "r2"), (two, "r1"), (one, None)):
+        application.point_live_at(live)
+        assert plan(root)[0]["previous"] == previous
+    # r3 was bad, r2 went live again, and then came r4: back means r2, not r3.
+    two.note(live_since=40)
+    application.point_live_at(good(root, "r4", 4, 50))
+    assert plan(root)[0]["previous"] == "r2"
+    assert plan(root)[0]["good"] == ["r1", "r2", "r3", "r4"]
+
+
+def test_nothing_is_left_to_do_for_a_release_that_runs(root):
+    asgi.Application("shop").point_live_at(good(root, "r2", 2, 20))
+    units = ["shop@r2.service", "shop-worker@r2.service", "shop@r1.service", "shop-drain@r1.service"]
+    assert plan(root, units, ["worker"]) == (
+        {
+            "id": "r2", "version": None, "since": 20, "all": ["r2"], "good": ["r2"], "previous": None, "active": True,
+        },
+        [],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("units", "expected"),
+    [
+        (["shop-worker@r2.service"], "its live release does not run"),
+        (["shop@r2.service"], "its process worker does not run"),
+        (["shop@r2.service", "shop-worker@r2.service", "shop@r1.service"], r"parts of other releases run (r1)"),
+        (["shop@r2.service", "shop-worker@r2.service", "shop-worker@r1.service"], r"parts of other releases run (r1)"),
+    ],
+)
+def test_what_is_left_is_told(root, units, expected):
+    asgi.Application("shop").point_live_at(good(root, "r2", 2, 20))
+    assert plan(root, units, ["worker"])[1] == [expected]
+
+
+def test_a_release_that_was_never_finished_is_told(root):
+    asgi.Application("shop").point_live_at(add(root, "r2", state="built"))
+    assert plan(root, ["shop@r2.service"])[1] == ["an earlier run was stopped before it had finished"]
+
+
+def test_units_that_nobody_describes_any_more_are_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(asgi_plan, "UNITS", tmp_path)
+    for name in (
+        "shop-worker@.service",
+        "shop-tick.timer",
+        "shop-tick.service",
+        "shop-old.timer",
+        "shopping-x.service",
+    ):
+        write(tmp_path / name, f"# {asgi_plan.OURS} when ...\n")
+    write(tmp_path / "shop-of-the-admin.service", "[Service]\n")
+    assert asgi_plan.stale_units("shop", ["shop-tick.timer", "shop-tick.service"]) == [
+        "shop-old.timer",
+        "shop-worker@.service",
+    ]
+
+
+APP = {
+    "name": "shop", "python": "python3", "server": "uvicorn", "application": "a:b", "workers": 2, "lifespan": "off",
+    "processes": {}, "sandbox": {}, "public_env": {"A": "1"}, "secret_env": {"B": "2"}, "timers": {}, "drain_timeout": 5,
+}  # fmt: skip
+PROCESS = {"servers": {"uvicorn": {"packages": ["u"], "command": "c"}, "other": {"packages": ["o"]}}, "revision": 1}
+
+
+@pytest.mark.parametrize(
+    ("app", "process", "changed"),
+    [
+        ({}, {}, set()),
+        ({"timers": {"x": {}}, "drain_timeout": 9}, {}, set()),
+        ({}, {"servers": PROCESS["servers"] | {"other": {"packages": ["p"]}}}, set()),
+        ({"secret_env": {"B": "3"}}, {}, {"env"}),
+        ({"public_env": {"A": "2"}}, {}, {"env"}),
+        ({"python": "python3.14"}, {}, {"install"}),
+        ({"workers": 3}, {}, {"process"}),
+        ({"sandbox": {"PrivateTmp": None}}, {}, {"process"}),
+        ({"processes": {"worker": {"command": "x"}}}, {}, {"process"}),
+        ({}, {"revision": 2}, {"process"}),
+        ({}, {"servers": {"uvicorn": {"packages": ["v"], "command": "c"}}}, {"install", "process"}),
+    ],
+)
+def test_what_calls_for_a_new_release(app, process, changed):
+    source = Source("git", "u", "f", "v")
+    before = plan_action.parts_of(APP, source, PROCESS)
+    after = plan_action.parts_of(APP | app, source, PROCESS | process)
+    assert {part for part in before if before[part] != after[part]} == changed
+    assert plan_action.parts_of(APP, Source("git", "u", "g", "v"), PROCESS)["source"] != before["source"]
+    assert set(before) == set(asgi_plan.REASONS)
+
+
+def test_a_release_has_one_name_on_every_host(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    clock = iter(["20260101-000000", "20260101-000001", "20260101-000002"])
+    monkeypatch.setattr(plan_action.time, "strftime", lambda *_: next(clock))
+    source = Source("git", "u", "f", "v")
+    first = plan_action.new_identifier("shop", source, [])
+    assert first == plan_action.new_identifier("shop", source, ["20251231-000000-abcdef"])
+    assert plan_action.new_identifier("shop", source, [first]) > first
+
+
+# readiness
+
+
+def test_health():
+    assert [status for status in (200, 204, 302, 400, 404, 500, 503) if asgi.healthy(status, True)] == [200, 204, 302]
+    assert [status for status in (200, 302, 404, 500, 503) if asgi.healthy(status, False)] == [200, 302, 404]
+
+
+def test_waiting():
+    answers = iter(["no", "not yet", None])
+    assert asgi.wait_until(lambda: next(answers), 5, 0) is None
+    assert asgi.wait_until(lambda: "never", 0.05, 0.01) == "never"
+
+
+class UnixHTTPServer(UnixStreamServer):
+    def get_request(self):
+        connection, _ = super().get_request()
+        return connection, ("local", 0)
+
+
+def test_a_socket_is_asked_and_an_endless_body_is_not_read(tmp_path):
+    seen = {}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            seen.update(self.headers.items(), path=self.path)
+            self.send_response(503 if self.path == "/bad" else 200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while self.path == "/stream":
+                    self.wfile.write(b"x")
+                    time.sleep(0.05)
+
+        def log_message(self, *_):
+            pass
+
+    path = str(tmp_path / "socket")
+    with UnixHTTPServer(path, Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert asgi.ask_socket(path, "/health/", "shop.example.com") == 200
+        assert (seen["Host"], seen["X-Forwarded-Proto"], seen["path"]) == ("shop.example.com", "https", "/health/")
+        assert asgi.ask_socket(path, "/bad", "shop.example.com") == 503
+        assert asgi.ask_socket(path, "/stream", "shop.example.com") == 200
+        server.shutdown()
+    with pytest.raises(OSError, match=r"refused|No such file"):
+        asgi.ask_socket(path, "/", "shop.example.com")
