@@ -118,9 +118,9 @@ class Target:
         return self.host.check_output("cat /etc/nginx/nginx.conf /etc/nginx/sites.d/* | sha256sum")
 
 
-@pytest.fixture(params=list(PORTS))
-def target(request, hosts, addresses) -> Target:
-    return Target(request.param, hosts, addresses)
+@pytest.fixture
+def target(request, host, hosts, addresses) -> Target:
+    return Target(request.node.callspec.params["host"], hosts, addresses)
 
 
 def test_an_unknown_host_gets_nothing(target):
