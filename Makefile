@@ -27,8 +27,7 @@ lint: setup ## Check the style of YAML, roles and Python
 	@tools/lint
 
 format: setup ## Format the Python files
-	@ruff format .
-	@ruff check --quiet --fix . || true
+	@tools/lint --fix
 
 unit: setup ## Run the tests of plugins and templates
 	@pytest tests/unit
