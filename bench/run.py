@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import json
 import os
 import re
@@ -195,6 +196,7 @@ class Bench:
                 "ANSIBLE_CALLBACK_PLUGINS": str(BENCH / "callback_plugins"),
                 "ANSIBLE_CALLBACKS_ENABLED": "module_runs"
                 + (",ansible.posix.profile_tasks" if self.options.profile else ""),
+                "PROFILE_TASKS_TASK_OUTPUT_LIMIT": "all",
                 "ANSIBLE_NOCOLOR": "1",
                 # Nobody's connection is still open from the run before.
                 "ANSIBLE_SSH_CONTROL_PATH_DIR": control,
@@ -346,7 +348,9 @@ def main() -> int:
     parser.add_argument("--image", default="debian13", help="debian12 or debian13 (%(default)s)")
     parser.add_argument("--only", choices=SIDES, help="measure one side alone")
     parser.add_argument("--profile", action="store_true", help="time each task, in logs/bench.log")
-    parser.add_argument("--keep", action="store_true", help="leave the hosts running")
+    parser.add_argument(
+        "--keep", action="store_true", help="leave the hosts running, and their inventories in .cache/bench"
+    )
     parser.add_argument("--quick", action="store_true", help="each figure once, and only two deploys under load")
     options = parser.parse_args()
     options.sides = [options.only] if options.only else list(SIDES)
@@ -358,9 +362,13 @@ def main() -> int:
     if load > 1:
         say("bench: something else is busy on this machine: times will be too long, ratios less so")
     reports: dict[str, dict] = {}
-    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+    with contextlib.ExitStack() as stack:
+        work = ROOT / ".cache" / "bench"
+        shutil.rmtree(work, ignore_errors=True)
+        if not options.keep:
+            stack.callback(shutil.rmtree, work, ignore_errors=True)
         try:
-            bench = Bench(options, Path(directory))
+            bench = Bench(options, work)
             bench.compare()
             if options.deploys:
                 enough = REQUESTS if options.deploys >= 10 else 500
