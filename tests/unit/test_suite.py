@@ -17,6 +17,7 @@ def suite(monkeypatch, tmp_path):
     monkeypatch.setitem(__import__("sys").modules, "suite", module)
     loader.exec_module(module)
     monkeypatch.setattr(module, "SCENARIOS", tmp_path)
+    monkeypatch.setattr(module, "LOCKS", tmp_path / ".locks")
     return module
 
 
