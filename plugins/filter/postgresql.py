@@ -17,7 +17,9 @@ SETTING = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?")
 LOCALE = re.compile(r"[A-Za-z0-9_.@-]+")
 
 # pg_hba.conf and PostgreSQL itself give these names a meaning of their own.
-RESERVED_ROLES = frozenset({"postgres", "public", "none", "all", "current_user", "session_user", "current_role", "user"})
+RESERVED_ROLES = frozenset(
+    {"postgres", "public", "none", "all", "current_user", "session_user", "current_role", "user"}
+)
 RESERVED_DATABASES = frozenset(
     {"postgres", "template0", "template1", "all", "sameuser", "samerole", "samegroup", "replication"}
 )
@@ -41,7 +43,14 @@ SETTINGS_ELSEWHERE = {
 }
 # ALTER ROLE … SET would quote the value of these as one name.
 LIST_SETTINGS = frozenset({"search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries"})
-ATTRIBUTES = {"superuser": False, "createdb": False, "createrole": False, "replication": False, "bypassrls": False, "login": True}
+ATTRIBUTES = {
+    "superuser": False,
+    "createdb": False,
+    "createrole": False,
+    "replication": False,
+    "bypassrls": False,
+    "login": True,
+}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -86,7 +95,7 @@ def _named(entries, variable, reserved, problems):
         where = f"{variable}[{index}].name"
         if not isinstance(name, str) or not NAME.fullmatch(name):
             problems.append(f"{where}: '{name}' is not a valid name ({NAME_RULE})")
-        elif name in reserved or name.startswith("pg_") or name.startswith(SCRATCH):
+        elif name in reserved or name.startswith(("pg_", SCRATCH)):
             problems.append(f"{where}: '{name}' is reserved")
         elif name in seen:
             problems.append(f"{where}: '{name}' is there twice")
@@ -180,30 +189,40 @@ def _interface(address):
         return None
 
 
+CRON_FIELD = "[0-9A-Za-z*/,-]+"
+SCHEDULE = re.compile(rf"@(hourly|daily|midnight|weekly)|{CRON_FIELD}( +{CRON_FIELD}){{4}}")
+DIRECTORY = re.compile(r"(/[A-Za-z0-9_.@+-]+){2,}")
+MAIL = re.compile(r"[A-Za-z0-9._%+@,-]*")
+
+
 def postgresql_backup_problems(inputs):
     """Return what is wrong with the inputs of the role postgresql_backup, one sentence each."""
     problems = []
-    seen = set()
-    for index, name in enumerate(inputs["postgresql_backup_databases"] or []):
-        where = f"postgresql_backup_databases[{index}]"
-        if not isinstance(name, str) or not NAME.fullmatch(name):
-            problems.append(f"{where}: '{name}' is not a valid name ({NAME_RULE})")
-        elif name in ("template0", "template1") or name.startswith(SCRATCH):
-            problems.append(f"{where}: '{name}' is not a database to back up")
-        elif name in seen:
-            problems.append(f"{where}: '{name}' is there twice")
-        seen.add(name)
+    for variable in ("postgresql_backup_databases", "postgresql_backup_superuser_databases"):
+        names = inputs[variable] or []
+        for index, name in enumerate(names):
+            if not isinstance(name, str) or not NAME.fullmatch(name):
+                problems.append(f"{variable}[{index}]: '{name}' is not a valid name ({NAME_RULE})")
+            elif name in ("template0", "template1") or name.startswith(SCRATCH):
+                problems.append(f"{variable}[{index}]: '{name}' is not a database to back up")
+            elif name in names[:index]:
+                problems.append(f"{variable}[{index}]: '{name}' is there twice")
     directory = str(inputs["postgresql_backup_directory"] or "")
-    if not re.fullmatch(r"(/[A-Za-z0-9_.@+-]+){2,}", directory) or "/.." in directory:
-        problems.append("postgresql_backup_directory: must be an absolute path below a first directory, without spaces")
-    if not re.fullmatch(r"(@(hourly|daily|midnight|weekly)|[0-9*/,-]+ +[0-9*/,-]+ +[0-9*/,?-]+ +[0-9A-Za-z*/,-]+ +[0-9A-Za-z*/,-]+)", str(inputs["postgresql_backup_schedule"])):
-        problems.append("postgresql_backup_schedule: must be five fields as in crontab(5), or one of @hourly, @daily, @weekly")
-    if not re.fullmatch(r"[A-Za-z0-9._%+@,-]*", str(inputs["postgresql_backup_mailto"] or "")):
-        problems.append("postgresql_backup_mailto: must be an address, or several with commas and without spaces")
-    _check_range("postgresql_backup_keep_days", inputs["postgresql_backup_keep_days"], 1, 36500, problems)
-    _check_range("postgresql_backup_keep_last", inputs["postgresql_backup_keep_last"], 1, 10000, problems)
-    _check_range("postgresql_backup_reserve_mb", inputs["postgresql_backup_reserve_mb"], 0, 10**9, problems)
-    _check_range("postgresql_backup_port", inputs["postgresql_backup_port"], 1, 65535, problems)
+    if not DIRECTORY.fullmatch(directory) or "/.." in directory:
+        problems.append("postgresql_backup_directory: must be an absolute path with two parts at least and no spaces")
+    if not SCHEDULE.fullmatch(str(inputs["postgresql_backup_schedule"])):
+        problems.append(
+            "postgresql_backup_schedule: must be five fields as in crontab(5), or @hourly, @daily or @weekly"
+        )
+    if not MAIL.fullmatch(str(inputs["postgresql_backup_mailto"] or "")):
+        problems.append("postgresql_backup_mailto: must be an address, or several with commas and no spaces")
+    for variable, lowest, highest in (
+        ("postgresql_backup_keep_days", 1, 36500),
+        ("postgresql_backup_keep_last", 1, 10000),
+        ("postgresql_backup_reserve_mb", 0, 10**9),
+        ("postgresql_backup_port", 1, 65535),
+    ):
+        _check_range(variable, inputs[variable], lowest, highest, problems)
     return problems
 
 
@@ -237,7 +256,11 @@ def _quote(name):
 
 
 def _literal(text):
-    return "'" + text.replace("'", "''") + "'" if "\\" not in text else "E'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
+    return (
+        "'" + text.replace("'", "''") + "'"
+        if "\\" not in text
+        else "E'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
+    )
 
 
 def _text(value):
@@ -268,9 +291,14 @@ def postgresql_plan(state, users, databases, user_settings):
     statements = {"postgres": []}
     for name, user in wanted.items():
         statements["postgres"] += _role_settings(name, user, user_settings, server["roles"].get(name))
-    for name, owner in [*((d["name"], d.get("owner") or d["name"]) for d in databases), *(("postgres", None), ("template1", None))]:
+    for name, owner in [
+        *((d["name"], d.get("owner") or d["name"]) for d in databases),
+        *(("postgres", None), ("template1", None)),
+    ]:
         if name in new_databases or server["databases"][name]["public"]:
             statements["postgres"].append(f"REVOKE ALL ON DATABASE {_quote(name)} FROM PUBLIC")
+        if owner and name not in new_databases and not server["databases"][name]["owner_connects"]:
+            statements["postgres"].append(f"GRANT CONNECT ON DATABASE {_quote(name)} TO {_quote(owner)}")
         detail = details.get(name, {})
         in_database = statements.setdefault(name, [])
         if detail.get("public_creates"):
@@ -323,7 +351,9 @@ def _role_is_off(user, role):
 def _role_settings(name, user, defaults, role):
     """Return the statements that make a role's settings what they should be, and nothing beside them."""
     wanted = {
-        key: _text(value) for key, value in {**(defaults or {}), **(user.get("settings") or {})}.items() if value is not None
+        key: _text(value)
+        for key, value in {**(defaults or {}), **(user.get("settings") or {})}.items()
+        if value is not None
     }
     there = dict(entry.split("=", 1) for entry in (role or {}).get("settings") or [])
     role_name = _quote(name)

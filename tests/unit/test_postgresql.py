@@ -1,0 +1,308 @@
+"""What the role postgresql decides: bad input, pg_hba.conf, and the plan made from the server's answer."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from ansible.errors import AnsibleFilterError
+from ansible_collections.vivarium.server.plugins.filter.postgresql import (
+    postgresql_access,
+    postgresql_backup_problems,
+    postgresql_plan,
+    postgresql_problems,
+    postgresql_value,
+)
+from ansible_collections.vivarium.server.plugins.filter.scram import scram_verifier
+
+SECRET = "a-secret-of-shop"
+GOOD = {
+    "postgresql_users": [{"name": "shop", "password": SECRET}, {"name": "blog", "password": "b"}],
+    "postgresql_databases": [{"name": "shop", "extensions": ["uuid-ossp"]}, {"name": "pages", "owner": "blog"}],
+    "postgresql_access": [
+        {"database": "shop", "user": "shop", "address": "10.0.0.1"},
+        {"type": "hostssl", "database": "all", "user": "blog", "address": "2001:db8::/64", "method": "scram-sha-256"},
+        {"type": "local", "database": "pages", "user": "blog"},
+    ],
+    "postgresql_listen_addresses": ["10.0.0.2", "::1", "localhost"],
+    "postgresql_settings": {
+        "work_mem": "8MB",
+        "shared_preload_libraries": ["a", "b"],
+        "auto_explain.log_timing": False,
+    },
+    "postgresql_user_settings": {"statement_timeout": "5min"},
+    "postgresql_certificate": "/etc/ssl/a.pem",
+    "postgresql_certificate_key": "/etc/ssl/a.key",
+    "postgresql_port": "5432",
+    "postgresql_max_connections": 100,
+}
+
+
+def test_good_input_has_no_problems():
+    assert postgresql_problems(GOOD) == []
+    empty = {
+        key: []
+        for key in ("postgresql_users", "postgresql_databases", "postgresql_access", "postgresql_listen_addresses")
+    }
+    assert postgresql_problems({**GOOD, **empty}) == []
+
+
+def user(**keys):
+    return {"postgresql_users": [{"name": "shop", "password": SECRET, **keys}, {"name": "blog", "password": "b"}]}
+
+
+def database(**keys):
+    return {"postgresql_databases": [{"name": "shop", **keys}, {"name": "pages", "owner": "blog"}]}
+
+
+def access(**keys):
+    return {"postgresql_access": [{"database": "shop", "user": "shop", "address": "10.0.0.1", **keys}]}
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (user(password=None), "postgresql_users[0] ('shop'): password is missing"),
+        (user(password=""), "postgresql_users[0] ('shop'): password is missing"),
+        (user(password=12345678), "postgresql_users[0] ('shop'): password must be a string; quote it"),
+        (user(password=scram_verifier(SECRET)), "postgresql_users[0] ('shop'): password looks like a stored verifier"),
+        (user(password=SECRET + "\0"), "postgresql_users[0] ('shop'): password holds a NUL character"),
+        (user(connection_limit="many"), "postgresql_users[0] ('shop'): connection_limit: 'many' is not a whole number"),
+        (user(settings={"search_path": "x"}), "postgresql_users[0] ('shop'): settings: search_path is a list"),
+        (user(settings={"a b": 1}), "'a b' is not the name of a setting"),
+        (user(name="postgres"), "postgresql_users[0].name: 'postgres' is reserved"),
+        (user(name="pg_monitor"), "postgresql_users[0].name: 'pg_monitor' is reserved"),
+        (user(name="vivarium_scratch"), "postgresql_users[0].name: 'vivarium_scratch' is reserved"),
+        (user(name="Shop"), "postgresql_users[0].name: 'Shop' is not a valid name"),
+        (user(name="s" * 64), "is not a valid name"),
+        (user(name="blog"), "postgresql_users[1].name: 'blog' is there twice"),
+        (database(name="template1"), "postgresql_databases[0].name: 'template1' is reserved"),
+        (database(name='shop"; DROP'), "is not a valid name"),
+        (database(owner="forum"), "postgresql_databases[0] ('shop'): owner 'forum' is not in postgresql_users"),
+        (database(name="forum"), "postgresql_databases[0] ('forum'): owner 'forum' is not in postgresql_users"),
+        (
+            database(extensions=["a; b"]),
+            "postgresql_databases[0] ('shop'): extensions: 'a; b' is not the name of an extension",
+        ),
+        (database(locale="C' x"), "locale 'C' x' is not the name of a locale"),
+        (access(database="forum"), "postgresql_access[0]: database 'forum' is not in postgresql_databases"),
+        (access(user="all"), "postgresql_access[0]: user 'all' is not in postgresql_users"),
+        (access(address=None), "postgresql_access[0]: address is missing"),
+        (
+            access(address="db.example.com"),
+            "postgresql_access[0]: address 'db.example.com' is not an IP address or network",
+        ),
+        (access(address="all"), "postgresql_access[0]: address 'all' is not an IP address or network"),
+        (access(address="10.0.0.1/24"), "did you mean 10.0.0.1 or 10.0.0.0/24?"),
+        (access(type="local"), "postgresql_access[0]: address has no meaning for type local"),
+        (access(method="peer"), "postgresql_access[0]: method peer works with type local only"),
+        ({"postgresql_listen_addresses": ["eth0"]}, "postgresql_listen_addresses[0]: 'eth0' is not an IP address"),
+        ({"postgresql_settings": {"ssl": False}}, "postgresql_settings: ssl cannot be set here: TLS is always on"),
+        ({"postgresql_settings": {"port": 1}}, "postgresql_settings: port cannot be set here: use postgresql_port"),
+        (
+            {"postgresql_settings": {"work_mem": "1\ninclude 'x'"}},
+            "postgresql_settings: the value of work_mem must be one line",
+        ),
+        ({"postgresql_settings": {"work_mem": {}}}, "postgresql_settings: the value of work_mem must be a string"),
+        ({"postgresql_certificate": "a.pem"}, "postgresql_certificate: must be an absolute path on the server"),
+        ({"postgresql_port": 0}, "postgresql_port: 0 is not between 1 and 65535"),
+        ({"postgresql_max_connections": "x"}, "postgresql_max_connections: 'x' is not a whole number"),
+    ],
+)
+def test_bad_input_is_named(bad, message):
+    problems = "\n".join(postgresql_problems({**GOOD, **bad}))
+    assert message in problems
+    assert SECRET not in problems
+    assert "SCRAM" not in problems
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(True, "'on'"), (8, "'8'"), ("it's", "'it''s'"), ("a\\b", "'a\\\\b'"), (["a", "b"], "'a, b'"), ("", "''")],
+)
+def test_a_value_is_quoted(value, text):
+    assert postgresql_value(value) == text
+
+
+def test_the_owners_come_first_and_no_line_twice():
+    lines = postgresql_access(
+        [
+            {"type": "local", "database": "shop", "user": "shop"},
+            {"database": "all", "user": "blog", "address": "10.0.0.3"},
+        ],
+        [{"name": "shop"}, {"name": "pages", "owner": "blog"}],
+    )
+    assert [line.split() for line in lines] == [
+        ["local", '"shop"', '"shop"', "scram-sha-256"],
+        ["local", '"pages"', '"blog"', "scram-sha-256"],
+        ["hostssl", "all", '"blog"', "10.0.0.3/32", "scram-sha-256"],
+    ]
+
+
+# --- the plan
+
+
+def role(**keys):
+    return {
+        "verifier": scram_verifier(SECRET), "superuser": False, "createdb": False, "createrole": False, "replication": False,
+        "bypassrls": False, "login": True, "connection_limit": -1, "expires": False, "settings": ["statement_timeout=5min"],
+        **keys,
+    }  # fmt: skip
+
+
+def detail(name, **keys):
+    return {
+        "database": name,
+        "schema_owner": "pg_database_owner",
+        "public_creates": False,
+        "extensions": ["plpgsql"],
+        **keys,
+    }
+
+
+def server(roles=None, databases=None, details=()):
+    private = {"public": False, "owner_connects": True}
+    answer = {
+        "roles": {"shop": role()} if roles is None else roles,
+        "databases": {"shop": {"owner": "shop", **private}} if databases is None else databases,
+        "available_extensions": ["pg_trgm"],
+    }
+    answer["databases"] |= {name: {"owner": "postgres", **private} for name in ("postgres", "template1")}
+    rows = [
+        answer,
+        *(details or (detail("shop"), detail("postgres", schema_owner="pg_database_owner"), detail("template1"))),
+    ]
+    return "\n".join(json.dumps(row) for row in rows)
+
+
+def plan(state, databases=({"name": "shop"},), user_settings=None, **user_keys):
+    users = [{"name": "shop", "password": SECRET, **user_keys}]
+    return postgresql_plan(state, users, list(databases), user_settings or {"statement_timeout": "5min"})
+
+
+def queries(result):
+    return {each["database"]: each["queries"] for each in result["statements"]}
+
+
+def test_a_server_in_order_needs_nothing():
+    result = plan(server())
+    assert not any(result.values()), result
+
+
+def test_an_empty_server_needs_everything():
+    state = server(roles={}, databases={}, details=(detail("postgres"), detail("template1")))
+    result = plan(state, [{"name": "shop", "extensions": ["pg_trgm", "postgis"], "locale": "de_DE.UTF-8"}])
+    assert result["roles"] == ["shop"]
+    assert result["databases"] == [{"name": "shop", "owner": "shop", "locale": "de_DE.UTF-8"}]
+    assert queries(result) == {
+        "postgres": [
+            'ALTER ROLE "shop" SET "statement_timeout" TO \'5min\'',
+            'REVOKE ALL ON DATABASE "shop" FROM PUBLIC',
+        ]
+    }
+    assert not result["statements"][0]["ready"]
+    assert result["extensions"] == [{"database": "shop", "name": "pg_trgm"}, {"database": "shop", "name": "postgis"}]
+    assert len(result["unknown_extensions"]) == 1
+    assert "'postgis'" in result["unknown_extensions"][0]
+
+
+@pytest.mark.parametrize(
+    "off",
+    [{"superuser": True}, {"createdb": True}, {"createrole": True}, {"replication": True}, {"bypassrls": True}, {"login": False},
+     {"connection_limit": 3}, {"expires": True}, {"verifier": None}, {"verifier": scram_verifier("another")},
+     {"verifier": "md5" + "a" * 32}],
+)  # fmt: skip
+def test_a_role_that_is_off_is_set_right(off):
+    assert plan(server(roles={"shop": role(**off)}))["roles"] == ["shop"]
+
+
+def test_a_limit_is_kept():
+    assert plan(server(roles={"shop": role(connection_limit=3)}), connection_limit=3)["roles"] == []
+    assert plan(server(), connection_limit="3")["roles"] == ["shop"]
+
+
+def test_the_settings_of_a_role_are_these_and_no_others():
+    state = server(roles={"shop": role(settings=["statement_timeout=1s", "work_mem=1GB"])})
+    result = plan(
+        state, user_settings={"statement_timeout": "5min", "lock_timeout": 0, "jit": True}, settings={"jit": None}
+    )
+    assert queries(result) == {
+        "postgres": [
+            'ALTER ROLE "shop" RESET "work_mem"',
+            'ALTER ROLE "shop" SET "lock_timeout" TO \'0\'',
+            'ALTER ROLE "shop" SET "statement_timeout" TO \'5min\'',
+        ]
+    }
+
+
+def test_what_everybody_may_is_taken_away():
+    open_database = {"shop": {"owner": "shop", "public": True, "owner_connects": False}}
+    details = (
+        detail("shop", public_creates=True, schema_owner="blog"),
+        detail("postgres"),
+        detail("template1", public_creates=True),
+    )
+    assert queries(plan(server(databases=open_database, details=details))) == {
+        "postgres": ['REVOKE ALL ON DATABASE "shop" FROM PUBLIC', 'GRANT CONNECT ON DATABASE "shop" TO "shop"'],
+        "shop": ["REVOKE CREATE ON SCHEMA public FROM PUBLIC", "ALTER SCHEMA public OWNER TO pg_database_owner"],
+        "template1": ["REVOKE CREATE ON SCHEMA public FROM PUBLIC"],
+    }
+
+
+def test_another_owner_is_replaced():
+    state = server(databases={"shop": {"owner": "blog", "public": False, "owner_connects": True}})
+    assert plan(state)["databases"] == [{"name": "shop", "owner": "shop", "locale": "C.UTF-8"}]
+
+
+def test_the_plan_holds_no_secret():
+    text = json.dumps(plan(server(roles={"shop": role(superuser=True)})))
+    assert SECRET not in text
+    assert "SCRAM" not in text
+
+
+def test_an_answer_that_is_none_is_refused_without_showing_it():
+    with pytest.raises(AnsibleFilterError) as caught:
+        plan("SCRAM-SHA-256$4096")
+    assert "SCRAM" not in str(caught.value)
+
+
+# --- the backup's inputs
+
+BACKUP = {
+    "postgresql_backup_databases": ["shop", "pages"],
+    "postgresql_backup_superuser_databases": [],
+    "postgresql_backup_directory": "/var/backups/postgresql",
+    "postgresql_backup_schedule": "17 2 * * *",
+    "postgresql_backup_mailto": "root",
+    "postgresql_backup_keep_days": 14,
+    "postgresql_backup_keep_last": 7,
+    "postgresql_backup_reserve_mb": 512,
+    "postgresql_backup_port": 5432,
+}
+
+
+@pytest.mark.parametrize("schedule", ["17 2 * * *", "*/15 0-6,22 1 jan-mar mon,fri", "@daily"])
+def test_a_good_backup_has_no_problems(schedule):
+    assert postgresql_backup_problems({**BACKUP, "postgresql_backup_schedule": schedule}) == []
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"postgresql_backup_databases": ["shop", "shop"]}, "postgresql_backup_databases[1]: 'shop' is there twice"),
+        ({"postgresql_backup_databases": ["../shop"]}, "postgresql_backup_databases[0]: '../shop' is not a valid name"),
+        ({"postgresql_backup_databases": ["template0"]}, "'template0' is not a database to back up"),
+        ({"postgresql_backup_superuser_databases": ["Shop"]}, "postgresql_backup_superuser_databases[0]: 'Shop'"),
+        ({"postgresql_backup_directory": "/"}, "postgresql_backup_directory"),
+        ({"postgresql_backup_directory": "/var"}, "postgresql_backup_directory"),
+        ({"postgresql_backup_directory": "/var/../etc"}, "postgresql_backup_directory"),
+        ({"postgresql_backup_directory": "backups"}, "postgresql_backup_directory"),
+        ({"postgresql_backup_schedule": "17 2 * *"}, "postgresql_backup_schedule"),
+        ({"postgresql_backup_schedule": "17 2 * * * root rm\n"}, "postgresql_backup_schedule"),
+        ({"postgresql_backup_mailto": "a b"}, "postgresql_backup_mailto"),
+        ({"postgresql_backup_keep_days": 0}, "postgresql_backup_keep_days: 0 is not between"),
+        ({"postgresql_backup_keep_last": "x"}, "postgresql_backup_keep_last: 'x' is not a whole number"),
+    ],
+)
+def test_a_bad_backup_is_named(bad, message):
+    assert message in "\n".join(postgresql_backup_problems({**BACKUP, **bad}))
