@@ -41,6 +41,9 @@ scenario: images ## Run one scenario (S=nginx), or one STEP of it
 
 test: lint unit scenarios ## Everything CI runs
 
+bench: images ## Measure the collection beside a plain playbook, and deploy under load (ARGS=--quick)
+	@bench/run.py $(ARGS)
+
 demo-hosts: images ## Start the local server that the demo provisions
 	@tools/demo up
 
