@@ -62,6 +62,8 @@ def _problems(request, label):
     if not NAME.match(str(request.get("name", ""))):
         problems.append("name must be lower-case letters, digits, '-', '_' and '.', and begin with a letter or a digit")
     domains = request.get("domains") or []
+    if not isinstance(domains, list):
+        return [*problems, "domains must be a list"]
     if not domains:
         problems.append("domains needs at least one name")
     wrong = [domain_problem(domain) for domain in domains if not is_address(str(domain))]

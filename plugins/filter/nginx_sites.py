@@ -46,7 +46,7 @@ def nginx_site_problems(sites, variable="nginx_sites"):
     for index, site in enumerate(sites):
         label = f"{variable}[{index}] ({site.get('name', 'without a name')})"
         problems += [f"{label}: {problem}" for problem in _site_problems(_complete(site))]
-    return problems + _conflicts([_complete(site) for site in sites], variable)
+    return problems + _conflicts([_complete(site) for site in sites if not _texts(_complete(site))], variable)
 
 
 def nginx_sites(sites):
@@ -91,6 +91,12 @@ def _location(entry):
     return {**entry, "path": entry["path"].rstrip("/") + "/"}
 
 
+def _texts(site):
+    """The keys whose value is one text: a specification takes it for a list of one, a template for a list of letters."""
+    lists = ["domains", *(key for key, default in DEFAULTS.items() if default == [])]
+    return [key for key in lists if not isinstance(site.get(key, []), list)]
+
+
 def _true(value):
     return value if isinstance(value, bool) else str(value).lower() in ("true", "yes", "on", "1")
 
@@ -99,6 +105,8 @@ def _site_problems(site):
     problems = []
     if not NAME.match(str(site.get("name", ""))):
         problems.append("name must be lower-case letters, digits, - and _, and begin with a letter or a digit")
+    if texts := _texts(site):
+        return [f"{key} must be a list" for key in texts]
     if not site.get("domains"):
         problems.append("domains needs at least one name")
     for key in ("domains", "redirect_domains"):

@@ -141,7 +141,10 @@ class Certificate:
 
     def make(self):
         """A new key and certificate beside the old ones, then in their place."""
-        os.makedirs(self.directory, mode=0o755, exist_ok=True)
+        for directory in (os.path.dirname(self.directory), self.directory):
+            if not os.path.isdir(directory):
+                os.makedirs(directory)
+                os.chmod(directory, 0o755)  # whatever the umask  # noqa: S103
         for left in glob.glob(os.path.join(self.directory, ".new-*")):  # of a run that was killed
             shutil.rmtree(left)
         scratch = tempfile.mkdtemp(prefix=".new-", dir=self.directory)

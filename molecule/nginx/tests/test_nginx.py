@@ -7,14 +7,22 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from ansible.plugins.loader import init_plugin_loader
 
 SCENARIO = Path(__file__).resolve().parent.parent
+ROOT = SCENARIO.parent.parent
+sys.path.append(str(ROOT / "tests" / "unit"))
+init_plugin_loader([str(ROOT / ".collections")])
+
+import nginx_forms  # noqa: E402  (found by the lines above)
+
 INVENTORY = os.environ["MOLECULE_INVENTORY_FILE"]
 CLIENT = "python3 /opt/vivarium-test/client.py"
 PORTS = {"debian12": (80, 443), "debian13": (8080, 8443)}
@@ -482,14 +490,41 @@ def test_the_sandbox_holds(target):
     assert int(status["CapBnd"], 16) == sum(1 << bit for bit in allowed)
 
 
-def test_a_broken_configuration_is_taken_back(target):
-    before = target.configuration()
-    run = target.play("--extra-vars", json.dumps({"nginx_extra": "no_such_directive on;"}))
+def test_nginx_accepts_every_form_of_site(target):
+    """What the role does not refuse must not be refused by nginx; not put in use, only read."""
+    release = target.name.removeprefix("debian")
+    commands = ["set -e", "rm -rf /tmp/forms"]
+    for case in (case for case in nginx_forms.CASES if case[0] == release):
+        directory = "/tmp/forms/" + "-".join(case)
+        commands += [f"mkdir -p {directory}/sites.d"]
+        for path, text in nginx_forms.render(release, nginx_forms.SETS[case[1]], **nginx_forms.INPUTS[case[2]]).items():
+            if path.startswith("/etc/nginx/"):
+                text = text.replace("/etc/nginx/sites.d", f"{directory}/sites.d").replace(
+                    "listen 10.0.0.3", "listen 127.0.0.1"
+                )
+                commands += [f"printf %s {shlex.quote(text)} > {path.replace('/etc/nginx', directory)}"]
+        commands += [f"nginx -t -q -c {directory}/nginx.conf || echo {'-'.join(case)}"]
+    run = subprocess.run(
+        ["podman", "exec", "--interactive", target.host.backend.name, "sh"],
+        input="\n".join(commands), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("extra", "complaint"),
+    [("no_such_directive on;", 'unknown directive "no_such_directive"'), ("server { listen 22; }", ":22 failed")],
+    ids=["refused", "port-taken"],
+)
+def test_a_configuration_that_nginx_does_not_take_is_taken_back(target, extra, complaint):
+    before, workers = target.configuration(), target.workers()
+    run = target.play("--extra-vars", json.dumps({"nginx_extra": extra}))
     assert run.returncode != 0
-    assert 'unknown directive "no_such_directive"' in run.stdout
+    assert complaint in run.stdout
     assert target.configuration() == before
     assert target.host.run("nginx -t").rc == 0
     assert target.serves()
+    assert target.workers() == workers
 
 
 def test_bad_sites_are_refused_before_anything_changes(target):
@@ -500,13 +535,12 @@ def test_bad_sites_are_refused_before_anything_changes(target):
     assert run.returncode != 0
     assert "the domain 'one.test' is used more than once" in run.stdout
     assert "nginx_sites[2] (three): domains: 'exa_mple.test' is not a lower-case domain name" in run.stdout
-    for wrong, message in (
-        ({"domain": "one.test"}, "nginx_sites.domain"),
-        ({"certificate": {"key": "/k.pem"}}, "certificate found in nginx_sites"),
-    ):
-        run = target.play("--extra-vars", json.dumps({"nginx_sites": [{**site, **wrong}]}))
-        assert run.returncode != 0
-        assert message in run.stdout
+    run = target.play(
+        "--extra-vars", json.dumps({"nginx_sites": [{**site, "domain": "x", "certificate": {"key": "/k.pem"}}]})
+    )
+    assert run.returncode != 0
+    assert "domain. Supported parameters include" in run.stdout
+    assert "missing required arguments: certificate found in nginx_sites -> certificate" in run.stdout
     assert target.configuration() == before
 
 

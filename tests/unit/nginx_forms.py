@@ -1,0 +1,84 @@
+"""The nginx role's files as its task would write them, for many forms of sites: for unit tests, and for nginx in the scenario."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import pathlib
+
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+
+ROLE = pathlib.Path(__file__).resolve().parents[2] / "roles/nginx"
+CERTIFICATE = {"certificate": "/etc/ssl/vivarium/shop/fullchain.pem", "key": "/etc/ssl/vivarium/shop/privkey.pem"}
+SITE = {"name": "shop", "domains": ["shop.test"], "upstream": ["unix:/srv/shop/live/socket"]}
+BACKEND = {**SITE, "name": "shop_backend", "listen": "10.0.0.3:8100", "trusted_proxies": ["10.0.0.1"]}
+STATIC = [{"url": "/static/", "path": "/srv/shop/static/"}]
+MEDIA = [{"url": "/media/", "path": "/srv/shop/media"}]
+
+
+def render(release: str, sites: list[dict], **inputs) -> dict[str, str]:
+    """The role's configuration files by path, as its task writes them."""
+    variables = {
+        **yaml.safe_load((ROLE / "defaults/main.yml").read_text()),
+        **yaml.safe_load((ROLE / "vars/main.yml").read_text()),
+        "nginx_sites": copy.deepcopy(sites),
+        **inputs,
+    }
+
+    def trusted(value):
+        if isinstance(value, dict):
+            return {key: trusted(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [trusted(each) for each in value]
+        return trust_as_template(value) if isinstance(value, str) else value
+
+    variables = {key: trusted(value) for key, value in variables.items()}
+    variables |= {"ansible_facts": {"distribution_major_version": release}, "ansible_managed": "Ansible managed"}
+    templar = Templar(loader=DataLoader(), variables=variables)
+    files = templar.template(trust_as_template("{{ __nginx_common_files + __nginx_site_files }}"))
+    templar = templar.copy_with_new_env(searchpath=[str(ROLE / "templates")])
+    rendered = {}
+    for file in files:
+        if "template" in file:
+            templar.available_variables = {**variables, **file.get("vars", {})}
+            text = trust_as_template((ROLE / "templates" / file["template"]).read_text())
+            rendered[file["path"]] = templar.template(text, escape_backslashes=False, overrides={"trim_blocks": True})
+    return rendered
+
+
+FULL = {
+    **SITE,
+    "certificate": CERTIFICATE,
+    "redirect_domains": ["www.shop.test"],
+    "static": STATIC,
+    "media": MEDIA,
+    "extra": "add_header X-Extra 1;\nlocation = /extra {\n    return 204;\n}",
+}
+SETS = {
+    "none": [],
+    "plain": [SITE],
+    "full": [FULL],
+    "all": [FULL, {**SITE, "name": "b", "domains": ["b.test"], "redirect_domains": ["c.test"]}, BACKEND],
+    "backend": [BACKEND, {**BACKEND, "name": "v6", "listen": "[::1]:8100", "trusted_proxies": ["::1", "fd00::/64"]}],
+    "files": [{"name": "files", "domains": ["files.test"], "static": STATIC}],
+    "many": [
+        {
+            **SITE,
+            "upstream": ["10.0.0.3:8100", "[fd00::1]:8100"],
+            "domains": [".".join([letter * 62 for letter in "abcd"])],
+        }
+    ],
+}
+INPUTS = {
+    "defaults": {},
+    "other": {
+        "nginx_https_port": 8443,
+        "nginx_http_port": 8080,
+        "nginx_ipv6": False,
+        "nginx_security_headers": {},
+        "nginx_extra": "map $host $extra {\n    default 1;\n}",
+    },
+}
+CASES = list(itertools.product(("12", "13"), SETS, INPUTS))

@@ -1,0 +1,138 @@
+"""What the certificates role refuses before it writes anything, and that it never quotes a key."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+from ansible_collections.vivarium.server.plugins.filter.certificates import certificate_problems, certificates_plan
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import NameOID
+
+NOW = datetime.datetime.now(datetime.UTC)
+KEY = ec.generate_private_key(ec.SECP256R1())
+OTHER = ec.generate_private_key(ec.SECP256R1())
+
+
+def name(common: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+
+
+def certificate(*domains, key=KEY, subject="leaf", issuer="root", begin=-1, end=90) -> str:
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name(subject))
+        .issuer_name(name(issuer))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(NOW + datetime.timedelta(days=begin))
+        .not_valid_after(NOW + datetime.timedelta(days=end))
+    )
+    if domains:
+        names = x509.SubjectAlternativeName([x509.DNSName(domain) for domain in domains])
+        builder = builder.add_extension(names, critical=False)
+    return builder.sign(KEY, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+
+
+def pem(key=KEY, password: bytes | None = None) -> str:
+    encryption = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption).decode()
+
+
+def request(**changes) -> dict:
+    good = {
+        "name": "shop",
+        "domains": ["shop.test"],
+        "type": "provided",
+        "certificate": certificate("shop.test"),
+        "key": pem(),
+    }
+    return {key: value for key, value in {**good, **changes}.items() if value is not None}
+
+
+ROOT = certificate(key=OTHER, subject="root")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"certificate": certificate("*.test", "shop.test") + ROOT, "domains": ["shop.test", "www.test", "*.test"]},
+        {"certificate": certificate("SHOP.test").replace("\n", "\r\n"), "key": pem().replace("\n", "\r\n")},
+        {"certificate": "friendly name: shop\n" + certificate("shop.test") + "\n\n" + ROOT},
+        {
+            "type": "self_signed",
+            "certificate": None,
+            "key": None,
+            "domains": ["shop.test", "*.shop.test", "10.0.0.1", "fd00::1"],
+        },
+        {"type": None, "certificate": None, "key": None, "domains": ["localhost"]},
+    ],
+)
+def test_good_requests(changes):
+    assert certificate_problems([request(**changes)]) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"key": pem(OTHER)}, "key: does not belong to the certificate"),
+        ({"certificate": ROOT + certificate("shop.test")}, "own certificate must come first"),
+        (
+            {"certificate": certificate("shop.test", issuer="x") + ROOT},
+            "number 2 of the chain did not issue the one before it",
+        ),
+        ({"certificate": certificate("www.shop.test")}, "is not for shop.test (it is for www.shop.test)"),
+        ({"domains": ["a.b.test"], "certificate": certificate("*.test")}, "is not for a.b.test"),
+        ({"domains": ["*.test"], "certificate": certificate("a.test")}, "is not for *.test"),
+        ({"certificate": certificate()}, "it is for no name"),
+        ({"certificate": certificate("shop.test", begin=-9, end=-1)}, "certificate: expired on 20"),
+        ({"certificate": certificate("shop.test", begin=1)}, "certificate: is not valid before 20"),
+        ({"certificate": "none"}, "holds no PEM certificate"),
+        ({"certificate": certificate("shop.test").replace("MII", "MI")}, "certificate: is not readable"),
+        ({"key": "none"}, "key: is not readable as a PEM private key"),
+        ({"key": pem(password=b"secret")}, "is protected by a passphrase"),
+        ({"key": pem(rsa.generate_private_key(65537, 1024))}, "has 1024 bits"),
+        ({"key": None}, "key is missing: type provided needs both"),
+        ({"certificate": ""}, "certificate is missing"),
+        ({"type": "acme"}, "type: acme is not there yet; use self_signed or provided"),
+        ({"type": "acne"}, "type: 'acne' is none of self_signed, provided"),
+        ({"type": "self_signed"}, "certificate and key belong to type provided"),
+        ({"domains": "shop.test"}, "domains must be a list"),
+        ({"domains": []}, "domains needs at least one name"),
+        ({"domains": ["Shop.test"]}, "'Shop.test' is not a lower-case domain name"),
+        ({"domains": ["shop..test"]}, "'shop..test' is not a lower-case domain name"),
+        ({"name": "../etc"}, "name must be lower-case letters"),
+        ({"name": ".."}, "name must be lower-case letters"),
+    ],
+)
+def test_bad_requests(changes, problem):
+    problems = certificate_problems([request(**changes)])
+    assert any(problem in found and found.startswith("certificates_requests[0] (") for found in problems), problems
+    text = "\n".join(problems)
+    for key in (pem(), pem(OTHER)):
+        assert not [line for line in key.splitlines()[1:-1] if line in text]
+
+
+def test_names_are_unique():
+    assert certificate_problems([request(), request()]) == [
+        "certificates_requests: the name 'shop' is used more than once"
+    ]
+
+
+def test_a_certificate_that_expires_soon_is_a_warning(monkeypatch):
+    warnings = []
+    monkeypatch.setattr("ansible.utils.display.Display.warning", lambda self, text: warnings.append(text))
+    assert certificate_problems([request(certificate=certificate("shop.test", end=10))]) == []
+    assert len(warnings) == 1
+    assert "(shop): the provided certificate expires on" in warnings[0]
+
+
+def test_only_provided_keys_are_written_and_as_secrets():
+    plan = certificates_plan([request(), {"name": "own", "domains": ["own.test"]}], "/d")
+    assert plan["self_signed"] == [{"name": "own", "domains": ["own.test"]}]
+    assert [entry["path"] for entry in plan["files"]] == ["/d/shop/fullchain.pem", "/d/shop/privkey.pem"]
+    key = plan["files"][1]
+    assert (key["mode"], key["secret"]) == ("0600", True)
