@@ -114,6 +114,8 @@ NEEDS_CODE = re.compile(
 STATIC_GRACE = 30 * 86400
 # A lock whose holder cannot be asked counts as left behind when its last step began this long ago (seconds).
 LOCK_LEASE = 3600
+# How long a new instance may keep silent before the reason is looked for (seconds).
+IMPORT_PATIENCE = 3
 # How long to wait for a step that still runs though its playbook has died (seconds).
 LOCK_PATIENCE = 300
 
@@ -151,7 +153,8 @@ class Deploy:
             if self.data["kind"] == "archive":
                 self.strip_wrapper(code)
         release.note(
-            state="staged", version=self.data["release"]["version"], parts=self.data["parts"], created=time.time())
+            state="staged", version=self.data["release"]["version"], parts=self.data["parts"], created=time.time()
+        )
         return True
 
     def check_account(self):
@@ -160,13 +163,20 @@ class Deploy:
         if home != f"/var/lib/asgi-{self.app['name']}":
             raise ReleaseError(
                 f"this host has an account '{self.app['user']}' already (home {home}), which is not the application's;"
-                " give the application another name")
+                " give the application another name"
+            )
 
     def built(self):
         code, venv = self.release.path / "code", self.release.path / "venv"
         key = self.venv_key(code)
-        twin = next((release.path / "venv" for release in reversed(self.application.releases())
-                     if key and release.record.get("venv") == key and release != self.release), None)
+        twin = next(
+            (
+                release.path / "venv"
+                for release in reversed(self.application.releases())
+                if key and release.record.get("venv") == key and release != self.release
+            ),
+            None,
+        )
         if twin:
             # The same lock means the same files. They belong to root and never change, so a hard link is as good as a copy.
             subprocess.run(["cp", "--archive", "--link", "--no-target-directory", str(twin), str(venv)], check=True)
@@ -191,8 +201,13 @@ class Deploy:
     def checked(self):
         if self.app["framework"] != "django":
             return False
-        self.manage("check", "--deploy", "--fail-level", self.app["check_fail_level"],
-                    *(["--database", "default"] if self.app["migrate"] else []))
+        self.manage(
+            "check",
+            "--deploy",
+            "--fail-level",
+            self.app["check_fail_level"],
+            *(["--database", "default"] if self.app["migrate"] else []),
+        )
         return False
 
     def migrated(self):
@@ -234,9 +249,13 @@ class Deploy:
             return False
         live = self.application.live()
         if live != self.release and self.release.path.is_dir():
-            systemctl("stop", self.release.unit, check=False)
             if self.release.record.get("state") != "good":
+                # Nobody was ever sent to it: nothing is lost, and one that hangs is not waited for.
+                systemctl("stop", "--no-block", self.release.unit, check=False)
+                systemctl("kill", "--signal=KILL", self.release.unit, check=False)
                 self.clear(self.release)
+            systemctl("stop", self.release.unit, check=False)
+            systemctl("reset-failed", self.release.unit, check=False)
         self.unlock()
         return True
 
@@ -254,6 +273,8 @@ class Deploy:
         while not self.step_ended():
             other = self.lock_holder()
             if self.is_held_by_another(other):
+                if not take:
+                    return
                 raise LockedError(other)
             if time.monotonic() > deadline:
                 raise ReleaseError("a step of a deploy whose playbook has ended still runs on this host; wait for it")
@@ -286,7 +307,8 @@ class Deploy:
             and other["run"] != self.data["holder"]["run"]
             and other["run"] not in self.data["dead"]
             and time.time() - other["since"] < LOCK_LEASE
-            and not self.data["break_lock"])
+            and not self.data["break_lock"]
+        )
 
     def write_lock(self, holder):
         self.lock_file.seek(0)
@@ -310,13 +332,21 @@ class Deploy:
             "VIRTUAL_ENV": str(self.release.path / "venv"),
             "UV_COMPILE_BYTECODE": "1",
             # A machine's own certificate authorities and proxies count for builds as well.
-            **{name: value for name, value in os.environ.items()
-               if name in ("SSL_CERT_FILE", "SSL_CERT_DIR") or name.lower().endswith("_proxy")},
+            **{
+                name: value
+                for name, value in os.environ.items()
+                if name in ("SSL_CERT_FILE", "SSL_CERT_DIR") or name.lower().endswith("_proxy")
+            },
             **{name: str(value) for name, value in self.data["build_environment"].items()},
         }
         run = subprocess.run(
             ["setpriv", f"--reuid={self.app['user']}", f"--regid={self.app['user']}", "--init-groups", *command],
-            cwd=cwd or "/", env=environment, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+            cwd=cwd or "/",
+            env=environment,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
         )
         self.keep(run.stdout)
         if run.returncode != 0:
@@ -333,8 +363,11 @@ class Deploy:
                 return None
             if any(NEEDS_CODE.search(part) for part in parts):
                 return None
-        interpreter = subprocess.run([self.app["python"], "--version"], capture_output=True, check=False).stdout \
-            if shutil.which(self.app["python"]) else b""
+        interpreter = (
+            subprocess.run([self.app["python"], "--version"], capture_output=True, check=False).stdout
+            if shutil.which(self.app["python"])
+            else b""
+        )
         parts += [interpreter, self.app["python"].encode(), json.dumps(self.data["server"]["packages"]).encode()]
         return hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
@@ -368,7 +401,8 @@ class Deploy:
         else:
             raise ReleaseError(
                 "the code has none of uv.lock, pylock.toml, requirements.txt and pyproject.toml at its top: nothing says"
-                " which packages it needs")
+                " which packages it needs"
+            )
 
     def strip_wrapper(self, code):
         """An archive often holds one directory around everything: the code begins inside it."""
@@ -380,15 +414,22 @@ class Deploy:
             os.rename(wrapper, code)
 
     def manage(self, *arguments, writable=None):
-        """Run a Django command in this release exactly as the service runs: its user, environment and sandbox."""
+        """Run a Django command in this release."""
         options = [f"--property=ReadWritePaths={writable}"] if writable else []
+        if self.run(options, "python", "-m", "django", *arguments) != 0:
+            raise ReleaseError(f"manage.py {' '.join(arguments)} failed:\n{self.output}")
+
+    def run(self, options, *command):
+        """Run a command in this release exactly as the service runs: its user, environment and sandbox."""
         run = subprocess.run(
-            [f"{PROGRAMS}/{self.app['name']}-run", self.release.id, *options, "--", "python", "-m", "django", *arguments],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+            [f"{PROGRAMS}/{self.app['name']}-run", self.release.id, *options, "--", *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
         )
         self.keep(run.stdout)
-        if run.returncode != 0:
-            raise ReleaseError(f"manage.py {' '.join(arguments)} failed:\n{self.output}")
+        return run.returncode
 
     def keep(self, output):
         self.output = shorten(output.decode(errors="replace"))
@@ -424,13 +465,21 @@ class Deploy:
         systemctl("start", unit)
 
     def wait_for_answer(self, release):
+        deadline = time.monotonic() + self.app["start_timeout"]
+        # A server with several workers stays up though none of them can import the application.
+        look_at = time.monotonic() + IMPORT_PATIENCE
+
         def complaint():
+            nonlocal look_at
             state = systemctl("show", "--property=ActiveState,NRestarts", "--value", release.unit).split()
-            if state[:1] == ["failed"] or "failed" in state or any(text.isdigit() and int(text) > 2 for text in state):
+            if "failed" in state or any(text.isdigit() and int(text) > 2 for text in state):
                 raise ReleaseError(f"{release.unit} does not stay up; its last lines:\n{journal(release.unit)}")
             try:
                 status = ask_socket(release.socket, self.app["health_path"], self.app["domains"][0])
             except (OSError, http.client.HTTPException) as error:
+                if time.monotonic() > look_at:
+                    look_at = deadline
+                    self.try_import(deadline - time.monotonic())
                 return f"no answer on its socket ({error})"
             return None if healthy(status, self.app["health_strict"]) else f"status {status}"
 
@@ -438,7 +487,17 @@ class Deploy:
         if last:
             raise ReleaseError(
                 f"{release.unit} was not ready within {self.app['start_timeout']} s of start_timeout: GET"
-                f" {self.app['health_path']}: {last}; its last lines:\n{journal(release.unit)}")
+                f" {self.app['health_path']}: {last}; its last lines:\n{journal(release.unit)}"
+            )
+
+    def try_import(self, seconds):
+        """Say so at once when the application cannot be imported, rather than wait for an answer that cannot come."""
+        module = self.app["application"].split(":")[0]
+        # What does not end in time is no proof of anything.
+        limit = [f"--property=RuntimeMaxSec={max(1, int(seconds))}"]
+        code = f"import sys\ntry: import {module}\nexcept BaseException: import traceback; traceback.print_exc(); sys.exit(111)"
+        if self.run(limit, "python", "-c", code) == 111:
+            raise ReleaseError(f"{module} cannot be imported:\n{self.output}")
 
     def verify(self):
         """Ask once more the way a visitor does: through nginx, over TLS, by name."""
@@ -476,8 +535,10 @@ class Deploy:
         """Remove old releases, but none that is live, that runs or still stops, or that a rollback would want."""
         releases = self.application.releases()
         good = [release for release in releases if release.record.get("state") == "good"]
-        running = {unit.removesuffix(".service").split("@", 1)[1] for unit in self.application.running_units("deactivating")}
-        kept = set(good[-self.app["keep_releases"]:]) | {self.application.live(), self.release}
+        running = {
+            unit.removesuffix(".service").split("@", 1)[1] for unit in self.application.running_units("deactivating")
+        }
+        kept = set(good[-self.app["keep_releases"] :]) | {self.application.live(), self.release}
         for release in releases:
             if release not in kept and release.id not in running:
                 self.clear(release)
@@ -491,7 +552,8 @@ class Deploy:
                 path = Path(directory, name)
                 # The time of the last change of mode: publish() sets it, and visitors see the time of the content.
                 if path.lstat().st_ctime < limit and not any(
-                        (release.path / "static" / inside / name).exists() for release in releases):
+                    (release.path / "static" / inside / name).exists() for release in releases
+                ):
                     path.unlink()
 
     def clear(self, release):
@@ -542,7 +604,17 @@ def main():
             "state": {
                 "type": "str",
                 "required": True,
-                "choices": ["locked", "staged", "built", "collected", "checked", "migrated", "started", "live", "abandoned"],
+                "choices": [
+                    "locked",
+                    "staged",
+                    "built",
+                    "collected",
+                    "checked",
+                    "migrated",
+                    "started",
+                    "live",
+                    "abandoned",
+                ],
             },
             # One JSON text: it holds the digests of secrets and, for a private index, its credentials.
             "data": {"type": "str", "required": True, "no_log": True},
@@ -563,8 +635,9 @@ def main():
         since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(holder["since"]))
         module.fail_json(
             msg=f"{name}: a deploy by {holder['user']} on {holder['controller']} is under way since {since}; wait for it,"
-                " or take over with -e asgi_break_lock=true if it is dead",
-            holder=holder)
+            " or take over with -e asgi_break_lock=true if it is dead",
+            holder=holder,
+        )
     except (ReleaseError, OSError, subprocess.CalledProcessError) as error:
         module.fail_json(msg=f"{name}: {error}")
     live = deploy.application.live()

@@ -155,6 +155,13 @@ def test_a_step_of_a_live_run_is_not_waited_for(deploy, root):
     assert time.monotonic() - begun < 3
 
 
+def test_a_run_that_was_refused_may_still_put_its_attempt_away(deploy, root):
+    with running_step(root, OTHER, 0.2):
+        refused = deploy()
+        refused.lock(take=False)
+        assert not refused.owns_lock and refused.abandoned() is False
+
+
 def test_runs_are_told_apart_and_dead_ones_recognised():
     mine = run_utils.this_run()
     assert mine == run_utils.this_run() and not run_utils.is_dead(mine)
