@@ -36,15 +36,19 @@ class ActionModule(ActionBase):
 
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
-        _unused, arguments = self.validate_argument_spec({
-            "applications": {"type": "list", "elements": "dict", "required": True},
-            "process": {"type": "raw", "default": ""},
-            "resolve": {"type": "bool", "default": True},
-            "force": {"type": "bool", "default": False},
-        })
+        _unused, arguments = self.validate_argument_spec(
+            {
+                "applications": {"type": "list", "elements": "dict", "required": True},
+                "process": {"type": "raw", "default": ""},
+                "resolve": {"type": "bool", "default": True},
+                "force": {"type": "bool", "default": False},
+            }
+        )
         applications = {app["name"]: app for app in arguments["applications"]}
         process = arguments["process"] or {}
-        sources = {name: resolve_application(app, task_vars) for name, app in applications.items() if arguments["resolve"]}
+        sources = {
+            name: resolve_application(app, task_vars) for name, app in applications.items() if arguments["resolve"]
+        }
         wanted = {
             name: {
                 "parts": parts_of(app, sources[name], process) if sources else {},
@@ -54,7 +58,8 @@ class ActionModule(ActionBase):
             for name, app in applications.items()
         }
         result = self._execute_module(
-            "vivarium.server.asgi_plan", module_args={"wanted": json.dumps(wanted)}, task_vars=task_vars)
+            "vivarium.server.asgi_plan", module_args={"wanted": json.dumps(wanted)}, task_vars=task_vars
+        )
         if result.get("failed"):
             return result
         reasons = result.pop("reasons")
@@ -68,7 +73,8 @@ class ActionModule(ActionBase):
                 "reasons": reasons[name] or ["it was asked for"],
                 "live": result["releases"][name]["id"],
             }
-            for name in applications if reasons[name] or arguments["force"]
+            for name in applications
+            if reasons[name] or arguments["force"]
         ]
         # What is deployed anew needs no repair.
         planned = {deployment["name"] for deployment in result["deployments"]}
@@ -78,6 +84,7 @@ class ActionModule(ActionBase):
 
 def new_identifier(name, source, taken):
     """The name of a new release; one source has the same name on every host that this run deploys it to."""
+
     def now():
         return time.strftime("%Y%m%d-%H%M%S", time.gmtime())
 

@@ -25,19 +25,23 @@ class ActionModule(ActionBase):
 
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
-        _unused, arguments = self.validate_argument_spec({
-            "state": {"type": "str", "required": True},
-            "application": {"type": "dict", "required": True},
-            "release": {"type": "dict", "required": True},
-            "process": {"type": "raw", "default": ""},
-            "build_environment": {"type": "dict", "default": {}},
-            "break_lock": {"type": "bool", "default": False},
-        })
+        _unused, arguments = self.validate_argument_spec(
+            {
+                "state": {"type": "str", "required": True},
+                "application": {"type": "dict", "required": True},
+                "release": {"type": "dict", "required": True},
+                "process": {"type": "raw", "default": ""},
+                "build_environment": {"type": "dict", "default": {}},
+                "break_lock": {"type": "bool", "default": False},
+            }
+        )
         application, release, process = arguments["application"], arguments["release"], arguments["process"] or {}
         kind = next(key for key in ("git", "path", "archive", "package") if application["source"].get(key))
         data = {
             # The environment stays here: no step needs it, the release's own file has it.
-            "application": {k: v for k, v in application.items() if k not in ("env", "secrets", "public_env", "secret_env")},
+            "application": {
+                k: v for k, v in application.items() if k not in ("env", "secrets", "public_env", "secret_env")
+            },
             "release": release,
             "kind": kind,
             "server": process.get("servers", {}).get(application["server"], {}),
@@ -65,8 +69,10 @@ class ActionModule(ActionBase):
 
     def _step(self, state, data, task_vars):
         return self._execute_module(
-            "vivarium.server.asgi_release", module_args={"state": state, "data": json.dumps(data, default=str)},
-            task_vars=task_vars)
+            "vivarium.server.asgi_release",
+            module_args={"state": state, "data": json.dumps(data, default=str)},
+            task_vars=task_vars,
+        )
 
     def _send(self, source):
         """Pack the code and put it into the task's own temporary directory on the host."""
@@ -75,5 +81,6 @@ class ActionModule(ActionBase):
                 source.archive(packed.name)
             except SourceError as error:
                 raise AnsibleActionFail(str(error)) from error
-            return self._transfer_file(packed.name, self._connection._shell.join_path(
-                self._connection._shell.tmpdir, "source.tar.gz"))
+            return self._transfer_file(
+                packed.name, self._connection._shell.join_path(self._connection._shell.tmpdir, "source.tar.gz")
+            )

@@ -54,7 +54,11 @@ def _of(app):
 
     def entry(path, template, concern, mode="0644", **variables):
         return {
-            "path": path, "template": template, "mode": mode, "concerns": [concern], "vars": {"app": app, **variables},
+            "path": path,
+            "template": template,
+            "mode": mode,
+            "concerns": [concern],
+            "vars": {"app": app, **variables},
         }
 
     yield entry(f"/etc/sysusers.d/asgi-{name}.conf", "sysusers.conf.j2", "users")
@@ -66,8 +70,9 @@ def _of(app):
     if app["framework"] == "django":
         yield entry(f"/usr/local/bin/{name}-manage", "manage.sh.j2", "programs", mode="0755")
     for process, settings in app["processes"].items():
-        yield entry(f"{UNITS}/{name}-{process}@.service", "process.service.j2", "units",
-                    process=process, settings=settings)
+        yield entry(
+            f"{UNITS}/{name}-{process}@.service", "process.service.j2", "units", process=process, settings=settings
+        )
     for timer, settings in app["timers"].items():
         yield entry(f"{UNITS}/{name}-{timer}.service", "timed.service.j2", "units", timer=timer, settings=settings)
         yield entry(f"{UNITS}/{name}-{timer}.timer", "timed.timer.j2", "units", timer=timer, settings=settings)

@@ -110,7 +110,9 @@ def active_units(pattern, *more_states):
     states = ",".join(["active", "activating", "reloading", *more_states])
     listing = subprocess.run(
         ["systemctl", "list-units", "--plain", "--no-legend", f"--state={states}", pattern],
-        capture_output=True, text=True, check=False,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return [line.split()[0] for line in listing.stdout.splitlines() if line.strip()]
 
@@ -119,7 +121,9 @@ def journal(unit, lines=30):
     """The last lines that a unit wrote, for an error message."""
     run = subprocess.run(
         ["journalctl", "--unit", unit, "--lines", str(lines), "--output", "cat", "--no-pager"],
-        capture_output=True, text=True, check=False,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return run.stdout.strip()
 
@@ -153,10 +157,17 @@ class _LocalTLSConnection(http.client.HTTPConnection):
 def ask(connection, path, host):
     """One GET; returns the status. OSError and HTTPException are the caller's."""
     try:
-        connection.request("GET", path, headers={
-            "Host": host, "X-Forwarded-Proto": "https", "X-Forwarded-For": "127.0.0.1", "User-Agent": "vivarium-probe",
-            "Connection": "close",
-        })
+        connection.request(
+            "GET",
+            path,
+            headers={
+                "Host": host,
+                "X-Forwarded-Proto": "https",
+                "X-Forwarded-For": "127.0.0.1",
+                "User-Agent": "vivarium-probe",
+                "Connection": "close",
+            },
+        )
         response = connection.getresponse()
         response.read1(65536)  # the status is the answer; a body may go on for ever
         return response.status

@@ -118,7 +118,14 @@ def main():
         unfinished = [] if reasons else list(what_is_left(live, wanted[name]["processes"], units))
         if unfinished:
             result["restarts"].append(
-                {"name": name, "id": live.id, "version": live.record.get("version"), "reasons": unfinished, "live": live.id})
+                {
+                    "name": name,
+                    "id": live.id,
+                    "version": live.record.get("version"),
+                    "reasons": unfinished,
+                    "live": live.id,
+                }
+            )
     module.exit_json(changed=False, **result)
 
 
@@ -127,8 +134,11 @@ def about(live, releases, units):
     record = live.record if live else {}
     good = {release.id: release.record for release in releases if release.record.get("state") == "good"}
     # A release that was rolled away from is newer than the live one, or was live longer ago than the one it gave way to.
-    older = [(known.get("live_since", 0), identifier) for identifier, known in good.items()
-             if live and identifier != live.id and known.get("created", 0) < record.get("created", 0)]
+    older = [
+        (known.get("live_since", 0), identifier)
+        for identifier, known in good.items()
+        if live and identifier != live.id and known.get("created", 0) < record.get("created", 0)
+    ]
     return {
         "id": live.id if live else None,
         "version": record.get("version"),
@@ -157,8 +167,11 @@ def what_is_left(live, processes, units):
         if f"{name}-{process}@{live.id}.service" not in units:
             yield f"its process {process} does not run"
     kinds = {tuple(unit.removesuffix(".service").split("@", 1)) for unit in units}
-    others = {identifier for kind, identifier in kinds
-              if identifier != live.id and kind != f"{name}-drain" and (f"{name}-drain", identifier) not in kinds}
+    others = {
+        identifier
+        for kind, identifier in kinds
+        if identifier != live.id and kind != f"{name}-drain" and (f"{name}-drain", identifier) not in kinds
+    }
     if others:
         yield f"parts of other releases run ({', '.join(sorted(others))})"
 
