@@ -16,15 +16,31 @@ class Visitor:
     host: testinfra.host.Host
     address: str
     domain: str
+    name: str = "visitor"
+
+    def __post_init__(self):
+        self.jar = f"/tmp/{self.name}.cookies"
+        self.host.check_output(f"rm -f {self.jar}")
 
     def curl(self, url: str, *options: str):
         """Run curl; `url` may be a path of the site."""
         if url.startswith("/"):
             url = f"https://{self.domain}{url}"
-        jar = f"/tmp/{self.domain}.cookies"
         words = [
-            "curl", "--silent", "--show-error", "--insecure", "--max-time", "20", "--cookie", jar, "--cookie-jar", jar,
-            "--connect-to", f"::{self.address}:", *options, url,
+            "curl",
+            "--silent",
+            "--show-error",
+            "--insecure",
+            "--max-time",
+            "20",
+            "--cookie",
+            self.jar,
+            "--cookie-jar",
+            self.jar,
+            "--connect-to",
+            f"::{self.address}:",
+            *options,
+            url,
         ]
         return self.host.run(shlex.join(words))
 

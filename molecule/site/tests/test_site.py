@@ -1,12 +1,15 @@
 """The example site on one host, seen from another one and, where needed, from inside."""
 
+import base64
 import json
 import re
+import shlex
+import struct
 import time
+import zlib
 
 import pytest
-
-from molecule.visitor import Visitor
+from visitor import Visitor
 
 DOMAIN = "herbarium.example.test"
 
@@ -17,12 +20,14 @@ def visitor(hosts, addresses):
 
 
 @pytest.fixture(scope="module")
-def member(visitor, hosts):
+def member(hosts, addresses):
     """A visitor who signed up and is signed in."""
-    password = "a long enough phrase 42"
-    name = f"visitor{int(time.time())}"
-    visitor.submit("/accounts/sign-up/", "--form", f"username={name}", "--form", f"password1={password}",
-                   "--form", f"password2={password}", "--form", "email=visitor@example.test")
+    visitor = Visitor(hosts["visitor"], addresses["server"], DOMAIN, "member")
+    form = {"username": f"visitor{int(time.time())}", "email": "visitor@example.test"}
+    form |= dict.fromkeys(("password1", "password2"), "a long enough phrase 42")
+    visitor.submit(
+        "/accounts/sign-up/", *(word for name, value in form.items() for word in ("--form", f"{name}={value}"))
+    )
     return visitor
 
 
@@ -73,44 +78,65 @@ def test_a_form_without_its_token_is_refused(visitor):
 
 
 def test_a_member_uploads_a_photo_that_comes_back_as_untrusted(member, hosts):
-    form = member.page("/sightings/new/")
-    assert "csrfmiddlewaretoken" in form
     photo = "/tmp/photo.png"
-    hosts["visitor"].check_output(
-        "python3 - <<'END'\n"
-        "import struct, zlib\n"
-        "def chunk(kind, data):\n"
-        "    return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))\n"
-        "rows = b''.join(b'\\0' + bytes((x * 3 % 256, y * 5 % 256, 90)) * 1 for y in range(64) for x in [0]) \n"
-        "raw = b''.join(b'\\0' + bytes(v for x in range(64) for v in (x * 4, y * 4, 90)) for y in range(64))\n"
-        f"open('{photo}', 'wb').write(b'\\x89PNG\\r\\n\\x1a\\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', 64, 64, 8, 2, 0, 0, 0))"
-        " + chunk(b'IDAT', zlib.compress(raw)) + chunk(b'IEND', b''))\n"
-        "END"
+    hosts["visitor"].check_output(f"printf %s {base64.b64encode(png(64)).decode()} | base64 --decode >{photo}")
+    form = {
+        "plant": "Daisy",
+        "scientific_name": "Bellis perennis",
+        "place": "The lawn",
+        "notes": "In flower",
+        "seen_on": time.strftime("%Y-%m-%d", time.gmtime()),
+        "photo": f"@{photo};type=image/png",
+        "photo_description": "A daisy",
+    }
+    asked = set(re.findall(r'<(?:input|textarea|select)[^>]* name="([^"]+)"', member.page("/sightings/new/")))
+    assert {"plant", "photo"} <= asked, asked
+    page = member.submit(
+        "/sightings/new/",
+        *(word for name, value in form.items() if name in asked for word in ("--form", f"{name}={value}")),
     )
-    fields = re.findall(r'<(?:input|textarea|select)[^>]*name="([^"]+)"', form)
-    assert "photo" in fields, fields
-    page = member.submit("/sightings/new/", *upload_fields(fields, photo))
     media = re.search(r'"(/media/[^"]+)"', page) or re.search(r'"(/media/[^"]+)"', member.page("/mine/"))
     assert media, page[:2000]
     headers = member.headers(media[1])
+    assert headers["content-type"].startswith("image/")
     assert headers["x-content-type-options"] == "nosniff"
     assert "sandbox" in headers["content-security-policy"]
 
 
-def upload_fields(fields, photo):
-    values = {"plant": "Bellis perennis", "species": "Bellis perennis", "place": "The lawn", "notes": "In flower",
-              "note": "In flower", "seen_on": time.strftime("%Y-%m-%d"), "date": time.strftime("%Y-%m-%d"),
-              "photo": f"@{photo};type=image/png"}
-    return [word for name in fields if name in values for word in ("--form", f"{name}={values[name]}")]
+def png(size):
+    """A small picture, made without a library."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b"".join(b"\0" + bytes(value for x in range(size) for value in (x * 4, y * 4, 90)) for y in range(size))
+    header = struct.pack(">IIBBBBB", size, size, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
-def test_a_websocket_opens_through_nginx(visitor):
-    run = visitor.curl("/ws/live/", "--http1.1", "--no-buffer", "--include", "--max-time", "3",
-                       "--header", "Connection: Upgrade", "--header", "Upgrade: websocket",
-                       "--header", "Sec-WebSocket-Version: 13", "--header", f"Origin: https://{DOMAIN}",
-                       "--header", "Sec-WebSocket-Key: c29tZSByYW5kb20ga2V5IQ==")
-    assert " 101 " in run.stdout.splitlines()[0]
-    assert '"welcome"' in run.stdout
+def test_a_websocket_opens_through_nginx(visitor, hosts):
+    visitor.curl(
+        "/ws/live/",
+        "--http1.1",
+        "--no-buffer",
+        "--include",
+        "--max-time",
+        "3",
+        "--output",
+        "/tmp/frames",
+        "--header",
+        "Connection: Upgrade",
+        "--header",
+        "Upgrade: websocket",
+        "--header",
+        f"Origin: https://{DOMAIN}",
+        "--header",
+        "Sec-WebSocket-Version: 13",
+        "--header",
+        "Sec-WebSocket-Key: c29tZSByYW5kb20ga2V5IQ==",
+    )
+    assert " 101 " in hosts["visitor"].check_output("head -n 1 /tmp/frames")
+    assert hosts["visitor"].run('grep --text \'"type": "welcome"\' /tmp/frames').rc == 0
 
 
 def test_the_database_listens_to_this_host_alone(hosts, addresses):
@@ -133,10 +159,28 @@ def test_the_daily_task_runs(hosts):
     assert hosts["server"].run("systemctl is-active herbarium-clearsessions.timer").stdout.strip() == "active"
 
 
-def test_a_backup_restores_what_was_deleted(hosts):
+def test_a_restored_backup_brings_back_what_was_deleted_and_the_site_goes_on(hosts, visitor):
     server = hosts["server"]
-    count = "runuser -u postgres -- psql -XAtd herbarium -c 'select count(*) from django_migrations'"
-    assert int(server.check_output(count)) > 0
+
+    def sql(statement):
+        return server.check_output(f"runuser -u postgres -- psql -XAtd herbarium -c {shlex.quote(statement)}")
+
+    server.check_output("herbarium-manage load_samples")
+    server.check_output("postgresql-backup run herbarium")
+    before = int(sql("select count(*) from sightings_sighting"))
+    assert before >= 8
+    sql("delete from sightings_sighting")
+    server.check_output("postgresql-backup restore herbarium")
+    assert int(sql("select count(*) from sightings_sighting")) == before
+    assert wait_for(lambda: visitor.status("/health/") == 200)
+    assert "Field poppy" in visitor.page("/")
+
+
+def wait_for(question, seconds=15):
+    deadline = time.monotonic() + seconds
+    while not (answer := question()) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return answer
 
 
 def test_secrets_are_not_in_the_journal_or_the_process_list(hosts):

@@ -3,8 +3,7 @@
 import json
 
 import pytest
-
-from molecule.visitor import Visitor
+from visitor import Visitor
 
 DOMAIN = "herbarium.example.test"
 PASSWORD = "correct horse battery staple"
@@ -37,7 +36,8 @@ def test_the_application_sees_the_visitor_and_https(visitor, hosts, addresses):
 def test_the_backend_port_gives_an_outsider_nothing(hosts, addresses, port):
     run = hosts["outsider"].run(
         f"curl --silent --max-time 5 --header 'Host: {DOMAIN}' --header 'X-Forwarded-Proto: https'"
-        f" http://{addresses['app']}:{port}/health/")
+        f" http://{addresses['app']}:{port}/health/"
+    )
     assert run.rc in (7, 28, 52, 56), run
     assert run.stdout == ""
 
@@ -50,7 +50,8 @@ def test_the_application_host_has_no_public_site(hosts, addresses):
 
 def test_the_application_socket_is_closed_to_other_users(hosts):
     run = hosts["app"].run(
-        "runuser -u nobody -- curl --silent --unix-socket /srv/herbarium/live/socket http://herbarium.example.test/health/")
+        "runuser -u nobody -- curl --silent --unix-socket /srv/herbarium/live/socket http://herbarium.example.test/health/"
+    )
     assert run.rc != 0
     assert run.stdout == ""
 
@@ -65,7 +66,8 @@ def client(host):
 def ask_database(host, address, options=""):
     return host.run(
         f"PGPASSWORD='{PASSWORD}' PGCONNECT_TIMEOUT=5 psql -XAt"
-        f" 'host={address} user=herbarium dbname=herbarium {options}' -c 'select 1'")
+        f" 'host={address} user=herbarium dbname=herbarium {options}' -c 'select 1'"
+    )
 
 
 def test_the_database_lets_the_application_host_in_over_tls_alone(hosts, addresses):
