@@ -300,6 +300,7 @@ def test_static_files_with_a_hash_are_cached_for_good_and_others_are_not(target)
     assert "cache-control" not in missing.headers
     module = target.curl("https://shop.test/static/app.0123456789ab.mjs")
     assert module.header("content-type") == "text/javascript; charset=utf-8"
+    assert module.header("cache-control") == "public, max-age=31536000, immutable"
     assert target.curl("https://shop.test/static/css/").status == 403
 
 
