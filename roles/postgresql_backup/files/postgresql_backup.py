@@ -115,13 +115,13 @@ class Cluster:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
         return {**kept, "LC_ALL": "C.UTF-8", "PGPORT": self.port, "PGHOST": "/var/run/postgresql", **more}
 
-    def run(self, *command, **environment):
+    def run(self, *command, stdin=subprocess.DEVNULL, **environment):
         """Run one of PostgreSQL's programs and return what it printed."""
         try:
             done = subprocess.run(
                 command,
                 env=self.environment(**environment),
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 capture_output=True,
                 text=True,
                 errors="replace",
@@ -133,7 +133,7 @@ class Cluster:
             raise BackupError(f"{command[0]} failed ({ending(done.returncode)})", without_rows(done.stderr))
         return done.stdout
 
-    def sql(self, statements, where="postgres", **variables):
+    def sql(self, statements, where="postgres", /, **variables):
         """Run SQL as the superuser, each statement on its own, and return what it printed. Statements say :'x' or :"x"."""
         with script(statements) as lines:
             done = subprocess.run(
@@ -233,18 +233,17 @@ class Cluster:
         """Restore what is on the list; the first error ends it."""
         if not any(entry and not entry.startswith(";") for entry in entries):
             return
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", prefix="postgresql-backup-") as chosen:
-            chosen.write("\n".join(entries) + "\n")
-            chosen.flush()
+        with script("\n".join(entries) + "\n") as lines:
             self.run(
                 "pg_restore",
                 "--exit-on-error",
                 f"--dbname={SCRATCH}",
                 "--no-publications",
                 "--no-subscriptions",
-                f"--use-list={chosen.name}",
+                "--use-list=/dev/stdin",
                 *options,
                 str(dump),
+                stdin=lines,
                 **environment,
             )
 
@@ -575,14 +574,14 @@ class Backup:
 # ---- small things
 
 
-def psql(database, **variables):
+def psql(database, /, **variables):
     options = ("--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1", f"--dbname={database}")
     return ["psql", *options, *(f"--set={key}={value}" for key, value in variables.items())]
 
 
 @contextlib.contextmanager
 def script(statements):
-    """A file for psql to read: as an argument, statements would be one transaction."""
+    """A file without a name for a program to read. (psql would make one transaction of statements in an argument.)"""
     with tempfile.TemporaryFile("w+", encoding="utf-8") as lines:
         lines.write(statements)
         lines.seek(0)
