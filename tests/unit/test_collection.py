@@ -16,8 +16,14 @@ BIN = Path(sys.executable).parent
 
 def run(*command, cwd, **environment):
     process = subprocess.run(
-        [BIN / command[0], *command[1:]], cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, check=False,
-        stdin=subprocess.DEVNULL)
+        [BIN / command[0], *command[1:]],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
     assert process.returncode == 0, process.stdout + process.stderr
     return process.stdout
 
@@ -29,20 +35,41 @@ def installed(tmp_path_factory):
     run("ansible-galaxy", "collection", "build", "--output-path", str(place), cwd=ROOT)
     (place / "ansible.cfg").write_text("")
     (archive,) = place.glob("vivarium-server-*.tar.gz")
-    run("ansible-galaxy", "collection", "install", "--offline", "--no-deps", "--force", "--collections-path", str(place),
-        str(archive), cwd=place, ANSIBLE_CONFIG=str(place / "ansible.cfg"))
+    run(
+        "ansible-galaxy",
+        "collection",
+        "install",
+        "--offline",
+        "--no-deps",
+        "--force",
+        "--collections-path",
+        str(place),
+        str(archive),
+        cwd=place,
+        ANSIBLE_CONFIG=str(place / "ansible.cfg"),
+    )
     return place
 
 
 def collection_paths(place):
     """The installed collection first, then what this environment has of its dependencies."""
-    return {"ANSIBLE_COLLECTIONS_PATH": f"{place}:{os.environ.get('ANSIBLE_COLLECTIONS_PATH', '')}", "ANSIBLE_CONFIG": str(place / "ansible.cfg")}
+    return {
+        "ANSIBLE_COLLECTIONS_PATH": f"{place}:{os.environ.get('ANSIBLE_COLLECTIONS_PATH', '')}",
+        "ANSIBLE_CONFIG": str(place / "ansible.cfg"),
+    }
 
 
 @pytest.mark.parametrize("playbook", sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml")))
 def test_an_installed_playbook_runs_by_name(installed, playbook):
-    run("ansible-playbook", f"vivarium.server.{playbook}", "-i", str(ROOT / "inventories/prod"), "--syntax-check", cwd=installed,
-        **collection_paths(installed))
+    run(
+        "ansible-playbook",
+        f"vivarium.server.{playbook}",
+        "-i",
+        str(ROOT / "inventories/prod"),
+        "--syntax-check",
+        cwd=installed,
+        **collection_paths(installed),
+    )
 
 
 def test_the_archive_holds_what_users_need_and_nothing_else(installed):
@@ -52,16 +79,38 @@ def test_the_archive_holds_what_users_need_and_nothing_else(installed):
 
 
 def test_a_clone_runs_without_a_step_in_between():
-    run("ansible-playbook", "site.yml", "-i", "inventories/prod", "--syntax-check", cwd=ROOT, ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"))
+    run(
+        "ansible-playbook",
+        "site.yml",
+        "-i",
+        "inventories/prod",
+        "--syntax-check",
+        cwd=ROOT,
+        ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"),
+    )
 
 
-@pytest.mark.parametrize("plugin", sorted(
-    (kind, path.stem) for kind in ("module", "filter", "test")
-    for path in (ROOT / "plugins" / (f"{kind}s" if kind == "module" else kind)).glob("*.py")
-    if f'name: {path.stem}' in path.read_text() or f"module: {path.stem}" in path.read_text()), ids="-".join)
+@pytest.mark.parametrize(
+    "plugin",
+    sorted(
+        (kind, path.stem)
+        for kind in ("module", "filter", "test")
+        for path in (ROOT / "plugins" / (f"{kind}s" if kind == "module" else kind)).glob("*.py")
+        if f"name: {path.stem}" in path.read_text() or f"module: {path.stem}" in path.read_text()
+    ),
+    ids="-".join,
+)
 def test_a_plugin_is_documented(plugin):
     kind, name = plugin
-    shown = run("ansible-doc", "-t", kind, "--json", f"vivarium.server.{name}", cwd=ROOT, ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"))
+    shown = run(
+        "ansible-doc",
+        "-t",
+        kind,
+        "--json",
+        f"vivarium.server.{name}",
+        cwd=ROOT,
+        ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"),
+    )
     assert f'"vivarium.server.{name}"' in shown or f'"plugin_name": "vivarium.server.{name}"' in shown
 
 
@@ -75,7 +124,9 @@ def test_a_roles_inputs_are_described_as_they_are(role):
     assert set(defaults) <= set(options), "defaults that are not described"
     for name, option in options.items():
         assert name.startswith(f"{role}_")
-        assert name in defaults or option.get("required") or "default" not in option, f"{name} is described but has no default"
+        assert name in defaults or option.get("required") or "default" not in option, (
+            f"{name} is described but has no default"
+        )
         derived = isinstance(defaults.get(name), str) and "{{" in defaults[name]
         if "default" in option and not derived:
             assert option["default"] == defaults[name], name
