@@ -1,7 +1,8 @@
 """What nginx does, for the tests: asks an application through its live socket, as the user it is given. Runs on a test host.
 
 usage: client.py SECONDS      ask all the time; one request in ten is a POST, and three connections are held
-Prints what it saw as JSON. Before that, "started" when all connections are held.
+Ends soon after the WebSocket was closed, or after so many seconds. Prints what it saw as JSON; before that, "started" when
+all connections are held.
 """
 
 import base64
@@ -68,6 +69,7 @@ def slow():
 
 
 def hold(request, into):
+    global until
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(5)
     connection.connect(LIVE)
@@ -85,6 +87,8 @@ def hold(request, into):
             seen[into] = [time.time()]
     except OSError as error:
         seen[into].append(repr(error))
+    if into == "socket":
+        until = min(until, time.time() + 1)
 
 
 key = base64.b64encode(os.urandom(16)).decode()

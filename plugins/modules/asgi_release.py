@@ -249,13 +249,15 @@ class Deploy:
             return False
         live = self.application.live()
         if live != self.release and self.release.path.is_dir():
-            if self.release.record.get("state") != "good":
+            was_good = self.release.record.get("state") == "good"
+            if not was_good:
                 # Nobody was ever sent to it: nothing is lost, and one that hangs is not waited for.
                 systemctl("stop", "--no-block", self.release.unit, check=False)
                 systemctl("kill", "--signal=KILL", self.release.unit, check=False)
-                self.clear(self.release)
             systemctl("stop", self.release.unit, check=False)
             systemctl("reset-failed", self.release.unit, check=False)
+            if not was_good:
+                self.clear(self.release)
         self.unlock()
         return True
 
@@ -467,21 +469,24 @@ class Deploy:
     def wait_for_answer(self, release):
         deadline = time.monotonic() + self.app["start_timeout"]
         # A server with several workers stays up though none of them can import the application.
-        look_at = time.monotonic() + IMPORT_PATIENCE
+        import_at = time.monotonic() + IMPORT_PATIENCE
+        # Asking systemd takes time that the start of the application needs.
+        state_at = time.monotonic() + 0.5
 
         def complaint():
-            nonlocal look_at
-            state = systemctl("show", "--property=ActiveState,NRestarts", "--value", release.unit).split()
-            if "failed" in state or any(text.isdigit() and int(text) > 2 for text in state):
-                raise ReleaseError(f"{release.unit} does not stay up; its last lines:\n{journal(release.unit)}")
+            nonlocal import_at, state_at
             try:
                 status = ask_socket(release.socket, self.app["health_path"], self.app["domains"][0])
+                return None if healthy(status, self.app["health_strict"]) else f"status {status}"
             except (OSError, http.client.HTTPException) as error:
-                if time.monotonic() > look_at:
-                    look_at = deadline
-                    self.try_import(deadline - time.monotonic())
-                return f"no answer on its socket ({error})"
-            return None if healthy(status, self.app["health_strict"]) else f"status {status}"
+                last = f"no answer on its socket ({error})"
+            if time.monotonic() > state_at:
+                state_at = time.monotonic() + 0.5
+                self.check_state(release)
+            if time.monotonic() > import_at:
+                import_at = deadline
+                self.try_import(deadline - time.monotonic())
+            return last
 
         last = wait_until(complaint, self.app["start_timeout"])
         if last:
@@ -489,6 +494,12 @@ class Deploy:
                 f"{release.unit} was not ready within {self.app['start_timeout']} s of start_timeout: GET"
                 f" {self.app['health_path']}: {last}; its last lines:\n{journal(release.unit)}"
             )
+
+    def check_state(self, release):
+        """Raise where systemd has given up on an instance, or had to start it over and over."""
+        state = systemctl("show", "--property=ActiveState,NRestarts", "--value", release.unit).split()
+        if "failed" in state or any(text.isdigit() and int(text) > 2 for text in state):
+            raise ReleaseError(f"{release.unit} does not stay up; its last lines:\n{journal(release.unit)}")
 
     def try_import(self, seconds):
         """Say so at once when the application cannot be imported, rather than wait for an answer that cannot come."""

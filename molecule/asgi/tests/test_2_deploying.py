@@ -1,0 +1,327 @@
+"""New releases while the old one serves: what visitors notice (nothing), and what happens when it goes wrong.
+
+The tests run in their order, on both hosts at once, and each begins with what the one before left.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
+SCENARIO = PROJECT / "molecule/asgi"
+INVENTORY = Path(os.environ["MOLECULE_INVENTORY_FILE"]).parent
+DRAIN = 6
+
+
+class Play:
+    """A playbook of the collection, run as a user does."""
+
+    def __init__(self, name, *options, **variables):
+        command = ["ansible-playbook", "-i", INVENTORY, PROJECT / f"playbooks/{name}.yml", "-e", json.dumps(variables)]
+        self.process = subprocess.Popen(
+            [*map(str, command), *options], cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        )  # fmt: skip
+        self.output = ""
+
+    def until(self, text):
+        """Wait for something in its output."""
+        for line in self.process.stdout:
+            self.output += line
+            if text in line:
+                return self
+        raise AssertionError(f"{text!r} did not come in:\n{self.output}")
+
+    def end(self):
+        self.output += self.process.communicate(timeout=240)[0]
+        return self
+
+    def succeed(self):
+        self.end()
+        assert self.process.returncode == 0, self.output
+        return self
+
+    def fail(self):
+        self.end()
+        assert self.process.returncode != 0, self.output
+        return self
+
+    def message(self, host):
+        """What a host's last failure says."""
+        return re.findall(rf"^fatal: \[{host}\]: FAILED! =>.*?^(?=\S)", self.output + "\nend", re.M | re.S)[-1]
+
+    def changed(self, host):
+        return int(re.search(rf"^{host} .*changed=(\d+)", self.output, re.M)[1])
+
+
+@pytest.fixture(scope="module")
+def variant(tmp_path_factory):
+    """The code of an application with changes: a file's new text, or None to remove it."""
+
+    def make(name="tide", **files):
+        place = tmp_path_factory.mktemp(name) / name
+        shutil.copytree(SCENARIO / name, place, ignore=shutil.ignore_patterns("__pycache__"))
+        for path, text in files.items():
+            if text is None:
+                (place / path).unlink()
+            else:
+                (place / path).write_text(text)
+        return str(place)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def latest(hosts, variant):
+    """The description that the last good deploy uses."""
+    return {"sources": {"tide": dict.fromkeys(hosts, variant(**{"new.py": f"# {time.time()}\n"}))}, "asgi_only": "tide"}
+
+
+def live(host, name="tide"):
+    return host.check_output(f"basename $(readlink /srv/{name}/live)")
+
+
+def answer(host, name="tide"):
+    return host.run(
+        f"runuser -u www-data -- curl --silent --max-time 10 --header 'X-Forwarded-Proto: https'"
+        f" --unix-socket /srv/{name}/live/socket http://{name}.example.test/"
+    ).stdout
+
+
+def serves(host):
+    """The release that really answers."""
+    return json.loads(answer(host))["release"]
+
+
+def instances(host, kind="tide"):
+    listing = host.check_output(f"systemctl list-units --plain --no-legend '{kind}@*.service'")
+    return sorted(line.split()[0].split("@")[1].removesuffix(".service") for line in listing.splitlines())
+
+
+def releases(host):
+    return host.check_output("ls /srv/tide/releases").split()
+
+
+def wait_until(question, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not question():
+        assert time.monotonic() < deadline, question
+        time.sleep(0.3)
+
+
+def text_of(name):
+    return (SCENARIO / "tide" / name).read_text()
+
+
+def visitors(host, seconds):
+    """Requests all the time, and a held stream, WebSocket and slow request."""
+    process = subprocess.Popen(
+        ["podman", "exec", "-i", host.backend.name, "runuser", "-u", "www-data", "--", "python3", "-", str(seconds)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    process.stdin.write((SCENARIO / "client.py").read_text())
+    process.stdin.close()
+    process.stdin = None  # or communicate() would flush it
+    assert process.stdout.readline() == "started\n"
+    return process
+
+
+def test_visitors_notice_nothing_of_a_new_release(hosts, variant):
+    before = {name: live(host) for name, host in hosts.items()}
+    clients = {name: visitors(host, 120) for name, host in hosts.items()}
+    source = variant(**{"new.py": f"# {time.time()}\n"})
+    # As talkative as a play can be: no secret may show.
+    play = Play("deploy", "-vvv", "--diff", sources={"tide": dict.fromkeys(hosts, source)}, asgi_only="tide").succeed()
+    assert "hunter2" not in play.output
+    for name, client in clients.items():
+        after = live(hosts[name])
+        seen = json.loads(client.communicate(timeout=60)[0])
+        assert after != before[name] and seen["failures"] == [], seen
+        assert seen["requests"] > 200 and set(seen["first"]) == {before[name], after}
+        switched = seen["first"][after]
+        # A request that was under way ended where it began.
+        crossing = [release for begun, release, ended in seen["slow"] if begun < switched < ended]
+        assert crossing == [before[name]], seen["slow"]
+        # What is held stays with the old release until the drain timeout, not for ever.
+        assert seen["socket"][0] >= switched + DRAIN - 1 and seen["stream"][0] >= switched + DRAIN - 1, seen
+        assert seen["socket"][0] <= switched + DRAIN + 5, seen
+
+
+def test_processes_moved_with_it(hosts):
+    for host in hosts.values():
+        assert instances(host, "tide-worker") == [live(host)]
+        assert json.loads(host.file("/var/lib/asgi-tide/worker").content_string)[0] == live(host)
+
+
+def test_it_was_the_same_release_on_every_host(hosts):
+    assert len({live(host) for host in hosts.values()}) == 1
+
+
+def test_secrets_did_not_reach_the_journal(hosts):
+    for host in hosts.values():
+        assert "hunter2" not in host.run("journalctl --no-pager").stdout
+
+
+STARTING = "Start its instance beside the old one and wait for an answer"
+BUILDING = "Build its environment from the lock file"
+
+
+def broken(variant, debian12, debian13):
+    """A description with code that differs from host to host, and less patience."""
+    sources = {"debian12": variant(**debian12), "debian13": variant(**debian13)}
+    return {"sources": {"tide": sources}, "changes": {"tide": {"start_timeout": 5}}, "asgi_only": "tide"}
+
+
+def state(hosts):
+    return {name: (live(host), releases(host)) for name, host in hosts.items()}
+
+
+def check_failure(play, hosts, before, expected):
+    """The message names the step and the reason, and everything is as it was."""
+    for name, host in hosts.items():
+        message = play.message(name)
+        step, *reasons = expected[name]
+        assert f'tide: the new release failed at the step "{step}"' in message
+        assert f"Release {before[name][0]} serves on" in message
+        for reason in reasons:
+            assert reason in message
+        assert serves(host) == before[name][0]
+        assert host.file("/srv/tide/deploy.lock").content_string == ""
+        assert set(instances(host)) <= set(releases(host))
+    assert state(hosts) == before
+
+
+def test_a_release_that_fails_changes_nothing(hosts, variant):
+    before = state(hosts)
+    sick = text_of("tide.py").replace("status=200):", "status=500):")
+    play = Play("deploy", **broken(variant, {"tide.py": "import django\n"}, {"tide.py": sick})).fail()
+    check_failure(play, hosts, before, {
+        "debian12": (STARTING, "tide cannot be imported", "ModuleNotFoundError: No module named 'django'"),
+        "debian13": (STARTING, "not ready within 5 s of start_timeout: GET /health/: status 500", "startup complete"),
+    })  # fmt: skip
+
+
+def test_a_second_deploy_is_refused_while_one_hangs_and_that_changes_nothing_either(hosts, variant):
+    before = state(hosts)
+    hanging = {"tide.py": "import time\nprint('I hang', flush=True)\ntime.sleep(600)\n"}
+    unknown = {"requirements.txt": "h11==0.16.0\nno-such-package-of-anybody==1.0\n"}
+    description = broken(variant, hanging, unknown)
+    description["changes"]["tide"]["start_timeout"] = 15
+    first = Play("deploy", **description).until(STARTING)
+    second = Play("deploy", "--limit", "debian12", asgi_force=True, asgi_only="tide").fail()
+    message = second.message("debian12")
+    assert "a deploy by root on" in message and "is under way since" in message and "asgi_break_lock" in message
+    assert f"Release {before['debian12'][0]} serves on" in message
+    assert len(instances(hosts["debian12"])) == 2, "the first deploy goes on undisturbed"
+    check_failure(first.fail(), hosts, before, {
+        "debian12": (STARTING, "not ready within 15 s of start_timeout: GET /health/: no answer on its socket", "I hang"),
+        "debian13": (BUILDING, "no-such-package-of-anybody"),
+    })  # fmt: skip
+
+
+def test_django_stops_a_release_that_would_be_insecure_or_cannot_migrate(hosts, variant):
+    migration = (
+        "from django.db import migrations\n\n\ndef fall(apps, schema_editor):\n    raise RuntimeError('no pond')\n\n\n"
+    )
+    migration += "class Migration(migrations.Migration):\n    dependencies = [('pond', '0001_initial')]\n"
+    migration += "    operations = [migrations.RunPython(fall)]\n"
+    settings = (SCENARIO / "pond/pond/settings.py").read_text()
+    sources = {
+        "debian12": variant("pond", **{"pond/settings.py": settings + "DEBUG = True\n"}),
+        "debian13": variant("pond", **{"pond/migrations/0002_fall.py": migration}),
+    }
+    before = {name: live(host, "pond") for name, host in hosts.items()}
+    play = Play("deploy", sources={"pond": sources}, asgi_only="pond").fail()
+    assert "Run Django's deployment checks in it" in play.message("debian12") and "security.W018" in play.message(
+        "debian12"
+    )
+    assert "Migrate the database" in play.message("debian13") and "RuntimeError: no pond" in play.message("debian13")
+    for name, host in hosts.items():
+        assert live(host, "pond") == before[name] and json.loads(answer(host, "pond"))["ducks"] == 1
+
+
+@pytest.mark.parametrize(
+    ("moment", "all_of_it"),
+    [("Build its environment", True), ("Start its instance", False), ("Switch requests to it", True)],
+)
+def test_a_deploy_that_is_killed_leaves_a_release_serving(hosts, variant, moment, all_of_it):
+    before = {name: live(host) for name, host in hosts.items()}
+    source = variant(**{"new.py": f"# {moment} {all_of_it}\n"})
+    play = Play("deploy", sources={"tide": dict.fromkeys(hosts, source)}, asgi_only="tide").until(moment)
+    time.sleep(0.5)
+    if all_of_it:
+        os.killpg(play.process.pid, signal.SIGKILL)
+    else:
+        play.process.kill()
+    play.process.wait()
+    for name, host in hosts.items():
+        assert serves(host)
+        # The step that was under way may still switch.
+        wait_until(lambda host=host: serves(host) == live(host))
+        if "Switch" not in moment:
+            assert live(host) == before[name]
+
+
+def test_the_next_deploy_needs_no_unlocking_and_cleans_up(hosts, latest):
+    Play("deploy", **latest).succeed()
+    for host in hosts.values():
+        assert serves(host) == live(host)
+        wait_until(lambda host=host: instances(host) == [live(host)], 60)
+        assert instances(host, "tide-worker") == [live(host)]
+        assert host.file("/srv/tide/deploy.lock").content_string == ""
+
+
+def test_what_a_killed_deploy_left_after_the_switch_is_finished(hosts, latest):
+    before = {name: live(host) for name, host in hosts.items()}
+    for name, host in hosts.items():
+        record = f"/srv/tide/releases/{before[name]}/release.json"
+        host.check_output(f"sed -i s/good/built/ {record} && systemctl stop tide-worker@{before[name]}")
+    announced = " ".join(Play("deploy", "--check", **latest).succeed().output.split())
+    assert "an earlier run was stopped before it had finished and its process worker does not run" in announced
+    Play("deploy", **latest).succeed()
+    again = Play("deploy", **latest).succeed()
+    for name, host in hosts.items():
+        assert live(host) == before[name] and again.changed(name) == 0
+        assert instances(host, "tide-worker") == [before[name]]
+
+
+def test_rollback_goes_to_the_release_before_and_to_a_named_one(hosts):
+    (newest,) = {live(host) for host in hosts.values()}
+    play = Play("rollback", "-vvv", "--diff", asgi_only="tide").succeed()
+    assert "hunter2" not in play.output
+    for host in hosts.values():
+        assert serves(host) == live(host) < newest
+        assert instances(host, "tide-worker") == [live(host)]
+    Play("rollback", asgi_only="tide", asgi_rollback_to=newest).succeed()
+    assert {serves(host) for host in hosts.values()} == {newest}
+    refused = Play("rollback", asgi_only="tide", asgi_rollback_to="20200101-000000-abcdef").fail().output
+    assert "There is no good release of tide to go back to (good ones: 20" in " ".join(refused.split())
+
+
+def test_old_releases_are_removed(hosts):
+    for host in hosts.values():
+        assert len(releases(host)) <= 3, "keep_releases is 2, and one may have been drained"
+
+
+def test_a_restarted_host_serves_the_live_release_without_a_play(hosts):
+    before = {name: (live(host), releases(host)) for name, host in hosts.items()}
+    restarts = [
+        subprocess.Popen(["podman", "restart", "--time", "5", host.backend.name], stdout=subprocess.PIPE)
+        for host in hosts.values()
+    ]
+    for restart in restarts:
+        restart.communicate(timeout=120)
+    for name, host in hosts.items():
+        wait_until(lambda host=host: answer(host).startswith("{") and answer(host, "pond").startswith("{"), 60)
+        assert serves(host) == before[name][0]
+        assert instances(host) == instances(host, "tide-worker") == [before[name][0]]
+        assert host.run("systemctl is-active tide-tick.timer").stdout.strip() == "active"
