@@ -132,7 +132,7 @@ def _check_database(where, database, users, problems):
 
 
 def _check_access(where, entry, users, databases, problems):
-    if entry.get("database") not in databases | {"all"}:
+    if entry.get("database") not in databases:
         problems.append(f"{where}: database '{entry.get('database')}' is not in postgresql_databases")
     if entry.get("user") not in users:
         problems.append(f"{where}: user '{entry.get('user')}' is not in postgresql_users")
@@ -243,9 +243,8 @@ def postgresql_access(access, databases):
     for entry in entries + list(access):
         kind = entry.get("type", "hostssl")
         address = "" if kind == "local" else str(ipaddress.ip_network(entry["address"]))
-        database = entry["database"] if entry["database"] == "all" else _quote(entry["database"])
         method = entry.get("method") or "scram-sha-256"
-        line = f"{kind:<8} {database:<20} {_quote(entry['user']):<20} {address:<20} {method}"
+        line = f"{kind:<8} {_quote(entry['database']):<20} {_quote(entry['user']):<20} {address:<20} {method}"
         if line not in lines:
             lines.append(line)
     return lines
@@ -275,7 +274,7 @@ def _text(value):
 # The server's state and what it lacks
 
 
-def postgresql_plan(state, users, databases, user_settings):
+def postgresql_plan(state, users, databases, access, user_settings):
     """Compare what the server said about itself with what it should be. The answer holds no password and no verifier.
 
     ``state`` is what templates/state.sql.j2 makes psql print: one JSON object for the server, then one per database.
@@ -285,39 +284,36 @@ def postgresql_plan(state, users, databases, user_settings):
     except ValueError as error:
         raise AnsibleFilterError("postgresql_plan: the server's answer is not what was asked for") from error
     details = {detail["database"]: detail for detail in details}
-    wanted = {user["name"]: user for user in users}
-    new_databases = [d["name"] for d in databases if d["name"] not in server["databases"]]
-    roles = [name for name, user in wanted.items() if _role_is_off(user, server["roles"].get(name))]
-    statements = {"postgres": []}
-    for name, user in wanted.items():
-        statements["postgres"] += _role_settings(name, user, user_settings, server["roles"].get(name))
-    for name, owner in [
-        *((d["name"], d.get("owner") or d["name"]) for d in databases),
-        *(("postgres", None), ("template1", None)),
-    ]:
-        if name in new_databases or server["databases"][name]["public"]:
-            statements["postgres"].append(f"REVOKE ALL ON DATABASE {_quote(name)} FROM PUBLIC")
-        if owner and name not in new_databases and not server["databases"][name]["owner_connects"]:
-            statements["postgres"].append(f"GRANT CONNECT ON DATABASE {_quote(name)} TO {_quote(owner)}")
-        detail = details.get(name, {})
-        in_database = statements.setdefault(name, [])
-        if detail.get("public_creates"):
-            in_database.append("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
-        if owner and detail.get("schema_owner") not in (None, "pg_database_owner", owner):
-            in_database.append("ALTER SCHEMA public OWNER TO pg_database_owner")
+    databases = [
+        {
+            "name": database["name"],
+            "owner": database.get("owner") or database["name"],
+            "locale": database.get("locale") or "C.UTF-8",
+            "extensions": database.get("extensions") or [],
+        }
+        for database in databases
+    ]
+    there = server["databases"]
+    new_databases = [database["name"] for database in databases if database["name"] not in there]
+    new_roles = [user["name"] for user in users if user["name"] not in server["roles"]]
     extensions = [
         {"database": database["name"], "name": extension}
         for database in databases
-        for extension in database.get("extensions") or []
+        for extension in database["extensions"]
         if extension not in details.get(database["name"], {}).get("extensions", [])
     ]
-    new_roles = [name for name in wanted if name not in server["roles"]]
+    statements = {"postgres": [each for user in users for each in _role_settings(user, user_settings, server["roles"])]}
+    for database in [*databases, {"name": "postgres", "owner": None}, {"name": "template1", "owner": None}]:
+        statements["postgres"] += _privileges(database, access, there.get(database["name"]))
+        statements.setdefault(database["name"], []).extend(
+            _schema(database["owner"], details.get(database["name"], {}))
+        )
     return {
-        "roles": roles,
+        "roles": [user["name"] for user in users if _role_is_off(user, server["roles"].get(user["name"]))],
         "databases": [
-            {"name": d["name"], "owner": d.get("owner") or d["name"], "locale": d.get("locale") or "C.UTF-8"}
-            for d in databases
-            if d["name"] in new_databases or server["databases"][d["name"]]["owner"] != (d.get("owner") or d["name"])
+            {key: database[key] for key in ("name", "owner", "locale")}
+            for database in databases
+            if there.get(database["name"], {}).get("owner") != database["owner"]
         ],
         "statements": [
             # What is about to be made cannot be altered in check mode.
@@ -336,6 +332,33 @@ def postgresql_plan(state, users, databases, user_settings):
     }
 
 
+def _privileges(database, access, there):
+    """Nobody connects to a database but its owner and whom an access entry lets in."""
+    name = database["name"]
+    if there is None:
+        there = {"public": True, "connects": [database["owner"]]}  # as PostgreSQL makes it
+    wanted = [database["owner"]] if database["owner"] else []
+    wanted += [entry["user"] for entry in access if entry["database"] == name and entry.get("method") != "reject"]
+    return [
+        *([f"REVOKE ALL ON DATABASE {_quote(name)} FROM PUBLIC"] if there["public"] else []),
+        *(
+            f"GRANT CONNECT ON DATABASE {_quote(name)} TO {_quote(role)}"
+            for role in sorted(set(wanted))
+            if role not in there["connects"]
+        ),
+    ]
+
+
+def _schema(owner, there):
+    """The schema public as PostgreSQL 15 and later make it, in databases that are older too."""
+    statements = []
+    if there.get("public_creates"):
+        statements.append("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    if owner and there.get("schema_owner") not in (None, "pg_database_owner", owner):
+        statements.append("ALTER SCHEMA public OWNER TO pg_database_owner")
+    return statements
+
+
 def _role_is_off(user, role):
     if role is None:
         return True
@@ -348,15 +371,12 @@ def _role_is_off(user, role):
     )
 
 
-def _role_settings(name, user, defaults, role):
+def _role_settings(user, defaults, roles):
     """Return the statements that make a role's settings what they should be, and nothing beside them."""
-    wanted = {
-        key: _text(value)
-        for key, value in {**(defaults or {}), **(user.get("settings") or {})}.items()
-        if value is not None
-    }
-    there = dict(entry.split("=", 1) for entry in (role or {}).get("settings") or [])
-    role_name = _quote(name)
+    settings = {**(defaults or {}), **(user.get("settings") or {})}
+    wanted = {key: _text(value) for key, value in settings.items() if value is not None}
+    there = dict(entry.split("=", 1) for entry in roles.get(user["name"], {}).get("settings") or [])
+    role_name = _quote(user["name"])
     return [
         *(f"ALTER ROLE {role_name} RESET {_setting(key)}" for key in sorted(there) if key not in wanted),
         *(

@@ -21,7 +21,7 @@ GOOD = {
     "postgresql_databases": [{"name": "shop", "extensions": ["uuid-ossp"]}, {"name": "pages", "owner": "blog"}],
     "postgresql_access": [
         {"database": "shop", "user": "shop", "address": "10.0.0.1"},
-        {"type": "hostssl", "database": "all", "user": "blog", "address": "2001:db8::/64", "method": "scram-sha-256"},
+        {"type": "hostssl", "database": "shop", "user": "blog", "address": "2001:db8::/64", "method": "scram-sha-256"},
         {"type": "local", "database": "pages", "user": "blog"},
     ],
     "postgresql_listen_addresses": ["10.0.0.2", "::1", "localhost"],
@@ -86,6 +86,7 @@ def access(**keys):
         ),
         (database(locale="C' x"), "locale 'C' x' is not the name of a locale"),
         (access(database="forum"), "postgresql_access[0]: database 'forum' is not in postgresql_databases"),
+        (access(database="all"), "postgresql_access[0]: database 'all' is not in postgresql_databases"),
         (access(user="all"), "postgresql_access[0]: user 'all' is not in postgresql_users"),
         (access(address=None), "postgresql_access[0]: address is missing"),
         (
@@ -128,14 +129,14 @@ def test_the_owners_come_first_and_no_line_twice():
     lines = postgresql_access(
         [
             {"type": "local", "database": "shop", "user": "shop"},
-            {"database": "all", "user": "blog", "address": "10.0.0.3"},
+            {"database": "shop", "user": "blog", "address": "10.0.0.3"},
         ],
         [{"name": "shop"}, {"name": "pages", "owner": "blog"}],
     )
     assert [line.split() for line in lines] == [
         ["local", '"shop"', '"shop"', "scram-sha-256"],
         ["local", '"pages"', '"blog"', "scram-sha-256"],
-        ["hostssl", "all", '"blog"', "10.0.0.3/32", "scram-sha-256"],
+        ["hostssl", '"shop"', '"blog"', "10.0.0.3/32", "scram-sha-256"],
     ]
 
 
@@ -161,7 +162,7 @@ def detail(name, **keys):
 
 
 def server(roles=None, databases=None, details=()):
-    private = {"public": False, "owner_connects": True}
+    private = {"public": False, "connects": ["shop"]}
     answer = {
         "roles": {"shop": role()} if roles is None else roles,
         "databases": {"shop": {"owner": "shop", **private}} if databases is None else databases,
@@ -175,9 +176,9 @@ def server(roles=None, databases=None, details=()):
     return "\n".join(json.dumps(row) for row in rows)
 
 
-def plan(state, databases=({"name": "shop"},), user_settings=None, **user_keys):
+def plan(state, databases=({"name": "shop"},), user_settings=None, access=(), **user_keys):
     users = [{"name": "shop", "password": SECRET, **user_keys}]
-    return postgresql_plan(state, users, list(databases), user_settings or {"statement_timeout": "5min"})
+    return postgresql_plan(state, users, list(databases), list(access), user_settings or {"statement_timeout": "5min"})
 
 
 def queries(result):
@@ -236,7 +237,7 @@ def test_the_settings_of_a_role_are_these_and_no_others():
 
 
 def test_what_everybody_may_is_taken_away():
-    open_database = {"shop": {"owner": "shop", "public": True, "owner_connects": False}}
+    open_database = {"shop": {"owner": "shop", "public": True, "connects": []}}
     details = (
         detail("shop", public_creates=True, schema_owner="blog"),
         detail("postgres"),
@@ -249,8 +250,18 @@ def test_what_everybody_may_is_taken_away():
     }
 
 
+def test_an_access_entry_lets_a_role_in():
+    entry = {"database": "shop", "user": "blog", "address": "10.0.0.1"}
+    assert queries(plan(server(), access=[entry, entry])) == {
+        "postgres": ['GRANT CONNECT ON DATABASE "shop" TO "blog"']
+    }
+    assert queries(plan(server(), access=[{**entry, "method": "reject"}])) == {}
+    there = {"shop": {"owner": "shop", "public": False, "connects": ["shop", "blog"]}}
+    assert queries(plan(server(databases=there), access=[entry])) == {}
+
+
 def test_another_owner_is_replaced():
-    state = server(databases={"shop": {"owner": "blog", "public": False, "owner_connects": True}})
+    state = server(databases={"shop": {"owner": "blog", "public": False, "connects": ["shop"]}})
     assert plan(state)["databases"] == [{"name": "shop", "owner": "shop", "locale": "C.UTF-8"}]
 
 

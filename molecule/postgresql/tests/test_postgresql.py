@@ -92,6 +92,15 @@ def test_the_privileges_refuse_too_not_only_pg_hba(host):
         assert set(answer.split()) - {"template0"} == {OWN[user]}
 
 
+def test_an_access_entry_lets_another_role_in_which_sees_what_the_owner_grants(host):
+    ask = ["env PGPASSWORD=report-password psql -XAt -h /var/run/postgresql -U report -d %s -c %s"]
+    assert psql(host, "CREATE TABLE IF NOT EXISTS sale (total int); GRANT SELECT ON sale TO report", "shop").rc == 0
+    assert host.run(*ask, "shop", "SELECT count(*) FROM sale").rc == 0
+    assert "permission denied" in host.run(*ask, "shop", "DELETE FROM sale").stderr
+    assert "permission denied" in host.run(*ask, "shop", "CREATE TABLE mine (i int)").stderr
+    assert "no pg_hba.conf entry" in host.run(*ask, "blog", "SELECT 1").stderr
+
+
 def test_the_superuser_needs_the_system_user_postgres(host):
     assert "no pg_hba.conf entry" in psql(host, "SELECT 1", "shop", "postgres").stderr
     refused = host.run("runuser -u nobody -- psql --username=postgres --dbname=postgres --command='SELECT 1'")
@@ -176,7 +185,11 @@ def test_a_role_keeps_to_its_limits(host):
 
 def test_passwords_are_stored_as_scram(host):
     stored = superuser(host, "SELECT rolname, left(rolpassword, 14) FROM pg_authid WHERE rolcanlogin ORDER BY rolname")
-    assert stored.split() == ["blog|SCRAM-SHA-256$", "postgres|", "shop|SCRAM-SHA-256$", "wiki|SCRAM-SHA-256$"]
+    assert stored.split() == [
+        "blog|SCRAM-SHA-256$",
+        "postgres|",
+        *(f"{name}|SCRAM-SHA-256$" for name in ("report", "shop", "wiki")),
+    ]
 
 
 def test_a_database_is_made_for_text_in_any_language(host):
@@ -338,6 +351,16 @@ def test_the_check_finds_what_the_server_would_not_start_with(host, setting, mes
     host.check_output("rm %s", file)
     assert failed.rc != 0
     assert re.search(message, failed.stderr)
+
+
+def test_an_older_server_with_the_data_is_not_pushed_aside(host):
+    version = host.check_output("ls /etc/postgresql")
+    host.check_output("pg_createcluster --port 5433 %s older", version)
+    host.check_output("sed -i 's/^port = 5433/port = 5432/' /etc/postgresql/%s/older/postgresql.conf", version)
+    failed = host.run("/usr/local/lib/vivarium/postgresql-check")
+    host.check_output("pg_dropcluster %s older", version)
+    assert failed.rc != 0
+    assert f"the server {version}/older has the port 5432" in failed.stderr
 
 
 def test_a_configuration_that_would_not_start_never_replaces_one_that_does(hosts):

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
+SCENARIO = Path(__file__).resolve().parents[1]
+ROOT = SCENARIO.parents[1]
 PROGRAM = "/usr/local/sbin/postgresql-backup"
 DIRECTORY = "/var/backups/postgresql"
 STATUS = "/var/lib/postgresql-backup/status.json"
@@ -546,3 +547,10 @@ def test_a_restore_for_several_hosts_at_once_is_refused():
     code, output = play("restore", restore_database="shop", restore_confirm="shop")
     assert code != 0
     assert "A restore is for one database server; debian12, debian13 are meant" in output
+
+
+def test_a_restore_leaves_nothing_for_the_roles_to_put_right(hosts):
+    command = ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], str(SCENARIO / "converge.yml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert re.findall(r"changed=(\d+)", done.stdout) == ["0"] * len(hosts), done.stdout
