@@ -464,6 +464,18 @@ def test_nginx_comes_back_when_it_is_killed(target):
     assert target.main_pid() == pid
 
 
+def test_a_security_update_replaces_the_program_in_its_sandbox(target):
+    pid = target.main_pid()
+    target.host.check_output("invoke-rc.d nginx upgrade")  # what the package does: a new program takes the sockets over
+    deadline = time.monotonic() + 10
+    while target.main_pid() == pid:
+        assert time.monotonic() < deadline, "systemd does not know the new process"
+        time.sleep(0.2)
+    assert target.serves()
+    target.host.check_output("systemctl reload nginx")
+    assert target.serves()
+
+
 def test_the_sandbox_holds(target):
     pid = target.main_pid()
     for path, writable in (
