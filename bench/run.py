@@ -190,7 +190,12 @@ class Bench:
         plain = side == "plain"
         with tempfile.TemporaryDirectory(prefix="bench-") as control:
             environment = {
-                **{name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")},
+                # Bytecode is kept, as it is wherever nobody has forbidden it.
+                **{
+                    name: value
+                    for name, value in os.environ.items()
+                    if not name.startswith("ANSIBLE_") and name != "PYTHONDONTWRITEBYTECODE"
+                },
                 "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
                 "ANSIBLE_CONFIG": str(BENCH / "plain" / "ansible.cfg" if plain else ROOT / "ansible.cfg"),
                 "ANSIBLE_CALLBACK_PLUGINS": str(BENCH / "callback_plugins"),
