@@ -14,6 +14,8 @@ from ansible_collections.vivarium.server.plugins.action.asgi_plan import parts_o
 from ansible_collections.vivarium.server.plugins.plugin_utils.run import is_dead, this_run
 from ansible_collections.vivarium.server.plugins.plugin_utils.source import SourceError, resolve_application
 
+NOT_SENT = ("env", "secrets", "public_env", "secret_env", "certificate")
+
 
 def holder():
     """Who deploys."""
@@ -38,10 +40,8 @@ class ActionModule(ActionBase):
         application, release, process = arguments["application"], arguments["release"], arguments["process"] or {}
         kind = next(key for key in ("git", "path", "archive", "package") if application["source"].get(key))
         data = {
-            # The environment stays here: no step needs it, the release's own file has it.
-            "application": {
-                k: v for k, v in application.items() if k not in ("env", "secrets", "public_env", "secret_env")
-            },
+            # Secrets stay here: no step needs them, the release's own file has the environment.
+            "application": {key: value for key, value in application.items() if key not in NOT_SENT},
             "release": release,
             "kind": kind,
             "server": process.get("servers", {}).get(application["server"], {}),
@@ -52,27 +52,36 @@ class ActionModule(ActionBase):
             "archive": "",
             "parts": {},
         }
+        if arguments["state"] != "staged":
+            return self._step(arguments["state"], data, task_vars)
+        source = resolve_application(application, task_vars)
+        data["parts"] = parts_of(application, source, process)
+        if kind == "package":
+            return self._step("staged", data, task_vars)
+        # Two more round trips: no other step needs a directory on the host.
         self._make_tmp_path()
         try:
-            if arguments["state"] == "staged":
-                source = resolve_application(application, task_vars)
-                data["parts"] = parts_of(application, source, process)
-                if kind != "package":
-                    data["archive"] = self._send(source)
-            result = self._step(arguments["state"], data, task_vars)
-            other = result.get("holder")
-            if result.get("failed") and other and is_dead(other["run"]):
-                result = self._step(arguments["state"], {**data, "dead": [other["run"]]}, task_vars)
+            data["archive"] = self._send(source)
+            return self._step("staged", data, task_vars)
         finally:
             self._remove_tmp_path(self._connection._shell.tmpdir)
-        return result
 
     def _step(self, state, data, task_vars):
-        return self._execute_module(
-            "vivarium.server.asgi_release",
-            module_args={"state": state, "data": json.dumps(data, default=str)},
-            task_vars=task_vars,
-        )
+        """One step on the host; once more where a run that has died on this controller holds the lock."""
+
+        def run():
+            return self._execute_module(
+                "vivarium.server.asgi_release",
+                module_args={"state": state, "data": json.dumps(data, default=str)},
+                task_vars=task_vars,
+            )
+
+        result = run()
+        other = result.get("holder")
+        if result.get("failed") and other and is_dead(other["run"]):
+            data["dead"].append(other["run"])
+            result = run()
+        return result
 
     def _send(self, source):
         """Pack the code and put it into the task's own temporary directory on the host."""

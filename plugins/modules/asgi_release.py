@@ -74,6 +74,7 @@ live:
   type: str
 """
 
+import contextlib
 import fcntl
 import hashlib
 import http.client
@@ -114,6 +115,7 @@ NEEDS_CODE = re.compile(
 STATIC_GRACE = 30 * 86400
 # A lock whose holder cannot be asked counts as left behind when its last step began this long ago (seconds).
 LOCK_LEASE = 3600
+BUILD_PATH = "/usr/local/bin:/usr/bin:/bin"
 # How long a new instance may keep silent before the reason is looked for (seconds).
 IMPORT_PATIENCE = 3
 # How long to wait for a step that still runs though its playbook has died (seconds).
@@ -167,6 +169,8 @@ class Deploy:
             )
 
     def built(self):
+        if not shutil.which("uv", path=BUILD_PATH):
+            raise ReleaseError("uv is not installed on this host; the role vivarium.server.python brings it")
         code, venv = self.release.path / "code", self.release.path / "venv"
         key = self.venv_key(code)
         twin = next(
@@ -325,7 +329,7 @@ class Deploy:
         """Run a command of the build as the application's user, with a bare environment."""
         environment = {
             "HOME": f"/var/cache/asgi-{self.app['name']}",
-            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "PATH": BUILD_PATH,
             "LANG": "C.UTF-8",
             "UV_CACHE_DIR": f"/var/cache/asgi-{self.app['name']}/uv",
             "UV_LINK_MODE": "copy",
@@ -551,7 +555,7 @@ class Deploy:
         }
         kept = set(good[-self.app["keep_releases"] :]) | {self.application.live(), self.release}
         for release in releases:
-            if release not in kept and release.id not in running:
+            if release not in kept and release.id not in running and not is_somewhere(release.path):
                 self.clear(release)
         self.prune_static(self.application.releases())
 
@@ -594,6 +598,15 @@ def systemctl(*arguments, check=True):
         lines = journal(units[0]) if units else ""
         raise ReleaseError(f"systemctl {' '.join(arguments)} failed: {run.stderr.strip()}\n{lines}")
     return run.stdout
+
+
+def is_somewhere(path):
+    """Whether a process works below a directory: a task by the clock, or a person's shell."""
+    for link in Path("/proc").glob("[0-9]*/cwd"):
+        with contextlib.suppress(OSError):
+            if path in (place := Path(os.readlink(link))).parents or place == path:
+                return True
+    return False
 
 
 def same_file(one, other):

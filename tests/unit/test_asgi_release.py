@@ -237,6 +237,54 @@ def test_pruning_keeps_what_is_needed(deploy, root, monkeypatch):
     assert sorted(path.name for path in (root / "releases").iterdir()) == ["r2", "r3", "r4", "r6", "r7"]
 
 
+def test_a_release_in_which_somebody_works_is_not_removed(deploy, root, monkeypatch):
+    monkeypatch.setattr(asgi, "active_units", lambda pattern, *states: [])
+    old = add(root, "r1", state="built")
+    (old.path / "code").mkdir()
+    add(root, "r2", state="good")
+    with subprocess.Popen(["sleep", "60"], cwd=old.path / "code") as process:
+        deploy("r2").prune()
+        assert old.path.is_dir()
+        process.kill()
+    deploy("r2").prune()
+    assert not old.path.exists()
+
+
+def test_a_host_without_uv_is_told(deploy, root, monkeypatch):
+    monkeypatch.setattr(asgi_release, "BUILD_PATH", str(root))
+    with pytest.raises(asgi.ReleaseError, match=r"uv is not installed on this host; the role vivarium\.server\.python"):
+        deploy().built()
+
+
+def test_code_without_a_lock_is_told(deploy, root):
+    (root / "code").mkdir()
+    with pytest.raises(
+        asgi.ReleaseError, match=r"none of uv\.lock, pylock\.toml, requirements\.txt and pyproject\.toml"
+    ):
+        deploy().install(root / "code")
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"uv.lock": "", "requirements.txt": "", "pyproject.toml": ""}, "sync --locked --no-dev --python python3"),
+        ({"pylock.toml": "", "requirements.txt": ""}, "pip sync pylock.toml"),
+        ({"requirements.txt": "x", "pyproject.toml": ""}, "pip install --requirements requirements.txt"),
+        ({"requirements.txt": "x --hash=sha256:0"}, "pip install --requirements requirements.txt --require-hashes"),
+        ({"pyproject.toml": "[build-system]"}, "pip install ."),
+        ({"pyproject.toml": "[project]"}, "pip install --requirements pyproject.toml"),
+    ],
+)
+def test_the_first_lock_that_there_is_counts(deploy, root, monkeypatch, files, expected):
+    for name, text in files.items():
+        write(root / "code" / name, text)
+    called = []
+    step = deploy()
+    monkeypatch.setattr(step, "uv", lambda *words: called.append(" ".join(words)))
+    step.install(root / "code")
+    assert called == [expected]
+
+
 def test_retiring_stops_the_processes_and_drains_the_instances_of_others(deploy, root, monkeypatch):
     called = []
     units = [
