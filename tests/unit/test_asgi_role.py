@@ -1,0 +1,130 @@
+"""The asgi role's input as a run of Ansible sees it: the argument spec, the filter and the sources together."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+
+import pytest
+import yaml
+from ansible_collections.vivarium.server.plugins.filter import asgi_apps
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+OPTIONS = yaml.safe_load((ROOT / "roles/asgi/meta/argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
+TYPES = {"str": str, "int": int, "bool": bool, "list": list, "dict": dict}
+
+
+def test_the_argument_spec_says_what_the_filter_does():
+    described = OPTIONS["asgi_apps"]["options"]
+    assert list(described) and set(described) == set(asgi_apps.FIELDS)
+    for name, (kind, default) in asgi_apps.FIELDS.items():
+        option = described[name]
+        assert TYPES[option["type"]] is kind, name
+        assert option.get("required", False) is (default is ...), name
+        if default not in (..., None):
+            assert option["default"] == default, name
+    assert set(described["source"]["options"]) == {key for keys in asgi_apps.SOURCE_FIELDS.values() for key in keys}
+    assert set(described["certificate"]["options"]) == set(asgi_apps.CERTIFICATE_FIELDS)
+    for name, choices in (("server", asgi_apps.SERVERS), ("framework", asgi_apps.FRAMEWORKS)):
+        assert tuple(described[name]["choices"]) == choices
+
+
+def test_the_role_has_a_row_for_each_server():
+    variables = yaml.safe_load((ROOT / "roles/asgi/vars/main.yml").read_text())
+    assert tuple(variables["__asgi_servers"]) == asgi_apps.SERVERS
+
+
+GOOD = {
+    "name": "shop",
+    "source": {"path": "."},
+    "application": "shop.asgi:application",
+    "settings": "shop.settings",
+    "domains": ["shop.example.com"],
+    "secrets": {"SECRET_KEY": "hunter2-key", "DATABASE_PASSWORD": "hunter2-password"},
+}
+CASES = {
+    "good": ([{}], {}, None),
+    "missing secret": ([{"secrets": {"SECRET_KEY": "hunter2-key"}}], {}, "secrets.DATABASE_PASSWORD is required and not set"),
+    "wrong type": ([{"workers": "many"}], {}, "argument 'workers' is of type str"),
+    "secrets that are text": ([{"secrets": "hunter2"}], {}, "argument 'secrets' is of type str"),
+    "secrets that are a list": ([{"secrets": ["hunter2"]}], {}, "argument 'secrets' is of type list"),
+    "a secret that is a dictionary": ([{"secrets": {"A": {"hunter2": "hunter2"}}}], {}, "secrets.A: must be text"),
+    "a secret with a control character": ([{"secrets": {"A": "hunter2\a"}}], {}, "secrets.A: contains a control character"),
+    "unknown key": ([{"secert": {"A": "hunter2"}}], {}, "asgi_apps.secert"),
+    "unknown key of a source": ([{"source": {"path": ".", "branch": "x"}}], {}, "branch"),
+    "invalid domain": ([{"domains": ["Shop.example.com"]}], {}, "domains: 'Shop.example.com' is not a lower-case host name"),
+    "duplicate name": ([{}, {"domains": ["x.example.com"]}], {}, "the name 'shop' is used more than once"),
+    "unknown server": ([{"server": "unicorn"}], {}, "server must be one of: uvicorn, got: unicorn"),
+    "a directory that is not there": ([{"source": {"path": "nosuch"}}], {}, "asgi_apps (shop): source.path:"),
+    "a repository that is not there": ([{"source": {"git": "nosuch", "version": "v1"}}], {}, "asgi_apps (shop): source.git:"),
+    "a version that is not there": (
+        [{"source": {"git": str(ROOT), "version": "nosuch"}}], {}, "asgi_apps (shop): source.version: 'nosuch' is no branch",
+    ),
+    "an archive that is none": ([{"source": {"archive": "hosts"}}], {}, "asgi_apps (shop): source.archive:"),
+    "a source of an application that is left out": (
+        [{}, {"name": "blog", "domains": ["b.example.com"], "source": {"path": "nosuch"}}], {"asgi_only": "shop"}, None,
+    ),
+    "only an application that is not there": ([{}], {"asgi_only": "shop,blog"}, "asgi_only names blog, which is no application"),
+    "a version for all git sources": (
+        [{"source": {"git": str(ROOT), "version": "main"}}], {"asgi_version": "nosuch"}, "source.version: 'nosuch'",
+    ),
+}  # fmt: skip
+PLAY = """
+- hosts: localhost
+  gather_facts: false
+  tasks:
+    - ansible.builtin.include_tasks: case.yml
+      loop: "{{ cases }}"
+      loop_control: {loop_var: case, label: "{{ case.what }}"}
+    - ansible.builtin.copy: {content: "{{ said | to_json }}", dest: "{{ inventory_dir }}/said", mode: "0600"}
+"""
+CASE = """
+- block:
+    - ansible.builtin.include_role: {name: vivarium.server.asgi, tasks_from: validate}
+      vars: {asgi_apps: "{{ case.apps }}", asgi_only: "{{ case.asgi_only }}", asgi_version: "{{ case.asgi_version }}"}
+    - ansible.builtin.set_fact: {said: "{{ said | default({}) | combine({case.what: none}) }}"}
+  rescue:
+    - ansible.builtin.set_fact: {said: "{{ said | default({}) | combine({case.what: ansible_failed_result.msg}) }}"}
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """One run of Ansible that checks all the cases, as talkative as can be."""
+    place = tmp_path_factory.mktemp("role")
+    (place / "hosts").write_text("localhost ansible_connection=local ansible_python_interpreter=/usr/bin/python3\n")
+    (place / "play.yml").write_text(PLAY)
+    (place / "case.yml").write_text(CASE)
+    cases = [
+        {"what": what, "apps": [GOOD | app for app in apps], "asgi_only": [], "asgi_version": "", **options}
+        for what, (apps, options, _expected) in CASES.items()
+    ]
+    (place / "cases.json").write_text(json.dumps({"cases": cases}))
+    result = subprocess.run(
+        ["ansible-playbook", "-vvv", "--diff", "-i", place / "hosts", place / "play.yml", "-e", f"@{place / 'cases.json'}"],
+        cwd=ROOT, env={**os.environ, "XDG_CACHE_HOME": str(place)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    return json.loads((place / "said").read_text()), result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("what", CASES)
+def test_a_mistake_stops_the_run_with_the_name_of_the_variable(run, what):
+    said, expected = run[0][what], CASES[what][2]
+    if expected is None:
+        assert said is None
+    else:
+        assert said and expected in " ".join(said.split())
+        assert "hunter2" not in said
+
+
+def test_no_secret_is_told_at_any_verbosity(run):
+    assert not re.findall(r".*hunter2.*", run[1])
+
+
+def test_nothing_asks_the_host(run):
+    """What this test itself writes at the end is all that runs there."""
+    assert set(re.findall(r"Using module file \S+/(\w+)\.py", run[1])) <= {"copy", "stat", "file", "slurp"}
