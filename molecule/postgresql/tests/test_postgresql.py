@@ -395,18 +395,6 @@ def test_bad_input_is_named_before_anything_changes(variables, message):
     assert re.findall(r"Using module file .*/(\w+)\.py", output) == ["setup"]
 
 
-def test_an_unknown_extension_is_named(hosts):
-    code, output = converge(
-        "--limit", "debian13",
-        postgresql_users=[{"name": "forum", "password": "forum-password"}],
-        postgresql_databases=[{"name": "forum", "extensions": ["no_such_extension"]}],
-        postgresql_access=[],
-    )  # fmt: skip
-    assert code != 0
-    assert "database 'forum' asks for the extension 'no_such_extension'" in one_line(output)
-    assert superuser(hosts["debian13"], "SELECT count(*) FROM pg_roles WHERE rolname = 'forum'") == "0"
-
-
 def test_what_leaves_the_lists_stays_on_the_server_but_nobody_gets_in(hosts):
     for host in hosts.values():
         assert psql(host, "CREATE TABLE IF NOT EXISTS note (text text); INSERT INTO note VALUES ('x')", "shop").rc == 0
@@ -422,6 +410,18 @@ def test_what_leaves_the_lists_stays_on_the_server_but_nobody_gets_in(hosts):
         assert "no pg_hba.conf entry" in psql(host, "SELECT 1", "shop").stderr
         assert psql(host, "SELECT 1", "blog", password="new-of-blog").rc == 0
         assert ":5432 " not in host.check_output("ss -Hltn")
+
+
+def test_an_unknown_extension_is_named(hosts):
+    code, output = converge(
+        "--limit", "debian13",
+        postgresql_users=[{"name": "forum", "password": "forum-password"}],
+        postgresql_databases=[{"name": "forum", "extensions": ["no_such_extension"]}],
+        postgresql_access=[],
+    )  # fmt: skip
+    assert code != 0
+    assert "database 'forum' asks for the extension 'no_such_extension'" in one_line(output)
+    assert superuser(hosts["debian13"], "SELECT count(*) FROM pg_roles WHERE rolname = 'forum'") == "0"
     code, output = converge()
     assert code == 0, output
     for host in hosts.values():

@@ -218,6 +218,9 @@ class Cluster:
             if "no pg_hba.conf entry" in error.details or "authentication failed" in error.details:
                 message = f"pg_hba.conf lacks the line: local {SCRATCH} {SCRATCH} scram-sha-256"
                 raise BackupError(message, error.details) from error
+            if re.search("permission denied|must be (owner|superuser|able to|a member)", error.details):
+                message = f"{error}; does it need the superuser (postgresql_backup_superuser_databases)?"
+                raise BackupError(message, error.details) from error
             raise
         finally:
             self.sql(
@@ -314,18 +317,20 @@ class Store:
     def __init__(self, directory):
         self.directory = Path(directory)
 
+    def manifests(self):
+        """Every .json file that is one of ours."""
+        for path in self.directory.glob("*.json"):
+            manifest = read_json(path)
+            if isinstance(manifest, dict) and {"database", "file", "size", "taken"} <= set(manifest):
+                yield path, manifest
+
     def backups(self, database=None):
         """What is there of all or of one, newest first: the .json files whose dumps exist in the right size."""
         found = []
-        for path in self.directory.glob("*.json"):
-            manifest = read_json(path)
-            file = self.directory / str((manifest or {}).get("file"))
-            if (
-                manifest
-                and database in (None, manifest["database"])
-                and file.is_file()
-                and file.stat().st_size == manifest["size"]
-            ):
+        for _, manifest in self.manifests():
+            file = self.directory / manifest["file"]
+            wanted = database in (None, manifest["database"])
+            if wanted and file.is_file() and file.stat().st_size == manifest["size"]:
                 found.append(manifest)
         return sorted(found, key=lambda manifest: (manifest["taken"], manifest["file"]), reverse=True)
 
@@ -333,9 +338,8 @@ class Store:
         """Remove what a run that was killed has not finished."""
         for path in self.directory.glob(".*.tmp"):
             path.unlink()
-        for path in self.directory.glob("*.json"):
-            manifest = read_json(path)
-            if manifest and not (self.directory / manifest["file"]).exists():
+        for path, manifest in self.manifests():
+            if not (self.directory / manifest["file"]).exists():
                 path.unlink()
 
     @contextlib.contextmanager
@@ -408,7 +412,10 @@ class Backup:
             outcomes = {database: self.attempt(database, self.dump, now) for database in asked or configured}
             if not asked:
                 outcomes[ROLES] = self.attempt(ROLES, self.dump_roles, now)
-            self.record(outcomes, [*configured, ROLES], complete=not asked)
+            try:
+                self.record(outcomes, [*configured, ROLES], complete=not asked)
+            except OSError as error:
+                outcomes[str(error.filename)] = {"error": f"cannot be written: {error.strerror}", "details": ""}
         return outcomes
 
     def attempt(self, database, work, now):
