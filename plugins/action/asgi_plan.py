@@ -88,6 +88,7 @@ def new_identifier(name, source, taken):
     def now():
         return time.strftime("%Y%m%d-%H%M%S", time.gmtime())
 
-    identifier = f"{agreed(f'release {name} {source.fingerprint}', now)}-{digest(source.fingerprint)[:6]}"
+    # Of a git source, the commit's first digits.
+    identifier = f"{agreed(f'release {name} {source.fingerprint}', now)}-{source.fingerprint[:6]}"
     # One playbook may deploy twice.
-    return identifier if identifier not in taken else f"{now()}-{digest(source.fingerprint)[:6]}"
+    return identifier if identifier not in taken else f"{now()}-{source.fingerprint[:6]}"

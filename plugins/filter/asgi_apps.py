@@ -33,10 +33,6 @@ options:
   version:
     description: Overrides the C(version) of every git source.
     type: str
-  only:
-    description: The names of the applications to keep; an empty list keeps all.
-    type: list
-    elements: str
 author: Vivarium maintainers
 """
 
@@ -121,7 +117,7 @@ CERTIFICATE_FIELDS = {"type": (str, "self_signed"), "certificate": (str, None), 
 TYPE_NAMES = {str: "a string", int: "a whole number", bool: "true or false", list: "a list", dict: "a dictionary"}
 
 
-def asgi_apps(apps, derived=None, version=None, only=None):
+def asgi_apps(apps, derived=None, version=None):
     """Return the applications with every default filled in, or raise one error that lists every mistake."""
     problems: list[str] = []
     if not _is(apps, list):
@@ -131,11 +127,9 @@ def asgi_apps(apps, derived=None, version=None, only=None):
     _check_unique([app["name"] for app in completed], "name", problems)
     _check_unique([domain for app in completed for domain in app["domains"]], "domain", problems)
     _check_unique([app["port"] for app in completed], "port", problems)
-    for unknown in sorted(set(only or []) - {app["name"] for app in completed}):
-        problems.append(f"asgi_only names '{unknown}', which is not an application of asgi_apps")
     if problems:
         raise AnsibleFilterError("asgi_apps is not usable:\n" + "\n".join(f"  - {problem}" for problem in problems))
-    return [app for app in completed if not only or app["name"] in only]
+    return completed
 
 
 def _complete(raw, index, derived, version, problems):

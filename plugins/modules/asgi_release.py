@@ -24,7 +24,8 @@ options:
       - C(collected) gathers static files and adds them to what nginx serves; files of older releases stay.
       - C(checked) runs C(manage.py check --deploy) in the new release with its real environment.
       - C(migrated) applies database migrations.
-      - C(started) starts the release's own instance beside the live one and waits until it answers on its socket.
+      - C(started) starts the release's own instance beside the live one, waits until it answers on its socket, then starts its
+        background processes.
       - C(live) switches requests to it in one rename, asks through nginx, switches back if that fails, lets the old
         instance finish what it holds, and removes releases that are no longer kept.
       - C(abandoned) stops and forgets a release whose deploy failed.
@@ -118,6 +119,8 @@ LOCK_LEASE = 3600
 BUILD_PATH = "/usr/local/bin:/usr/bin:/bin"
 # How long a new instance may keep silent before the reason is looked for (seconds).
 IMPORT_PATIENCE = 3
+# How long a background process must stay up to be taken for a good one (seconds).
+PROCESS_PATIENCE = 1
 # How long to wait for a step that still runs though its playbook has died (seconds).
 LOCK_PATIENCE = 300
 
@@ -227,6 +230,7 @@ class Deploy:
         systemctl("stop", f"{self.app['name']}-drain@{release.id}.service", check=False)
         self.start(release.unit)
         self.wait_for_answer(release)
+        self.start_processes(release)
         return True
 
     def live(self):
@@ -254,12 +258,13 @@ class Deploy:
         live = self.application.live()
         if live != self.release and self.release.path.is_dir():
             was_good = self.release.record.get("state") == "good"
+            units = [self.release.unit, *self.process_units(self.release)]
             if not was_good:
                 # Nobody was ever sent to it: nothing is lost, and one that hangs is not waited for.
-                systemctl("stop", "--no-block", self.release.unit, check=False)
+                systemctl("stop", "--no-block", *units, check=False)
                 systemctl("kill", "--signal=KILL", self.release.unit, check=False)
-            systemctl("stop", self.release.unit, check=False)
-            systemctl("reset-failed", self.release.unit, check=False)
+            systemctl("stop", *units, check=False)
+            systemctl("reset-failed", *units, check=False)
             if not was_good:
                 self.clear(self.release)
         self.unlock()
@@ -504,6 +509,19 @@ class Deploy:
         state = systemctl("show", "--property=ActiveState,NRestarts", "--value", release.unit).split()
         if "failed" in state or any(text.isdigit() and int(text) > 2 for text in state):
             raise ReleaseError(f"{release.unit} does not stay up; its last lines:\n{journal(release.unit)}")
+
+    def start_processes(self, release):
+        """Its background processes start before requests go to it: one that falls over is a reason not to."""
+        running = self.application.running_units()
+        units = [unit for unit in self.process_units(release) if unit not in running]
+        if not units:
+            return
+        systemctl("start", *units)
+        time.sleep(PROCESS_PATIENCE)
+        states = systemctl("is-active", *units, check=False).split()
+        for unit, state in zip(units, states, strict=True):
+            if state != "active":
+                raise ReleaseError(f"{unit} does not stay up; its last lines:\n{journal(unit)}")
 
     def try_import(self, seconds):
         """Say so at once when the application cannot be imported, rather than wait for an answer that cannot come."""

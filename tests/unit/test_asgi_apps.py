@@ -84,11 +84,6 @@ def test_version_overrides_git_sources_alone():
     assert apps[0]["source"]["version"] == "v9" and apps[1]["source"] == {"path": "../api"}
 
 
-def test_only():
-    assert [app["name"] for app in asgi_apps([SHOP, PLAIN], only=["api"])] == ["api"]
-    assert "asgi_only names 'blog'" in error(SHOP, only=["blog"])
-
-
 def test_yaml_turns_off_into_a_boolean_and_is_understood():
     assert asgi_apps([PLAIN | {"lifespan": False}])[0]["lifespan"] == "off"
     assert asgi_apps([PLAIN | {"lifespan": True}])[0]["lifespan"] == "on"

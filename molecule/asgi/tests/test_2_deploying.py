@@ -228,6 +228,16 @@ def test_a_second_deploy_is_refused_while_one_hangs_and_that_changes_nothing_eit
     })  # fmt: skip
 
 
+def test_a_process_that_falls_over_stops_the_release(hosts, variant):
+    host = hosts["debian13"]
+    before, worker = live(host), instances(host, "tide-worker")
+    files = {"worker.py": "raise SystemExit('I do not work')\n"}
+    play = Play("deploy", "--limit", "debian13", **broken(variant, {}, files)).fail()
+    assert STARTING in play.message("debian13") and "does not stay up" in play.message("debian13")
+    assert "I do not work" in play.message("debian13")
+    assert serves(host) == before and instances(host, "tide-worker") == worker == [before]
+
+
 def test_django_stops_a_release_that_would_be_insecure_or_cannot_migrate(hosts, variant):
     migration = (
         "from django.db import migrations\n\n\ndef fall(apps, schema_editor):\n    raise RuntimeError('no pond')\n\n\n"
