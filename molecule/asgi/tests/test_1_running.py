@@ -144,6 +144,12 @@ def test_a_timer_runs_its_command(host):
     assert json.loads(host.file("/var/lib/asgi-tide/tick").content_string) == [live]
 
 
+def test_many_connections_fit(host):
+    pid = ask(host, "tide", "/")["pid"]
+    limit = host.check_output(f"grep 'open files' /proc/{pid}/limits").split()[3]
+    assert int(limit) >= 16384  # a test host may not have more; elsewhere 65536
+
+
 def test_a_killed_server_comes_back(host):
     before = ask(host, "tide", "/")
     unit = f"tide@{before['release']}.service"
