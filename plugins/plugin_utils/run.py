@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import multiprocessing
 import os
 import socket
 import tempfile
 import time
 from pathlib import Path
+
+from ansible.errors import AnsibleError
 
 # How long it is kept what the workers of a run agreed on (seconds).
 MEMORY = 86400
@@ -21,9 +24,14 @@ def cache_directory():
 
 
 def this_run():
-    """This run: its controller and its process, the parent of the worker that executes a task."""
-    pid = os.getppid()
-    return f"{socket.gethostname()}/{_boot()}/{pid}/{_started_at(pid)}"
+    """This run: its controller and its process, which is not the worker's that executes a task but the one it was forked from."""
+    parent = multiprocessing.parent_process()
+    # The parent of an orphan would be the system's first process, which never dies.
+    pid = parent.pid if parent else os.getpid()
+    start = _started_at(pid)
+    if not start:
+        raise AnsibleError("this run was killed: its tasks end here")
+    return f"{socket.gethostname()}/{_boot()}/{pid}/{start}"
 
 
 def is_dead(run):

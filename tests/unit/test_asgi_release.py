@@ -6,7 +6,9 @@ import contextlib
 import fcntl
 import json
 import os
+import pathlib
 import subprocess
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler
@@ -19,6 +21,7 @@ from ansible_collections.vivarium.server.plugins.modules import asgi_plan, asgi_
 from ansible_collections.vivarium.server.plugins.plugin_utils import run as run_utils
 from ansible_collections.vivarium.server.plugins.plugin_utils.source import Source
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 ME = {"run": "here/boot/1/2", "user": "me", "controller": "here"}
 OTHER = {"run": "there/boot/3/4", "user": "other", "controller": "there"}
 
@@ -177,6 +180,39 @@ def test_runs_are_told_apart_and_dead_ones_recognised():
             time.sleep(0.01)
         assert run_utils.is_dead(theirs)  # dead, though nobody has asked for its end yet
     assert run_utils.is_dead(theirs)
+
+
+def test_a_worker_whose_playbook_was_killed_is_no_run_of_its_own():
+    """It would hold the lock in the name of the process that adopted it, for ever."""
+    script = """if True:
+        import multiprocessing, os, signal, sys, time
+        from ansible_collections.vivarium.server.plugins.plugin_utils.run import this_run
+
+        def work(main, own):
+            assert own == this_run(), "a worker's run is its parent's"
+            print(own, flush=True)
+            os.kill(main, signal.SIGKILL)
+            while os.getppid() == main:
+                time.sleep(0.01)
+            try:
+                print(this_run(), flush=True)
+            except Exception as error:
+                print(error, flush=True)
+
+        context = multiprocessing.get_context("fork")
+        context.Process(target=work, args=(os.getpid(), this_run())).start()
+        time.sleep(60)
+    """
+    path = os.pathsep.join([str(ROOT / ".collections"), *sys.path])
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    own, after = run.stdout.splitlines()
+    assert run_utils.is_dead(own) and after == "this run was killed: its tasks end here"
 
 
 def test_a_run_agrees_on_the_first_answer(tmp_path, monkeypatch):
