@@ -127,6 +127,8 @@ def asgi_apps(apps, derived=None, version=None):
     _check_unique([app["name"] for app in completed], "name", problems)
     _check_unique([domain for app in completed for domain in app["domains"]], "domain", problems)
     _check_unique([app["port"] for app in completed], "port", problems)
+    if version and not problems and not any(app["source"].get("git") for app in completed):
+        problems.append(f"asgi_version '{version}' has no effect: no application has a git source")
     if problems:
         raise AnsibleFilterError("asgi_apps is not usable:\n" + "\n".join(f"  - {problem}" for problem in problems))
     return completed

@@ -84,6 +84,10 @@ def test_version_overrides_git_sources_alone():
     assert apps[0]["source"]["version"] == "v9" and apps[1]["source"] == {"path": "../api"}
 
 
+def test_a_version_without_a_git_source_is_a_mistake():
+    assert "asgi_version 'v9' has no effect" in error(PLAIN, version="v9")
+
+
 def test_yaml_turns_off_into_a_boolean_and_is_understood():
     assert asgi_apps([PLAIN | {"lifespan": False}])[0]["lifespan"] == "off"
     assert asgi_apps([PLAIN | {"lifespan": True}])[0]["lifespan"] == "on"
