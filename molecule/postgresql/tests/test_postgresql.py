@@ -244,6 +244,19 @@ def test_the_journal_tells_who_connected(host):
     assert re.search(r"duration: .* pg_sleep\(1.1\)", journal)
 
 
+def test_the_journal_does_not_tell_what_users_entered(host):
+    for query in (
+        "CREATE TABLE IF NOT EXISTS account (email text PRIMARY KEY, password text)",
+        "INSERT INTO account VALUES ('alice@example.com', 'pbkdf2-of-alice') ON CONFLICT DO NOTHING",
+    ):
+        assert psql(host, query, "shop").rc == 0
+    again = psql(host, "INSERT INTO account VALUES ('alice@example.com', 'pbkdf2-of-alice')", "shop")
+    assert "duplicate key" in again.stderr
+    journal = host.check_output("journalctl --no-pager --output=cat --unit 'postgresql@*' --since -1min")
+    assert 'duplicate key value violates unique constraint "account_pkey"' in journal
+    assert "alice" not in journal
+
+
 # --- what a run changes: the tests below follow one another, the last one leaves the servers as they were
 
 
