@@ -30,13 +30,19 @@ server.load_cert_chain(f"{home}/fullchain.pem", f"{home}/privkey.pem")
 ours, theirs = socket.socketpair()
 def serve():
     try:
-        server.wrap_socket(theirs, server_side=True)
-    except (ssl.SSLError, ConnectionError):
-        pass
-threading.Thread(target=serve, daemon=True).start()
+        server.wrap_socket(theirs, server_side=True).close()
+    except OSError:
+        theirs.close()
+thread = threading.Thread(target=serve)
+thread.start()
 client = ssl.create_default_context(cafile=f"{home}/fullchain.pem")
 client.verify_flags |= ssl.VERIFY_X509_STRICT
-client.wrap_socket(ours, server_hostname=name)
+try:
+    client.wrap_socket(ours, server_hostname=name).close()
+finally:
+    # An interpreter that ends while a thread is inside OpenSSL may crash.
+    ours.close()
+    thread.join()
 """
 
 
