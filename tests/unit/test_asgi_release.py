@@ -432,7 +432,7 @@ def test_more_than_one_directory_is_not_taken_off(deploy, root):
 LOCK = """
 [[package]]
 name = "django"
-source = { registry = "https://pypi.org/simple" }
+source = { registry = "https://index.example.test/simple" }
 sdist = { url = "https://files.example/django-5.2.tar.gz", hash = "sha256:0" }
 wheels = [
     { url = "https://files.example/django-5.2-py3-none-any.whl", hash = "sha256:0", size = 1 },
