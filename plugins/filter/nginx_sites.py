@@ -13,6 +13,8 @@ from ansible_collections.vivarium.server.plugins.plugin_utils.domains import dom
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
 SIZE = re.compile(r"[0-9]+[kKmMgG]?\Z")
 URL = re.compile(r"/(?:[A-Za-z0-9._~-]+/)+\Z")
+HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*\Z")
+HEADER_VALUE = re.compile(r'[^"$\\\n]+\Z')
 PATH = re.compile(r"/[A-Za-z0-9._~/@+:,=-]*\Z")
 
 # What the sandbox of nginx's unit hides from it.
@@ -36,6 +38,21 @@ DEFAULTS = {
     "extra": "",
 }
 HSTS = {"max_age": 63072000, "include_subdomains": True, "preload": False}
+
+
+def nginx_problems(inputs):
+    """Return a sentence for everything that is wrong with the role's inputs; none when they are usable."""
+    problems = nginx_site_problems(inputs["nginx_sites"])
+    ports = [inputs["nginx_http_port"], inputs["nginx_https_port"]]
+    if not all(str(port).isdigit() and 0 < int(port) < 65536 for port in ports) or int(ports[0]) == int(ports[1]):
+        problems.append(f"nginx_http_port ({ports[0]}) and nginx_https_port ({ports[1]}) must be two different ports")
+    headers = inputs["nginx_security_headers"]
+    if not all(HEADER.match(str(name)) and HEADER_VALUE.match(str(value)) for name, value in headers.items()):
+        problems.append(
+            "nginx_security_headers is a dictionary of header names and values; a value has no quotation marks, dollar signs,"
+            " backslashes or line breaks"
+        )
+    return problems
 
 
 def nginx_site_problems(sites, variable="nginx_sites"):
@@ -260,6 +277,6 @@ class FilterModule:
     def filters(self):
         return {
             "nginx_sites": nginx_sites,
-            "nginx_site_problems": nginx_site_problems,
+            "nginx_problems": nginx_problems,
             "nginx_site_files": nginx_site_files,
         }

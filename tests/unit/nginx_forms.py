@@ -10,7 +10,8 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
-ROLE = pathlib.Path(__file__).resolve().parents[2] / "roles/nginx"
+COLLECTION = pathlib.Path(__file__).resolve().parents[2]
+ROLE = COLLECTION / "roles/nginx"
 CERTIFICATE = {"certificate": "/etc/ssl/vivarium/shop/fullchain.pem", "key": "/etc/ssl/vivarium/shop/privkey.pem"}
 SITE = {"name": "shop", "domains": ["shop.test"], "upstream": ["unix:/srv/shop/live/socket"]}
 BACKEND = {**SITE, "name": "shop_backend", "listen": "10.0.0.3:8100", "trusted_proxies": ["10.0.0.1"]}
@@ -38,7 +39,7 @@ def render(release: str, sites: list[dict], **inputs) -> dict[str, str]:
     variables |= {"ansible_facts": {"distribution_major_version": release}, "ansible_managed": "Ansible managed"}
     templar = Templar(loader=DataLoader(), variables=variables)
     files = templar.template(trust_as_template("{{ __nginx_common_files + __nginx_site_files }}"))
-    templar = templar.copy_with_new_env(searchpath=[str(ROLE / "templates")])
+    templar = templar.copy_with_new_env(searchpath=[str(ROLE / "templates"), str(COLLECTION / "templates")])
     rendered = {}
     for file in files:
         if "template" in file:

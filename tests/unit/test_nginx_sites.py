@@ -6,7 +6,11 @@ import pathlib
 import re
 
 import pytest
-from ansible_collections.vivarium.server.plugins.filter.nginx_sites import nginx_site_problems, nginx_sites
+from ansible_collections.vivarium.server.plugins.filter.nginx_sites import (
+    nginx_problems,
+    nginx_site_problems,
+    nginx_sites,
+)
 from nginx_forms import BACKEND, CASES, CERTIFICATE, FULL, INPUTS, MEDIA, SETS, SITE, STATIC, render
 
 
@@ -170,3 +174,27 @@ def test_a_host_with_backend_sites_alone_does_not_open_the_public_ports():
         "10.0.0.3:8100 default_server",
         "10.0.0.3:8100",
     }
+
+
+GOOD = {"nginx_sites": [SITE], "nginx_http_port": 80, "nginx_https_port": 443, "nginx_security_headers": {"X-A": "b"}}
+
+
+def test_usable_inputs_have_no_problems():
+    assert nginx_problems(GOOD) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"nginx_http_port": 443}, "nginx_http_port (443) and nginx_https_port (443)"),
+        ({"nginx_https_port": 70000}, "nginx_https_port (70000)"),
+        ({"nginx_http_port": "http"}, "nginx_http_port (http)"),
+        ({"nginx_security_headers": {"X A": "b"}}, "nginx_security_headers"),
+        ({"nginx_security_headers": {"X-A": 'a "b"'}}, "nginx_security_headers"),
+        ({"nginx_security_headers": {"X-A": "$host"}}, "nginx_security_headers"),
+        ({"nginx_sites": [{**SITE, "domains": []}]}, "nginx_sites"),
+    ],
+)
+def test_an_unusable_input_is_named(changes, problem):
+    (found,) = nginx_problems({**GOOD, **changes})
+    assert problem in found
