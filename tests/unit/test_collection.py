@@ -130,3 +130,12 @@ def test_a_roles_inputs_are_described_as_they_are(role):
         derived = isinstance(defaults.get(name), str) and "{{" in defaults[name]
         if "default" in option and not derived:
             assert option["default"] == defaults[name], name
+
+
+@pytest.mark.parametrize("fragment", sorted((ROOT / "changelogs/fragments").glob("*.yml")), ids=lambda path: path.stem)
+def test_a_changelog_fragment_is_one(fragment):
+    """antsibull-changelog would leave out a section that it does not know."""
+    sections = {name for name, _title in yaml.safe_load((ROOT / "changelogs/config.yaml").read_text())["sections"]}
+    found = yaml.safe_load(fragment.read_text())
+    assert found and set(found) <= {*sections, "release_summary", "trivial"}
+    assert all(isinstance(entry, str) for name in set(found) & sections for entry in found[name])
