@@ -166,10 +166,11 @@ class Bench:
                     "source": {"git": f"file://{self.code.bare}", "version": "main"},
                     "application": "herbarium.asgi:application",
                     "settings": "herbarium.settings",
+                    "vivarium_settings": False,
                     "domains": [DOMAIN],
                     "health_path": "/health/",
                     "drain_timeout": DRAIN,
-                    "env": {"DEFAULT_FROM_EMAIL": f"herbarium@{DOMAIN}"},
+                    "env": {"DEFAULT_FROM_EMAIL": f"herbarium@{DOMAIN}", "ADMINS": f"admin@{DOMAIN}"},
                     "secrets": {
                         "SECRET_KEY": "measured-and-thrown-away-" * 3,
                         "DATABASE_PASSWORD": "measured and thrown away",

@@ -11,6 +11,8 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.vivarium.server.plugins.plugin_utils.run import agreed
 from ansible_collections.vivarium.server.plugins.plugin_utils.source import resolve_application
 
+# What of an application's description its deployment checks look at, beside the environment.
+CHECK_KEYS = ("check_fail_level", "waivers", "migrate")
 # What of an application's description decides how its processes run.
 PROCESS_KEYS = ("server", "application", "workers", "lifespan", "processes", "sandbox")
 
@@ -22,11 +24,14 @@ def digest(*values):
 def parts_of(application, source, process):
     """The digests whose change calls for a new release, by what they stand for."""
     server = process.get("servers", {}).get(application["server"], {})
-    others = {key: value for key, value in process.items() if key != "servers"}
+    others = {key: value for key, value in process.items() if key not in ("servers", "library")}
     return {
         "source": f"{source.kind}:{source.fingerprint}",
         "install": digest(application["python"], server.get("packages")),
         "env": digest(application["public_env"], application["secret_env"]),
+        "checks": digest(process.get("library"), [application[key] for key in CHECK_KEYS])
+        if application["framework"] == "django" or application["asgi_middleware"]
+        else "",
         "process": digest([application[key] for key in PROCESS_KEYS], server, others),
     }
 

@@ -60,6 +60,7 @@ UNIT_PART = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 DOMAIN = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 APPLICATION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(\))?")
+CHECK_ID = re.compile(r"[A-Za-z_][\w.]*\.[A-Z]\d{3}")
 DIRECTIVE = re.compile(r"[A-Z][A-Za-z0-9]+")
 MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
@@ -75,6 +76,13 @@ RESERVED = frozenset(
     ubuntu ucarp udev udisks2 ufw upower user users utmp uucp valkey varnish video voice wheel
     """.split()
 )
+# Messages of Django's deployment checks that stand for a decision about the whole domain, and the key that takes it.
+STANDING_WAIVERS = {
+    "security.W005": ("hsts_subdomains", "HSTS for every subdomain binds names that may not be this site's"),
+    "security.W021": ("hsts_preload", "the browsers' preload list is for a whole domain, and hard to get off again"),
+}
+# What a project with sessions in its database needs, and what does nothing for others.
+CLEARSESSIONS = {"command": "python -m vivarium_clearsessions", "on_calendar": "daily"}
 # The role's own units beside an application's processes and timers.
 OWN_UNITS = frozenset(["drain"])
 
@@ -97,7 +105,12 @@ FIELDS = {
     "static_url": (str, None),
     "media_url": (str, None),
     "health_path": (str, None),
+    "vivarium_settings": (bool, None),
+    "asgi_middleware": (list, []),
+    "hsts_subdomains": (bool, False),
+    "hsts_preload": (bool, False),
     "check_fail_level": (str, "WARNING"),
+    "waivers": (dict, {}),
     "lifespan": (str, None),
     "python": (str, "python3"),
     "start_timeout": (int, 60),
@@ -172,7 +185,7 @@ def _complete(raw, index, derived, version, problems):
     ):
         if not re.fullmatch(pattern, app[key]):
             wrong(f"{key} must be {meaning}")
-    for key in ("required_secrets", "database_extensions"):
+    for key in ("required_secrets", "database_extensions", "asgi_middleware"):
         if not all(_is(item, str) for item in app[key] or []):
             wrong(f"{key} must be a list of strings")
             app[key] = []
@@ -224,6 +237,8 @@ def _complete(raw, index, derived, version, problems):
     if not 1 <= app["port"] <= 65535:
         wrong("port must be between 1 and 65535")
 
+    _complete_django(app, wrong)
+
     app["certificate"], sound = _fields(app["certificate"], CERTIFICATE_FIELDS, f"{label}: certificate", problems)
     if sound and app["certificate"]["type"] == "provided":
         for key in ("certificate", "key"):
@@ -252,6 +267,8 @@ def _complete(raw, index, derived, version, problems):
     app["root"] = f"/srv/{app['name']}"
     app["runtime"] = f"/run/asgi-{app['name']}"
     app["public_env"] = {**_derived_env(app), **added.get("env", {}), **app["env"]}
+    if app["asgi_middleware"]:
+        app["application"] = "vivarium_asgi:application"
     # DATABASE_PASSWORD reaches the application as a part of DATABASE_URL only.
     app["secret_env"] = {
         **added.get("secrets", {}),
@@ -260,12 +277,54 @@ def _complete(raw, index, derived, version, problems):
     return {**app, **{k: v for k, v in added.items() if k not in ("env", "secrets")}}
 
 
+def _complete_django(app, wrong):
+    """What belongs to the settings, checks and middleware that the release brings beside the project."""
+    django = app["framework"] == "django"
+    for path in app["asgi_middleware"]:
+        if not MODULE.fullmatch(path) or "." not in path:
+            wrong(f"asgi_middleware: '{path}' must be a dotted path to a class or function that wraps an ASGI callable")
+    for key in ("vivarium_settings", "hsts_subdomains", "hsts_preload", "waivers"):
+        if app[key] and not django:
+            wrong(f"{key} is for framework django")
+    if app["hsts_preload"] and not app["hsts_subdomains"]:
+        wrong("hsts_preload needs hsts_subdomains: browsers take no other site into their list")
+    for key, reason in app["waivers"].items():
+        if not _is(key, str) or not CHECK_ID.fullmatch(key):
+            wrong(f"waivers: '{key}' is no id of a check, such as security.W021")
+        elif not _is(reason, str) or not reason.strip():
+            wrong(f"waivers.{key} needs a reason")
+    app["standing_waivers"] = {
+        key: reason for key, (wish, reason) in STANDING_WAIVERS.items() if django and not app[wish]
+    }
+    app["vivarium_settings"] = django if app["vivarium_settings"] is None else app["vivarium_settings"]
+    if app["vivarium_settings"]:
+        app["timers"] = {"clearsessions": dict(CLEARSESSIONS), **app["timers"]}
+    # An application without the timer says so with null.
+    if app["timers"].get("clearsessions", ...) is None:
+        del app["timers"]["clearsessions"]
+    app["hosts"] = 1
+
+
 def _derived_env(app):
     """What the application's description alone says about its environment, under Django's own setting names."""
+    env = {}
+    if app["asgi_middleware"]:
+        env |= {
+            "VIVARIUM_ASGI_APPLICATION": app["application"],
+            "VIVARIUM_ASGI_MIDDLEWARE": ",".join(app["asgi_middleware"]),
+        }
     if app["framework"] != "django":
-        return {}
-    env = {
-        "DJANGO_SETTINGS_MODULE": app["settings"],
+        return env
+    if app["vivarium_settings"]:
+        env |= {"VIVARIUM_PROJECT_SETTINGS": app["settings"], "CACHE_KEY_PREFIX": app["name"]}
+    for key, name in (
+        ("hsts_subdomains", "SECURE_HSTS_INCLUDE_SUBDOMAINS"),
+        ("hsts_preload", "SECURE_HSTS_PRELOAD"),
+    ):
+        if app[key]:
+            env[name] = "true"
+    env |= {
+        "DJANGO_SETTINGS_MODULE": "vivarium_settings" if app["vivarium_settings"] else app["settings"],
         "DEBUG": "false",
         "ALLOWED_HOSTS": ",".join(app["domains"]),
     }

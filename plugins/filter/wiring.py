@@ -39,6 +39,10 @@ options:
     description: The port on which the sites answer HTTPS.
     type: int
     default: 443
+  http_port:
+    description: The port on which they answer HTTP.
+    type: int
+    default: 80
   version:
     description: Passed on to P(vivarium.server.asgi_apps#filter).
     type: str
@@ -61,17 +65,18 @@ SOCKET_DIRECTORY = "/var/run/postgresql"  # where Debian's PostgreSQL and its cl
 CERTIFICATES = "/etc/ssl/vivarium"
 
 
-def wiring(apps, host, groups, hostvars, https_port=443, version=None):
+def wiring(apps, host, groups, hostvars, https_port=443, http_port=80, version=None):
     """Return the inputs of every role on one host."""
-    return _Wiring(host, groups, hostvars, int(https_port)).derive(apps, version)
+    return _Wiring(host, groups, hostvars, int(https_port), int(http_port)).derive(apps, version)
 
 
 class _Wiring:
-    def __init__(self, host, groups, hostvars, https_port):
+    def __init__(self, host, groups, hostvars, https_port, http_port):
         self.host = host
         self.web, self.app, self.db = (list(groups.get(f"{kind}_servers", [])) for kind in ("web", "app", "db"))
         self.hostvars = hostvars
         self.https_port = https_port
+        self.http_port = http_port
 
     def derive(self, apps, version):
         plain = asgi_apps(apps, version=version)
@@ -137,17 +142,19 @@ class _Wiring:
 
     def derived(self, app):
         """What the topology adds to an application: its database, its public origins, the way to it through nginx."""
-        derived = {"env": {}, "secrets": {}, "verify": {}}
+        derived = {"env": {}, "secrets": {}, "verify": {}, "hosts": max(1, len(self.app))}
         port = "" if self.https_port == 443 else f":{self.https_port}"
         if app["framework"] == "django" and self.web:
             derived["env"] = {
                 "CSRF_TRUSTED_ORIGINS": ",".join(f"https://{domain}{port}" for domain in app["domains"]),
-                "SECURE_HSTS_SECONDS": "63072000",
             }
+            # vivarium_settings says the same, and lets the project's own value stay.
+            if not app["vivarium_settings"]:
+                derived["env"]["SECURE_HSTS_SECONDS"] = "63072000"
         if app["database"] and self.host in self.app and self.db:
             derived["secrets"]["DATABASE_URL"] = self.database_url(app)
         if self.host in self.web and self.host in self.app:
-            derived["verify"] = {"port": self.https_port, "domain": app["domains"][0]}
+            derived["verify"] = {"port": self.https_port, "http_port": self.http_port, "domain": app["domains"][0]}
         return derived
 
     def database_url(self, app):

@@ -88,13 +88,18 @@ class Release:
 
     def note(self, **changes):
         """Add to the record, atomically. Root alone reads it: it holds digests of the environment."""
-        scratch = self.path / ".release.json.new"
-        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as stream:
-            json.dump({**self.record, **changes}, stream, indent=1, sort_keys=True)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(scratch, self.path / "release.json")
+        write_private(self.path / "release.json", {**self.record, **changes})
+
+
+def write_private(path, content):
+    """Write JSON for root alone, atomically."""
+    scratch = path.with_name(f".{path.name}.new")
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        json.dump(content, stream, indent=1, sort_keys=True)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(scratch, path)
 
 
 def sync_directory(path):
@@ -117,6 +122,14 @@ def active_units(pattern, *more_states):
     return [line.split()[0] for line in listing.stdout.splitlines() if line.strip()]
 
 
+def systemctl_show(unit, *properties):
+    """Properties of a unit as systemd has them, by name."""
+    run = subprocess.run(
+        ["systemctl", "show", f"--property={','.join(properties)}", unit], capture_output=True, text=True, check=False
+    )
+    return dict(line.split("=", 1) for line in run.stdout.splitlines() if "=" in line)
+
+
 def journal(unit, lines=30):
     """The last lines that a unit wrote, for an error message."""
     run = subprocess.run(
@@ -128,7 +141,7 @@ def journal(unit, lines=30):
     return run.stdout.strip()
 
 
-class _UnixConnection(http.client.HTTPConnection):
+class UnixConnection(http.client.HTTPConnection):
     def __init__(self, path, timeout):
         super().__init__("localhost", timeout=timeout)
         self.path = path
@@ -139,7 +152,7 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self.path)
 
 
-class _LocalTLSConnection(http.client.HTTPConnection):
+class LocalTLSConnection(http.client.HTTPConnection):
     """TLS to this host under the name of a site: whether the certificate is trusted is not the question here."""
 
     def __init__(self, port, domain, timeout):
@@ -154,8 +167,8 @@ class _LocalTLSConnection(http.client.HTTPConnection):
         self.sock = context.wrap_socket(self.sock, server_hostname=self.domain)
 
 
-def ask(connection, path, host):
-    """One GET; returns the status. OSError and HTTPException are the caller's."""
+def answer_of(connection, path, host):
+    """One GET; returns the status, the headers and the beginning of the body. OSError and HTTPException are the caller's."""
     try:
         connection.request(
             "GET",
@@ -169,19 +182,27 @@ def ask(connection, path, host):
             },
         )
         response = connection.getresponse()
-        response.read1(65536)  # the status is the answer; a body may go on for ever
-        return response.status
+        body = response.read1(65536)  # the rest may go on for ever
+        headers = {}
+        for name, value in response.getheaders():
+            headers[name.lower()] = "\n".join(filter(None, [headers.get(name.lower()), value]))
+        return response.status, headers, body.decode(errors="replace")
     finally:
         connection.close()
 
 
+def ask(connection, path, host):
+    """One GET; returns the status alone."""
+    return answer_of(connection, path, host)[0]
+
+
 def ask_socket(path, url, host, timeout=10):
-    return ask(_UnixConnection(path, timeout), url, host)
+    return ask(UnixConnection(path, timeout), url, host)
 
 
 def ask_site(port, domain, url, timeout=10):
     host = domain if port == 443 else f"{domain}:{port}"
-    return ask(_LocalTLSConnection(port, domain, timeout), url, host)
+    return ask(LocalTLSConnection(port, domain, timeout), url, host)
 
 
 def healthy(status, strict):

@@ -89,6 +89,7 @@ REASONS = {
     "source": "the code changed",
     "install": "the interpreter or the server's packages changed",
     "env": "the environment changed",
+    "checks": "the settings and checks that Vivarium adds changed",
     "process": "the way its processes run changed",
 }
 

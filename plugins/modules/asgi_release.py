@@ -22,7 +22,7 @@ options:
       - C(staged) locks the application likewise, and unpacks the code.
       - C(built) makes the release's own venv from its lock file, as the application's user, then gives both to root.
       - C(collected) gathers static files and adds them to what nginx serves; files of older releases stay.
-      - C(checked) runs C(manage.py check --deploy) in the new release with its real environment.
+      - C(checked) runs C(manage.py check --deploy) and this collection's checks in the new release with its real environment.
       - C(migrated) applies database migrations.
       - C(started) starts the release's own instance beside the live one, waits until it answers on its socket, then starts its
         background processes.
@@ -73,6 +73,12 @@ live:
   description: The release that serves requests after the step.
   returned: for C(live) and C(abandoned)
   type: str
+checklist:
+  description:
+    - Django's deployment checklist in a line, and what of it does not hold. The whole report is C(checklist.json) in the release.
+  returned: always
+  type: list
+  elements: str
 """
 
 import contextlib
@@ -98,7 +104,9 @@ from ansible_collections.vivarium.server.plugins.module_utils.asgi import (
     healthy,
     journal,
     wait_until,
+    write_private,
 )
+from ansible_collections.vivarium.server.plugins.module_utils.checklist import checklist, summary
 
 # What a project says of its packages, at the top of its code.
 LOCKS = ("uv.lock", "pylock.toml", "requirements.txt", "pyproject.toml")
@@ -134,6 +142,7 @@ class Deploy:
         self.release = self.application.release(data["release"]["id"])
         self.data = data
         self.output = ""
+        self.checklist = None
         self.owns_lock = False
 
     # Steps, in their order.
@@ -206,15 +215,17 @@ class Deploy:
         return True
 
     def checked(self):
+        """The gate: Django's deployment checks and ours, in one start of Django."""
         if self.app["framework"] != "django":
             return False
-        self.manage(
-            "check",
-            "--deploy",
-            "--fail-level",
-            self.app["check_fail_level"],
-            *(["--database", "default"] if self.app["migrate"] else []),
-        )
+        code = self.run([], "python", str(self.release.path / "lib/vivarium_gate.py"), "--json", lines=None)
+        gate = report_in(self.output)
+        if not gate:
+            raise ReleaseError(f"the deployment checks could not be made:\n{shorten(self.output)}")
+        self.output = gate.pop("text")
+        write_private(self.release.path / "gate.json", {**gate, "made": time.time()})
+        if code != 0:
+            raise ReleaseError(f"the deployment checks say no:\n{self.output}")
         return False
 
     def migrated(self):
@@ -249,6 +260,8 @@ class Deploy:
         systemctl("start", "--no-block", f"{self.app['name']}.service", *self.process_units(self.release))
         self.retire_others()
         self.prune()
+        self.checklist = checklist(self.application, self.release, self.app)
+        write_private(self.release.path / "checklist.json", self.checklist)
         self.unlock()
         return True
 
@@ -430,7 +443,7 @@ class Deploy:
         if self.run(options, "python", "-m", "django", *arguments) != 0:
             raise ReleaseError(f"manage.py {' '.join(arguments)} failed:\n{self.output}")
 
-    def run(self, options, *command):
+    def run(self, options, *command, lines=40):
         """Run a command in this release exactly as the service runs: its user, environment and sandbox."""
         run = subprocess.run(
             [f"{PROGRAMS}/{self.app['name']}-run", self.release.id, *options, "--", *command],
@@ -439,11 +452,11 @@ class Deploy:
             stderr=subprocess.STDOUT,
             check=False,
         )
-        self.keep(run.stdout)
+        self.keep(run.stdout, lines)
         return run.returncode
 
-    def keep(self, output):
-        self.output = shorten(output.decode(errors="replace"))
+    def keep(self, output, lines=40):
+        self.output = shorten(output.decode(errors="replace"), lines)
 
     def publish(self, source, target):
         """Add a release's static files to those that nginx serves, each in one rename; nothing else is taken away."""
@@ -634,10 +647,19 @@ def same_file(one, other):
         return False
 
 
+def report_in(output):
+    """The report of the gate in an output, in which the project may have printed as well."""
+    for line in reversed(output.splitlines()):
+        with contextlib.suppress(ValueError):
+            if line.startswith("{") and "passed" in (report := json.loads(line)):
+                return report
+    return None
+
+
 def shorten(text, lines=40):
-    """The last lines of an output, without terminal colours."""
+    """The last lines of an output, or all of it, without terminal colours."""
     kept = re.sub(r"\x1b\[[0-9;]*m", "", text).strip().splitlines()
-    return "\n".join(kept[-lines:])
+    return "\n".join(kept[-lines:] if lines else kept)
 
 
 def main():
@@ -683,7 +705,8 @@ def main():
     except (ReleaseError, OSError, subprocess.CalledProcessError) as error:
         module.fail_json(msg=f"{name}: {error}")
     live = deploy.application.live()
-    module.exit_json(changed=changed, output=deploy.output, live=live.id if live else None)
+    told = summary(deploy.checklist) if deploy.checklist else []
+    module.exit_json(changed=changed, output=deploy.output, live=live.id if live else None, checklist=told)
 
 
 if __name__ == "__main__":

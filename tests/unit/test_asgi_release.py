@@ -582,6 +582,7 @@ def test_units_that_nobody_describes_any_more_are_found(tmp_path, monkeypatch):
 APP = {
     "name": "shop", "python": "python3", "server": "uvicorn", "application": "a:b", "workers": 2, "lifespan": "off",
     "processes": {}, "sandbox": {}, "public_env": {"A": "1"}, "secret_env": {"B": "2"}, "timers": {}, "drain_timeout": 5,
+    "framework": "django", "asgi_middleware": [], "check_fail_level": "WARNING", "waivers": {}, "migrate": True,
 }  # fmt: skip
 PROCESS = {"servers": {"uvicorn": {"packages": ["u"], "command": "c"}, "other": {"packages": ["o"]}}, "revision": 1}
 
@@ -599,6 +600,9 @@ PROCESS = {"servers": {"uvicorn": {"packages": ["u"], "command": "c"}, "other": 
         ({"sandbox": {"PrivateTmp": None}}, {}, {"process"}),
         ({"processes": {"worker": {"command": "x"}}}, {}, {"process"}),
         ({}, {"revision": 2}, {"process"}),
+        ({}, {"library": "other"}, {"checks"}),
+        ({"waivers": {"security.W021": "no need"}}, {}, {"checks"}),
+        ({"check_fail_level": "ERROR"}, {}, {"checks"}),
         ({}, {"servers": {"uvicorn": {"packages": ["v"], "command": "c"}}}, {"install", "process"}),
     ],
 )
@@ -608,6 +612,11 @@ def test_what_calls_for_a_new_release(app, process, changed):
     after = plan_action.parts_of(APP | app, source, PROCESS | process)
     assert {part for part in before if before[part] != after[part]} == changed
     assert plan_action.parts_of(APP, Source("git", "u", "g", "v"), PROCESS)["source"] != before["source"]
+    # What lies beside a Django project only does not concern others.
+    plain = APP | {"framework": "none"}
+    assert plan_action.parts_of(plain, source, PROCESS) == plan_action.parts_of(
+        plain, source, PROCESS | {"library": "other"}
+    )
     assert set(before) == set(asgi_plan.REASONS)
 
 

@@ -62,7 +62,7 @@ def test_one_host_is_reached_by_sockets_alone():
     assert site["upstream"] == ["unix:/srv/shop/live/socket"] and "listen" not in site
     assert site["static"] == [{"url": "/static/", "path": "/srv/shop/static/"}]
     assert site["media"] == [{"url": "/media/", "path": "/srv/shop/media/"}]
-    assert got["asgi_derived"]["shop"]["verify"] == {"port": 443, "domain": "shop.example.com"}
+    assert got["asgi_derived"]["shop"]["verify"] == {"port": 443, "http_port": 80, "domain": "shop.example.com"}
     assert got["certificates_requests"] == [{"name": "shop", "domains": SHOP["domains"], "type": "self_signed"}]
     assert got["postgresql_users"] == [{"name": "shop", "password": PASSWORD}]
     assert got["postgresql_databases"] == [{"name": "shop", "owner": "shop", "extensions": []}]

@@ -18,6 +18,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 STATIC_URL = os.environ["STATIC_URL"]
 STATIC_ROOT = os.environ["STATIC_ROOT"]
 STORAGES = {"staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"}}
+ADMINS = [("Admin", "admin@example.test")]
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = "pond@example.test"
 SECURE_SSL_REDIRECT = True
 SECURE_HSTS_SECONDS = 63072000
 SECURE_HSTS_INCLUDE_SUBDOMAINS = True

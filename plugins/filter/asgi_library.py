@@ -1,0 +1,73 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Lists the modules of Vivarium that lie beside an application's code in its release."""
+
+from __future__ import annotations
+
+import json
+
+DOCUMENTATION = r"""
+name: asgi_library
+positional: path
+short_description: List the Python modules that a release gets beside the application's code
+version_added: 0.1.0
+description:
+  - The settings on top of a Django project's own, the checks that Django's do not make, and what wraps the ASGI callable, as far
+    as the application wants them.
+options:
+  _input:
+    description: An application, completed by P(vivarium.server.asgi_apps#filter).
+    type: dict
+    required: true
+  path:
+    description: The release's directory.
+    type: str
+    required: true
+author: Vivarium maintainers
+"""
+
+EXAMPLES = r"""
+- name: Write the modules of a release
+  vivarium.server.files:
+    directories: [{path: "{{ release }}/lib"}]
+    files: "{{ application | vivarium.server.asgi_library(release) }}"
+"""
+
+RETURN = r"""
+_value:
+  description: Entries for the option C(files) of M(vivarium.server.files).
+  type: list
+  elements: dict
+"""
+
+# What of the description the checks look at.
+CONTEXT = ("workers", "hosts", "migrate", "waivers", "standing_waivers")
+
+
+def asgi_library(app, path):
+    """The modules that an application wants, and what the checks are told of it."""
+    django = app["framework"] == "django"
+    wanted = {
+        "vivarium_gate.py": django,
+        "vivarium_checks.py": django,
+        "vivarium_settings.py": app["vivarium_settings"],
+        "vivarium_clearsessions.py": app["vivarium_settings"],
+        "vivarium_asgi.py": app["asgi_middleware"],
+    }
+    modules = [{"path": f"{path}/lib/{name}", "source": f"django/{name}"} for name, use in wanted.items() if use]
+    if not django:
+        return modules
+    context = {key: app[key] for key in CONTEXT} | {
+        "fail_level": app["check_fail_level"],
+        "processes": len(app["processes"]),
+    }
+    return [
+        *modules,
+        {"path": f"{path}/lib/vivarium_gate.json", "content": json.dumps(context, indent=1, sort_keys=True) + "\n"},
+    ]
+
+
+class FilterModule:
+    """Ansible's entry point."""
+
+    def filters(self):
+        return {"asgi_library": asgi_library}

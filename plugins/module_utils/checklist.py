@@ -1,0 +1,458 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Goes through Django's deployment checklist for a live release: each heading is proven, waived, failed, or cannot be told.
+
+What the settings say was found out by the gate when the release was made (gate.json). What visitors see is asked of the running
+thing. Nothing is changed.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import secrets
+import ssl
+import stat
+import subprocess
+import time
+from pathlib import Path
+
+from ansible_collections.vivarium.server.plugins.module_utils.asgi import (
+    LocalTLSConnection,
+    UnixConnection,
+    answer_of,
+    systemctl_show,
+    wait_until,
+)
+
+STRANGER = "vivarium-probe.invalid"
+DEBUG_PAGE = "DEBUG = True"
+STOCK_PAGE = "The requested resource was not found on this server."
+BACKUP_CONFIG = Path("/etc/postgresql-backup.json")
+# What of an application's description the report needs later, when nobody has the inventory at hand.
+SITE = (
+    "name",
+    "framework",
+    "domains",
+    "verify",
+    "static_url",
+    "media_url",
+    "timers",
+    "processes",
+    "server",
+    "database",
+)
+# nginx may use connections to the release before for this long after a switch (seconds).
+SETTLED = 10
+# How long a line may take to the journal (seconds).
+JOURNAL_PATIENCE = 2
+
+# The page's headings, in its order: title, the method that proves it, and the messages of the checks that belong to it.
+HEADINGS = (
+    ("Run manage.py check --deploy", "checks", ()),
+    ("Switch away from manage.py runserver", "server", ()),
+    ("SECRET_KEY", "secret_key", ("security.W009", "security.W025", "vivarium.E009")),
+    ("DEBUG", "debug", ("security.W018",)),
+    ("ALLOWED_HOSTS", "allowed_hosts", ("security.W020", "vivarium.E001")),
+    ("CACHES", "caches", ("vivarium.W004",)),
+    ("DATABASES", "databases", ("vivarium.E011", "vivarium.E012", "vivarium.W016", "vivarium.E017")),
+    (
+        "MAILERS, EMAIL_BACKEND and related settings", "mail",
+        ("mail.E001", "mail.W001", "vivarium.W007", "vivarium.W021", "vivarium.I019"),
+    ),
+    ("STATIC_ROOT and STATIC_URL", "static", ("vivarium.E026",)),
+    ("MEDIA_ROOT and MEDIA_URL", "media", ("vivarium.E006",)),
+    ("HTTPS", "https", ("security.W001", "security.W004", "security.W005", "security.W008", "security.W021")),
+    ("CSRF_COOKIE_SECURE", "csrf_cookie", ("security.W003", "security.W016")),
+    ("SESSION_COOKIE_SECURE", "session_cookie", ("security.W010", "security.W011", "security.W012")),
+    ("Sessions", "sessions", ("vivarium.E010", "vivarium.E013")),
+    ("CONN_MAX_AGE", "kept_connections", ("vivarium.E002", "vivarium.E003")),
+    ("TEMPLATES", "templates", ()),
+    ("LOGGING", "logging", ()),
+    ("ADMINS and MANAGERS", "admins", ("vivarium.W008", "vivarium.W018")),
+    ("Customize the default error views", "error_views", ()),
+)  # fmt: skip
+
+
+class Unproven(Exception):
+    """A heading that this host cannot tell."""
+
+
+class Broken(Exception):
+    """A heading that does not hold; the message says what was seen."""
+
+
+def checklist(application, release, site):
+    """The report on a release that is live; `site` is the application's description, or what an earlier report kept of it."""
+    report = _Report(application, release, {key: site.get(key) for key in SITE})
+    headings = report.headings()
+    counts = {
+        state: sum(each["state"] == state for each in headings) for state in ("proven", "waived", "failed", "unknown")
+    }
+    return {
+        "application": application.name,
+        "release": release.id,
+        "made": time.time(),
+        "site": report.site,
+        "counts": counts,
+        "headings": headings,
+    }
+
+
+def summary(report):
+    """The report in a line, and what does not hold."""
+    counts = ", ".join(f"{number} {state}" for state, number in report["counts"].items() if number)
+    failed = [line_of(each) for each in report["headings"] if each["state"] == "failed"]
+    return [f"Django's deployment checklist: {counts} of {len(report['headings'])}", *failed]
+
+
+def line_of(heading):
+    waived = "".join(f"; waived: {each['id']} ({each['reason']})" for each in heading["waived"])
+    return f"{heading['state']:<8} {heading['title']}: {heading['how']}{waived}"
+
+
+class _Report:
+    """One method for each heading; it returns what proves the heading, or None where it does not concern the application."""
+
+    def __init__(self, application, release, site):
+        self.application, self.release, self.site = application, release, site
+        self.domain = site["domains"][0]
+        self.verify = site["verify"] or {}
+        self.django = site["framework"] == "django"
+        self.gate = read_json(release.path / "gate.json")
+        self.facts = self.gate.get("facts", {})
+        self.page = None
+        self.nonsense = f"/vivarium-probe-{secrets.token_hex(8)}"
+
+    def headings(self):
+        found = []
+        for title, method, ids in HEADINGS:
+            if self.django and not self.facts:
+                state, how = "unknown", "the release was made before there was a report"
+            else:
+                state, how = self.ask(getattr(self, method))
+            if how is None:
+                continue
+            messages = [each for each in self.gate.get("messages", []) if each["id"] in ids]
+            failed = [each for each in messages if each["state"] == "failed"]
+            waived = [{"id": each["id"], "reason": each["reason"]} for each in messages if each["state"] == "waived"]
+            if failed:
+                state, how = "failed", "; ".join(f"{each['id']}: {each['message']}" for each in failed)
+            elif state == "failed" and waived:
+                state = "waived"
+            found.append({"title": title, "state": state, "how": how, "waived": waived})
+        return found
+
+    def ask(self, method):
+        try:
+            return "proven", method()
+        except Unproven as reason:
+            return "unknown", str(reason)
+        except Broken as reason:
+            return "failed", str(reason)
+        # Whatever it is: a report does not stop the deploy that it is about.
+        except Exception as error:
+            return "failed", f"no answer ({type(error).__name__}: {error})"
+
+    # What a visitor does.
+
+    def visit(self, path):
+        """The application's answer to a path: through nginx, or on its socket while nginx may still ask the release before."""
+        since = self.release.record.get("live_since") or 0
+        if self.verify and time.time() - since > SETTLED:
+            return (*self.site_answer(path), "through nginx")
+        return (*answer_of(UnixConnection(self.release.socket, 10), path, self.domain), "on its socket")
+
+    def site_answer(self, path):
+        port = self.verify["port"]
+        host = self.domain if port == 443 else f"{self.domain}:{port}"
+        return answer_of(LocalTLSConnection(port, self.domain, 10), path, host)
+
+    def missing_page(self):
+        """What the application says of a page that is not there; asked once."""
+        if not self.page:
+            self.page = self.visit(self.nonsense)
+        return self.page
+
+    def needs_site(self):
+        if not self.verify:
+            raise Unproven("the web servers are other hosts")
+
+    # The headings.
+
+    def checks(self):
+        if not self.django:
+            return None
+        waived = sum(each["state"] == "waived" for each in self.gate["messages"])
+        when = moment(self.gate["made"])
+        return f"passed at level {self.gate['fail_level']} before the release got a request ({when}), {waived} messages waived"
+
+    def server(self):
+        properties = systemctl_show(self.release.unit, "MainPID", "ActiveState")
+        if properties.get("ActiveState") != "active":
+            raise Broken(f"{self.release.unit} is {properties.get('ActiveState') or 'not there'}")
+        command = (
+            Path(f"/proc/{properties['MainPID']}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        )
+        if "runserver" in command:
+            raise Broken(f"{self.release.unit} runs manage.py runserver")
+        if self.site["server"] not in command:
+            raise Unproven(f"{self.release.unit} runs {command[:60]}")
+        return f"{self.site['server']} runs as {self.release.unit}"
+
+    def secret_key(self):
+        if not self.django:
+            return None
+        key = self.facts["secret_key"]
+        mode = stat.S_IMODE((self.release.path / "env").stat().st_mode)
+        if mode & 0o077:
+            raise Broken(f"its environment file can be read by others (mode {mode:04o})")
+        if not key["from_environment"]:
+            raise Broken("it is not the one of the environment")
+        fallbacks = f", {key['fallbacks']} fallbacks" if key["fallbacks"] else ""
+        return (
+            f"{key['length']} characters{fallbacks}, from a file that root alone reads; it stands nowhere in the code"
+        )
+
+    def debug(self):
+        if not self.django:
+            return None
+        status, _headers, body, way = self.missing_page()
+        if DEBUG_PAGE in body or self.facts["debug"]:
+            raise Broken(f"a missing page shows Django's debug page ({way})")
+        return f"a missing page answers {status} {way}, without a word of the code"
+
+    def allowed_hosts(self):
+        seen = []
+        if self.verify:
+            seen.append(self.stranger_at_nginx())
+        if self.django:
+            if not self.facts["refuses_strangers"]:
+                raise Broken("the application takes any name")
+            if self.facts["strangers_are_reported"]:
+                seen.append("Django refused one when the release was checked")
+            else:
+                status, *_rest = answer_of(UnixConnection(self.release.socket, 10), "/", STRANGER)
+                if status != 400:
+                    raise Broken(f"an unknown name got {status} from the application")
+                seen.append("400 from the application itself")
+        if not seen:
+            raise Unproven("the web servers are other hosts")
+        return f"an unknown name gets {', '.join(seen)}"
+
+    def stranger_at_nginx(self):
+        try:
+            status, *_rest = answer_of(
+                http.client.HTTPConnection("127.0.0.1", self.verify["http_port"], timeout=5), "/", STRANGER
+            )
+            raise Broken(f"an unknown name got {status} from nginx")
+        except (http.client.RemoteDisconnected, ConnectionResetError):
+            pass
+        try:
+            answer_of(LocalTLSConnection(self.verify["port"], STRANGER, 5), "/", STRANGER)
+            raise Broken("an unknown name got an answer over TLS from nginx")
+        except (ssl.SSLError, http.client.RemoteDisconnected, ConnectionResetError):
+            return "no answer and no TLS handshake from nginx"
+
+    def caches(self):
+        if not self.django:
+            return None
+        kinds = sorted(set(self.facts["caches"].values()))
+        alone = any(each["id"] == "vivarium.I005" for each in self.gate["messages"])
+        return (
+            "the project sets none" if alone else f"{', '.join(kinds)}, which all processes share" if kinds else "none"
+        )
+
+    def databases(self):
+        if not self.django and not self.site["database"]:
+            return None
+        seen = []
+        database = self.facts.get("database", {})
+        if database.get("limits"):
+            seen.append(f"PostgreSQL {database['limits']['version']} let in a role that may do nothing else")
+            if database["password_refused"]:
+                seen.append("with its password alone")
+        elif self.django:
+            seen.append(f"{database['vendor']}, not on the inventory's server")
+        seen.append(self.backups())
+        return ", ".join(filter(None, seen))
+
+    def backups(self):
+        if not self.site["database"]:
+            return "backups are yours"
+        config = read_json(BACKUP_CONFIG)
+        if not config:
+            return "its backups are on the database's host"
+        status = (
+            read_json(Path(config["state_directory"], "status.json")).get("databases", {}).get(self.site["name"], {})
+        )
+        if status.get("result", "ok") != "ok":
+            raise Broken(f"its last backup failed ({status.get('error') or status['result']})")
+        if not status.get("last_success"):
+            return "the first backup is for tonight"
+        return f"backed up and restored on {str(status['last_success'])[:16]}"
+
+    def mail(self):
+        if not self.django:
+            return None
+        mail, senders = self.facts["mail"], " and ".join(dict.fromkeys(self.facts["senders"]))
+        if mail["answers"] is False:
+            raise Broken(f"no mail server answered at {mail['host']}:{mail['port']} when the release was checked")
+        if mail["answers"] is None:
+            raise Unproven(f"mail goes through {mail['backend']}, as {senders}")
+        return f"{mail['host']}:{mail['port']} answered when the release was checked; mail is sent as {senders}"
+
+    def static(self):
+        if not self.site["static_url"]:
+            return "none are served" if self.django else None
+        self.needs_site()
+        name, hashed = self.static_file()
+        if not name:
+            return "there are none"
+        status, headers, _body = self.site_answer(self.site["static_url"] + name)
+        if status != 200:
+            raise Broken(f"{name} answers {status}")
+        if hashed and "immutable" not in headers.get("cache-control", ""):
+            raise Broken(f"{name} has a hash in its name, but is not cached for good")
+        return f"nginx serves {name}{', cached for good' if hashed else ''}"
+
+    def static_file(self):
+        manifest = read_json(self.release.path / "static/staticfiles.json").get("paths", {})
+        if manifest:
+            return next(iter(sorted(manifest.values(), key=lambda name: (not name.endswith(".css"), name)))), True
+        for directory, _directories, files in os.walk(self.release.path / "static"):
+            for name in sorted(files):
+                return os.path.relpath(os.path.join(directory, name), self.release.path / "static"), False
+        return None, False
+
+    def media(self):
+        if not self.site["media_url"]:
+            return "there are no uploads" if self.django else None
+        self.needs_site()
+        status, headers, _body = self.site_answer(f"{self.site['media_url']}{self.nonsense[1:]}.php")
+        if headers.get("x-content-type-options") != "nosniff" or "sandbox" not in headers.get(
+            "content-security-policy", ""
+        ):
+            raise Broken(f"uploads are not served as untrusted (a missing one answers {status} without the headers)")
+        return "nginx serves uploads as files, never runs them, and tells browsers to trust none; their backup is yours"
+
+    def https(self):
+        self.needs_site()
+        connection = http.client.HTTPConnection("127.0.0.1", self.verify["http_port"], timeout=5)
+        status, headers, _body = answer_of(connection, "/", self.domain)
+        if status not in (301, 308) or not headers.get("location", "").startswith(f"https://{self.domain}"):
+            raise Broken(f"plain HTTP answers {status} {headers.get('location', '')}")
+        _status, headers, _body = self.site_answer("/")
+        hsts = headers.get("strict-transport-security", "")
+        if "max-age=" not in hsts or "max-age=0" in hsts:
+            raise Broken("there is no Strict-Transport-Security header")
+        return f"plain HTTP answers {status} to HTTPS, which says {hsts}"
+
+    def csrf_cookie(self):
+        if not self.django:
+            return None
+        if not self.facts["cookies"]["csrf"]:
+            raise Broken("it is off")
+        if not self.facts["login"]:
+            return "it is on; there is no login page to see it at"
+        _status, headers, _body, way = self.visit(self.facts["login"])
+        cookie = next((value for value in headers.get("set-cookie", "").split("\n") if value.startswith("csrf")), None)
+        if cookie and "secure" not in cookie.lower():
+            raise Broken(f"{self.facts['login']} sets its cookie without Secure")
+        return f"{self.facts['login']} sets its cookie with Secure ({way})" if cookie else "it is on"
+
+    def session_cookie(self):
+        if not self.django:
+            return None
+        if not self.facts["cookies"]["session"]:
+            raise Broken("it is off")
+        return "it is on" if self.facts["sessions"] else "there are no sessions"
+
+    def sessions(self):
+        if not self.django:
+            return None
+        engine = self.facts["sessions"]
+        if not engine:
+            return "there are none"
+        if "db" not in engine:
+            return f"kept in {engine}"
+        timer = next((name for name, entry in self.site["timers"].items() if "clearsessions" in entry["command"]), None)
+        where = "the database and the cache" if engine == "cached_db" else "the database"
+        if not timer:
+            raise Broken(f"they are in {where}, and no timer removes old ones")
+        unit = f"{self.application.name}-{timer}"
+        if systemctl_show(f"{unit}.timer", "ActiveState").get("ActiveState") != "active":
+            raise Broken(f"{unit}.timer is not active")
+        if systemctl_show(f"{unit}.service", "Result").get("Result") not in ("success", ""):
+            raise Broken(f"{unit}.service failed when it ran last")
+        return f"in {where}; {unit}.timer removes old ones"
+
+    def kept_connections(self):
+        if not self.django:
+            return None
+        database = self.facts["database"]
+        if database["kept"]:
+            raise Broken(f"connections of {', '.join(database['kept'])} are kept, which ASGI's threads cannot share")
+        if not database["pool"]:
+            return "0, as ASGI needs it; no pool"
+        return (
+            f"0, as ASGI needs it; pools of {database['pool']} instead, {database['connections']} connections at most of"
+            f" {database['limits']['connections']} while two releases overlap"
+        )
+
+    def templates(self):
+        if not self.django:
+            return None
+        if not self.facts["compiled_templates"]:
+            raise Broken("templates are read and compiled for each request")
+        return "compiled templates are kept in memory"
+
+    def logging(self):
+        if not self.django:
+            return None
+        status, *_rest = self.missing_page()
+        if status == 404 and not wait_until(self.silence, JOURNAL_PATIENCE, 0.1):
+            return "the missing page that was asked for stands in the journal"
+        if not self.facts["logs_to_stderr"]:
+            raise Broken("nothing goes to the journal")
+        return "errors go to the journal"
+
+    def silence(self):
+        """None once the journal has the request that was asked before."""
+        run = subprocess.run(
+            ["journalctl", "--unit", f"{self.application.name}@*", "--since", "-1min", "--output", "cat", "--no-pager"],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        return None if self.nonsense in run.stdout else "it is not there"
+
+    def admins(self):
+        if not self.django:
+            return None
+        seen = [f"{self.facts['admins']} hear of errors"] if self.facts["admins"] else []
+        seen += ["Sentry gets them"] if self.facts["sentry"] else []
+        seen += [f"{self.facts['managers']} hear of broken links"] if self.facts["managers"] else []
+        if not self.facts["admins"] and not self.facts["sentry"]:
+            raise Broken("nobody hears of errors")
+        return ", ".join(seen)
+
+    def error_views(self):
+        if not self.django:
+            return None
+        status, _headers, body, way = self.missing_page()
+        own = ", ".join(self.facts["error_pages"])
+        kind = "Django's own page, which is enough" if STOCK_PAGE in body else "a page of the project's"
+        return f"a missing page answers {status} with {kind} ({way})" + (f"; templates for {own}" if own else "")
+
+
+def read_json(path):
+    try:
+        return json.loads(Path(path).read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def moment(seconds):
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))

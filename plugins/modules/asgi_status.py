@@ -1,0 +1,205 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Tells what runs on a host, and goes through Django's deployment checklist for it."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: asgi_status
+short_description: Tell which releases of applications are live on a host, and how they are
+version_added: 0.2.0
+description:
+  - Looks at what is there, not at an inventory; it needs no secrets. Changes nothing, and runs in check mode as well.
+  - For each application, its live release and since when, what runs of it, the last results of its timers, its last deploys, when
+    its certificate ends, and Django's deployment checklist with what proves each heading.
+options:
+  deploys:
+    description: How many of the last deploys to tell.
+    type: int
+    default: 5
+author:
+  - Vivarium maintainers
+"""
+
+EXAMPLES = r"""
+- name: See what is live
+  vivarium.server.asgi_status:
+  register: status
+"""
+
+RETURN = r"""
+applications:
+  description: What was found, by application.
+  returned: always
+  type: dict
+  contains:
+    live: {description: The live release., type: str}
+    version: {description: What a person calls its version., type: str}
+    since: {description: Since when it is live in seconds since 1970., type: float}
+    units: {description: "Instances, processes and timers, with state and last result.", type: list, elements: dict}
+    deploys: {description: The last lines of C(deploys.log)., type: list, elements: dict}
+    certificate_ends: {description: When the certificate that nginx shows ends in seconds since 1970., type: float}
+    checklist: {description: "Each heading of Django's page: C(state) (proven, waived, failed, unknown), C(how).", type: dict}
+text:
+  description: The same for people.
+  returned: always
+  type: list
+  elements: str
+"""
+
+import calendar
+import contextlib
+import json
+import os
+import subprocess
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.vivarium.server.plugins.module_utils.asgi import (
+    ROOT,
+    Application,
+    LocalTLSConnection,
+    systemctl_show,
+)
+from ansible_collections.vivarium.server.plugins.module_utils.checklist import checklist, line_of, moment, read_json
+
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def applications_here():
+    """The applications of which there is a release."""
+    with contextlib.suppress(FileNotFoundError):
+        for entry in sorted(os.scandir(ROOT), key=lambda entry: entry.name):
+            if any((release.path / "release.json").is_file() for release in Application(entry.name).releases()):
+                yield entry.name
+
+
+def status_of(name, deploys):
+    application = Application(name)
+    live = application.live()
+    found = {"live": live.id if live else None, "deploys": last_deploys(application, deploys), "units": units_of(name)}
+    if not live:
+        return {**found, "version": None, "since": None, "certificate_ends": None, "checklist": None}
+    record, site = live.record, read_json(live.path / "checklist.json").get("site")
+    return {
+        **found,
+        "version": record.get("version"),
+        "since": record.get("live_since"),
+        "certificate_ends": certificate_end(site["verify"]) if site and site["verify"] else None,
+        "checklist": checklist(application, live, site) if site else None,
+    }
+
+
+def last_deploys(application, number):
+    with contextlib.suppress(FileNotFoundError):
+        entries = []
+        for line in (application.root / "deploys.log").read_text(errors="replace").splitlines()[-number:]:
+            # The last line may be half written.
+            with contextlib.suppress(ValueError):
+                entries.append(json.loads(line))
+        return entries
+    return []
+
+
+def units_of(name):
+    """Instances, processes and timers, with the state of each and how it ended last."""
+    listing = subprocess.run(
+        [
+            "systemctl",
+            "list-units",
+            "--all",
+            "--plain",
+            "--no-legend",
+            f"{name}@*.service",
+            f"{name}-*.service",
+            f"{name}-*.timer",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    units = []
+    for unit in (line.split()[0] for line in listing.stdout.splitlines() if line.strip()):
+        shown = systemctl_show(
+            unit, "ActiveState", "SubState", "Result", "ExecMainExitTimestamp", "NextElapseUSecRealtime", "NRestarts"
+        )
+        units.append(
+            {
+                "unit": unit,
+                "state": shown.get("ActiveState"),
+                "result": shown.get("Result"),
+                "restarts": int(shown.get("NRestarts") or 0),
+                "ended": shown.get("ExecMainExitTimestamp") or None,
+                "next": shown.get("NextElapseUSecRealtime") or None,
+            }
+        )
+    return units
+
+
+def certificate_end(verify):
+    """When the certificate ends that a visitor gets, in seconds since 1970."""
+    connection = LocalTLSConnection(verify["port"], verify["domain"], 5)
+    try:
+        connection.connect()
+        certificate = connection.sock.getpeercert(binary_form=True)
+    except OSError:
+        return None
+    finally:
+        connection.close()
+    run = subprocess.run(
+        ["openssl", "x509", "-inform", "der", "-noout", "-enddate"], input=certificate, capture_output=True, check=False
+    )
+    # notAfter=Nov 24 15:00:00 2027 GMT, whatever the language of the host.
+    words = run.stdout.decode(errors="replace").partition("=")[2].split()
+    if run.returncode != 0 or len(words) < 4:
+        return None
+    hour, minute, second = map(int, words[2].split(":"))
+    return calendar.timegm((int(words[3]), MONTHS.index(words[0]) + 1, int(words[1]), hour, minute, second))
+
+
+def text_of(name, status):
+    """A status for people."""
+    if not status["live"]:
+        yield f"{name}: no live release"
+    else:
+        yield f"{name}: {status['version']}, release {status['live']}, live since {moment(status['since'] or 0)}"
+    for unit in status["units"]:
+        told = [unit["state"]]
+        if unit["result"] not in ("success", ""):
+            told.append(f"last result {unit['result']}")
+        if unit["restarts"]:
+            told.append(f"{unit['restarts']} restarts")
+        if unit["unit"].endswith(".timer"):
+            told.append(f"next {unit['next'] or 'never'}")
+        elif unit["ended"]:
+            told.append(f"ended {unit['ended']}")
+        yield f"  {unit['unit']:<44} {', '.join(told)}"
+    if status["certificate_ends"]:
+        days = int((status["certificate_ends"] - time.time()) // 86400)
+        yield f"  certificate ends {moment(status['certificate_ends'])}, in {days} days"
+    for entry in status["deploys"]:
+        outcome = f"{entry.get('outcome')}{' at ' + str(entry['step']) if entry.get('step') else ''}"
+        yield f"  {str(entry.get('at'))[:19]}  {entry.get('action')} {entry.get('version')} by {entry.get('by')}: {outcome}"
+    if not status["checklist"]:
+        yield "  Django's deployment checklist: no report, for the live release was made before there was one"
+        return
+    counts = ", ".join(f"{number} {state}" for state, number in status["checklist"]["counts"].items() if number)
+    yield f"  Django's deployment checklist: {counts}"
+    for heading in status["checklist"]["headings"]:
+        yield f"    {line_of(heading)}"
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "deploys": {"type": "int", "default": 5},
+        },
+        supports_check_mode=True,
+    )
+    found = {name: status_of(name, module.params["deploys"]) for name in applications_here()}
+    text = [line for name, status in found.items() for line in text_of(name, status)]
+    module.exit_json(changed=False, applications=found, text=text or ["no applications"])
+
+
+if __name__ == "__main__":
+    main()

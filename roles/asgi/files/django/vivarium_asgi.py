@@ -1,0 +1,22 @@
+"""The application's ASGI callable inside the middleware that the inventory names (`asgi_middleware`); the first is the outermost.
+
+Each is a dotted path to a class or function that takes an ASGI callable and returns one.
+"""
+
+import importlib
+import os
+
+
+def load(path):
+    """What stands behind `package.module:name`, or what that returns if there is () behind it."""
+    module, names = path.removesuffix("()").split(":")
+    found = importlib.import_module(module)
+    for name in names.split("."):
+        found = getattr(found, name)
+    return found() if path.endswith("()") else found
+
+
+application = load(os.environ["VIVARIUM_ASGI_APPLICATION"])
+for path in reversed(os.environ["VIVARIUM_ASGI_MIDDLEWARE"].split(",")):
+    # A middleware is named by a dotted path.
+    application = load(":".join(path.rsplit(".", 1)))(application)

@@ -1,0 +1,411 @@
+"""Checks of a deployment that Django's own do not make, in Django's check framework: `check --deploy` shows them too once this
+module is imported. Each has an id, which a waiver names; docs/checklist.md lists them.
+
+What the settings alone do not tell (how many processes and hosts there are) is in `context`, which vivarium_gate fills.
+"""
+
+import logging
+import os
+import socket
+from pathlib import Path
+
+from django.conf import settings
+from django.core import checks
+from django.db import DEFAULT_DB_ALIAS, connections
+
+DOCS = "https://docs.djangoproject.com/en/stable/"
+TAG = "vivarium"
+context = {"workers": 1, "hosts": 1, "processes": 0, "migrate": True}
+
+LOCAL_CACHE = "django.core.cache.backends.locmem.LocMemCache"
+DUMMY_CACHE = "django.core.cache.backends.dummy.DummyCache"
+CACHED_SESSIONS = "django.contrib.sessions.backends.cache"
+CACHED_DB_SESSIONS = "django.contrib.sessions.backends.cached_db"
+DEVELOPMENT_MAIL = tuple(
+    f"django.core.mail.backends.{name}.EmailBackend" for name in ("console", "dummy", "filebased", "locmem")
+)
+SMTP = "django.core.mail.backends.smtp.EmailBackend"
+CACHE_MIDDLEWARE = ("django.middleware.cache.UpdateCacheMiddleware", "django.middleware.cache.FetchFromCacheMiddleware")
+# A secret is looked for in the code's files up to this size.
+READABLE = 1_000_000
+# A shorter one may stand there by chance.
+SHORTEST = 12
+# How long to wait for a server (seconds).
+PATIENCE = 3
+
+
+def check(function):
+    return checks.register(function, TAG, deploy=True)
+
+
+def message(kind, identifier, text, hint, source):
+    return kind(text, hint=f"{hint} See {DOCS}{source}", id=f"vivarium.{identifier}")
+
+
+def processes():
+    """How many processes of the application run at a time, on all hosts."""
+    return context["hosts"] * (context["workers"] + context["processes"])
+
+
+@check
+def hosts(app_configs, **kwargs):
+    if "*" in settings.ALLOWED_HOSTS:
+        yield message(
+            checks.Error, "E001", "ALLOWED_HOSTS is a wildcard: the application answers to any name.",
+            "Name the hosts; the domains of the application are in the environment, as ALLOWED_HOSTS.",
+            "ref/settings/#allowed-hosts",
+        )  # fmt: skip
+
+
+@check
+def kept_connections(app_configs, **kwargs):
+    for alias in connections:
+        if connections[alias].settings_dict.get("CONN_MAX_AGE") != 0:
+            yield message(
+                checks.Error, "E002",
+                f"CONN_MAX_AGE of the database '{alias}' is not 0: under ASGI connections pile up until the server refuses more.",
+                'Set it to 0 and use a pool, OPTIONS = {"pool": {…}}.', "ref/databases/#persistent-database-connections",
+            )  # fmt: skip
+
+
+@check
+def number_of_connections(app_configs, **kwargs):
+    """Two releases overlap while one gives way to the other, so everything counts twice."""
+    if not is_postgresql():
+        return
+    pool = pool_size()
+    if not pool:
+        yield message(
+            checks.Info, "I025", "Connections to the database are not pooled: each request that is under way opens its own.",
+            "Put psycopg[pool] among the requirements.", "ref/databases/#connection-pool",
+        )  # fmt: skip
+        return
+    limits = database_limits()
+    if limits and 2 * processes() * pool > limits["connections"]:
+        yield message(
+            checks.Error, "E003",
+            f"The pools may open {2 * processes() * pool} connections while a release gives way to the next (2 x {processes()}"
+            f" processes x {pool}), and the database server takes {limits['connections']}.",
+            "Lower DATABASE_POOL_SIZE or workers, or raise max_connections.", "ref/databases/#connection-pool",
+        )  # fmt: skip
+
+
+@check
+def caches(app_configs, **kwargs):
+    local = [alias for alias, cache in settings.CACHES.items() if cache.get("BACKEND") == LOCAL_CACHE]
+    if not local or processes() < 2:
+        return
+    used = settings.is_overridden("CACHES") or any(name in settings.MIDDLEWARE for name in CACHE_MIDDLEWARE)
+    text = f"The cache '{local[0]}' is in the memory of each of {processes()} processes: none sees what another writes."
+    hint = "Give the application a Redis with CACHE_URL."
+    if used:
+        yield message(checks.Warning, "W004", text, hint, "topics/cache/#local-memory-caching")
+    else:
+        yield message(
+            checks.Info, "I005", f"{text} The project sets no cache.", hint, "topics/cache/#local-memory-caching"
+        )
+
+
+@check
+def sessions(app_configs, **kwargs):
+    if not sessions_used():
+        return
+    engine = settings.SESSION_ENGINE
+    backend = settings.CACHES.get(settings.SESSION_CACHE_ALIAS, {}).get("BACKEND")
+    alone = backend == DUMMY_CACHE or (backend == LOCAL_CACHE and processes() > 1)
+    if engine in (CACHED_SESSIONS, CACHED_DB_SESSIONS) and alone:
+        yield message(
+            checks.Error, "E010", "Sessions are in a cache that the processes do not share: visitors are signed out at random.",
+            "Give the application a Redis with CACHE_URL, or keep sessions in the database.",
+            "topics/http/sessions/#using-cached-sessions",
+        )  # fmt: skip
+    if engine == "django.contrib.sessions.backends.file":
+        yield message(
+            checks.Error, "E013", "Sessions are in files: /tmp is each release's own, so a deploy signs everybody out.",
+            "Keep sessions in the database or in a cache.", "topics/http/sessions/#using-file-based-sessions",
+        )  # fmt: skip
+
+
+@check
+def places(app_configs, **kwargs):
+    static, media = settings.STATIC_ROOT, settings.MEDIA_ROOT
+    if static and media and (is_inside(media, static) or is_inside(static, media)):
+        yield message(
+            checks.Error, "E006", "MEDIA_ROOT and STATIC_ROOT lie in each other: uploads would pass for the site's own files.",
+            "Keep them apart.", "ref/settings/#media-root",
+        )  # fmt: skip
+    url, media_url = settings.STATIC_URL, settings.MEDIA_URL
+    if url and media and media_url != "/" and (media_url.startswith(url) or url.startswith(media_url)):
+        yield message(
+            checks.Error, "E006", "MEDIA_URL and STATIC_URL lie in each other: uploads would pass for the site's own files.",
+            "Keep them apart.", "ref/settings/#media-url",
+        )  # fmt: skip
+    if media and is_inside(media, Path.cwd()):
+        yield message(
+            checks.Error, "E012", "MEDIA_ROOT is inside the release, where nothing can be written and nothing stays.",
+            "Take it from the environment, as MEDIA_ROOT.", "ref/settings/#media-root",
+        )  # fmt: skip
+    if "django.contrib.staticfiles" in settings.INSTALLED_APPS and url and not static:
+        yield message(
+            checks.Error, "E026", "STATIC_ROOT is not set: static files cannot be collected.",
+            "Take it from the environment, as STATIC_ROOT.", "ref/settings/#static-root",
+        )  # fmt: skip
+    elif static and "Manifest" not in static_storage():
+        yield message(
+            checks.Info, "I020", "Static files have no hash in their names: browsers may show those of an earlier release.",
+            "Use ManifestStaticFilesStorage.", "ref/contrib/staticfiles/#manifeststaticfilesstorage",
+        )  # fmt: skip
+
+
+@check
+def sqlite(app_configs, **kwargs):
+    for alias in connections:
+        database = connections[alias].settings_dict
+        if not database["ENGINE"].endswith("sqlite3") or str(database["NAME"]).startswith((":memory:", "file:")):
+            continue
+        if context["hosts"] > 1:
+            yield message(
+                checks.Error, "E011", f"The database '{alias}' is a file, and each of {context['hosts']} hosts has its own.",
+                "Use PostgreSQL: `database: true`.", "ref/databases/#sqlite-notes",
+            )  # fmt: skip
+        if is_inside(database["NAME"], Path.cwd()):
+            yield message(
+                checks.Error, "E012", f"The database '{alias}' is a file inside the release, where nothing can be written.",
+                "Put it into the application's home, or set DATABASE_URL.", "ref/databases/#sqlite-notes",
+            )  # fmt: skip
+
+
+@check
+def secrets(app_configs, **kwargs):
+    key, fallbacks = settings.SECRET_KEY, list(settings.SECRET_KEY_FALLBACKS)
+    kept = {"SECRET_KEY": key, **{f"SECRET_KEY_FALLBACKS[{index}]": value for index, value in enumerate(fallbacks)}}
+    kept |= {
+        f"the password of the database '{alias}'": connections[alias].settings_dict.get("PASSWORD")
+        for alias in connections
+    }
+    for name, path in found_in_code(kept):
+        yield message(
+            checks.Error, "E009", f"{name} stands in the code, in {path}: whoever reads the code knows it.",
+            "Make a new one and keep it in Ansible Vault.", "howto/deployment/checklist/#secret-key",
+        )  # fmt: skip
+    if key in fallbacks:
+        yield message(
+            checks.Error, "E009", "SECRET_KEY is one of SECRET_KEY_FALLBACKS: the key that was to go away is still in use.",
+            "Remove it from the fallbacks.", "ref/settings/#secret-key-fallbacks",
+        )  # fmt: skip
+
+
+@check
+def senders(app_configs, **kwargs):
+    for name, default in (("DEFAULT_FROM_EMAIL", "webmaster@localhost"), ("SERVER_EMAIL", "root@localhost")):
+        if getattr(settings, name) == default:
+            yield message(
+                checks.Warning, "W007", f"{name} is {default}, which mail servers refuse.",
+                f"Set {name}.", f"ref/settings/#{name.lower().replace('_', '-')}",
+            )  # fmt: skip
+    if mail_server()["backend"] in DEVELOPMENT_MAIL and not hasattr(settings, "MAILERS"):
+        yield message(
+            checks.Warning, "W021", "EMAIL_BACKEND is one of development: no mail is sent.",
+            "Use the SMTP backend.", "topics/email/#email-backends",
+        )  # fmt: skip
+    elif mail_answers() is False:
+        place = f"{mail_server()['host']}:{mail_server()['port']}"
+        yield message(
+            checks.Info, "I019", f"No mail server answers at {place}: mail is lost, reports of errors too.",
+            "Set EMAIL_URL.", "topics/email/#smtp-backend",
+        )  # fmt: skip
+
+
+@check
+def reports(app_configs, **kwargs):
+    if os.environ.get("SENTRY_DSN") and not sentry_is_active():
+        yield message(
+            checks.Warning, "W018", "SENTRY_DSN is set, but nothing reports to Sentry.",
+            "Put sentry-sdk[django] among the requirements.", "howto/deployment/checklist/#admins-and-managers",
+        )  # fmt: skip
+    if not settings.ADMINS and not sentry_is_active():
+        yield message(
+            checks.Warning, "W008", "ADMINS is empty: nobody hears of errors.",
+            "Set ADMINS, or SENTRY_DSN.", "ref/settings/#admins",
+        )  # fmt: skip
+
+
+@checks.register(TAG, checks.Tags.database, deploy=True)
+def database_role(app_configs, databases=None, **kwargs):
+    if not is_postgresql() or DEFAULT_DB_ALIAS not in (databases or []):
+        return
+    if database_limits()["privileges"]:
+        yield message(
+            checks.Warning, "W016", f"The database role may do too much ({', '.join(database_limits()['privileges'])}).",
+            "Connect as a role that owns its database and nothing else.", "howto/deployment/checklist/#databases",
+        )  # fmt: skip
+    if password_refused() is False:
+        yield message(
+            checks.Error, "E017", "The database server lets the application in with a wrong password.",
+            "Have pg_hba.conf ask for one (scram-sha-256).", "howto/deployment/checklist/#databases",
+        )  # fmt: skip
+
+
+@checks.register(TAG, checks.Tags.database, deploy=True)
+def migrations(app_configs, databases=None, **kwargs):
+    if not context["migrate"] or DEFAULT_DB_ALIAS not in (databases or []):
+        return
+    pending = pending_migrations()
+    if pending:
+        yield message(
+            checks.Info, "I014", f"The deploy applies these migrations: {shortened([str(each) for each in pending])}.",
+            "The release before must work with them: it serves until the switch, and after a rollback.", "topics/migrations/",
+        )  # fmt: skip
+    final = [
+        str(each) for each in pending
+        if any(not operation.reversible for operation in each.operations)
+    ]  # fmt: skip
+    if final:
+        yield message(
+            checks.Info, "I015", f"These migrations cannot be undone: {shortened(final)}.",
+            "Be sure of the backup.", "topics/migrations/#data-migrations",
+        )  # fmt: skip
+
+
+# What the checks, and the facts of vivarium_gate, look at.
+
+
+def remembered(function):
+    """Asked once in a run."""
+    answers = {}
+
+    def ask():
+        if "answer" not in answers:
+            answers["answer"] = function()
+        return answers["answer"]
+
+    ask.forget = answers.clear
+    return ask
+
+
+def is_postgresql():
+    return context["migrate"] and connections[DEFAULT_DB_ALIAS].vendor == "postgresql"
+
+
+def pool_size():
+    pool = connections[DEFAULT_DB_ALIAS].settings_dict["OPTIONS"].get("pool")
+    if not pool:
+        return 0
+    # psycopg's own defaults: four connections, and no more than that.
+    pool = {} if pool is True else pool
+    return pool.get("max_size") or pool.get("min_size", 4)
+
+
+@remembered
+def database_limits():
+    with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+        cursor.execute(
+            "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"
+            " - coalesce(current_setting('reserved_connections', true), '0')::int,"
+            " rolconnlimit, datconnlimit, rolsuper, rolcreaterole, rolcreatedb, rolbypassrls, current_setting('server_version')"
+            " FROM pg_roles, pg_database WHERE rolname = current_user AND datname = current_database()"
+        )
+        free, of_role, of_database, *privileges, version = cursor.fetchone()
+    names = ("superuser", "may make roles", "may make databases", "bypasses row security")
+    return {
+        "connections": min(limit for limit in (free, of_role, of_database) if limit >= 0),
+        "privileges": [name for name, has in zip(names, privileges, strict=True) if has],
+        "version": version.split()[0],
+    }
+
+
+@remembered
+def password_refused():
+    """Whether the server refuses the application's role with a wrong password; None where it needs none."""
+    connection = connections[DEFAULT_DB_ALIAS]
+    if not connection.settings_dict.get("PASSWORD"):
+        return None
+    parameters = {**connection.get_connection_params(), "password": "vivarium-tries-a-wrong-password"}
+    parameters.pop("pool", None)
+    try:
+        connection.Database.connect(**parameters).close()
+    except connection.Database.OperationalError:
+        return True
+    return False
+
+
+@remembered
+def pending_migrations():
+    from django.db.migrations.executor import MigrationExecutor
+
+    executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
+    return [migration for migration, _backwards in executor.migration_plan(executor.loader.graph.leaf_nodes())]
+
+
+def mail_server():
+    if hasattr(settings, "MAILERS"):
+        mailer = settings.MAILERS.get("default", {})
+        options = mailer.get("OPTIONS", {})
+        return {
+            "backend": mailer.get("BACKEND", SMTP),
+            "host": options.get("host", "localhost"),
+            "port": options.get("port") or (465 if options.get("use_ssl") else 587 if options.get("use_tls") else 25),
+        }
+    return {"backend": settings.EMAIL_BACKEND, "host": settings.EMAIL_HOST, "port": settings.EMAIL_PORT}
+
+
+@remembered
+def mail_answers():
+    """Whether the mail server can be reached; None where mail goes another way."""
+    server = mail_server()
+    if server["backend"] != SMTP:
+        return None
+    try:
+        socket.create_connection((server["host"], server["port"]), timeout=PATIENCE).close()
+    except OSError:
+        return False
+    return True
+
+
+def sentry_is_active():
+    try:
+        import sentry_sdk
+    except ImportError:
+        return False
+    return sentry_sdk.get_client().is_active()
+
+
+def sessions_used():
+    return "django.contrib.sessions.middleware.SessionMiddleware" in settings.MIDDLEWARE
+
+
+def static_storage():
+    return settings.STORAGES.get("staticfiles", {}).get("BACKEND", "").rsplit(".", 1)[-1]
+
+
+def handlers_of(name):
+    """The handlers that a record of a logger reaches."""
+    logger, found = logging.getLogger(name), []
+    while logger:
+        found += logger.handlers
+        logger = logger.parent if logger.propagate else None
+    return found
+
+
+def is_inside(path, directory):
+    path, directory = Path(os.path.realpath(path)), Path(os.path.realpath(directory))
+    return path == directory or directory in path.parents
+
+
+def found_in_code(secrets):
+    """The names of secrets that stand in a file of the code, and the file."""
+    wanted = {name: str(value).encode() for name, value in secrets.items() if value and len(str(value)) >= SHORTEST}
+    for directory, directories, files in os.walk("."):
+        directories[:] = [name for name in directories if name not in ("node_modules", ".git")]
+        for path in (Path(directory, name) for name in files):
+            if not wanted or not path.is_file() or path.is_symlink() or path.stat().st_size > READABLE:
+                continue
+            content = path.read_bytes()
+            for name in [name for name, value in wanted.items() if value in content]:
+                del wanted[name]
+                yield name, path
+
+
+def shortened(names, most=12):
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
