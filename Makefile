@@ -52,7 +52,8 @@ demo: demo-hosts ## Provision a local server with the example application
 	@ansible-playbook site.yml -i inventories/demo | tee logs/demo.log
 	@! grep -q ' changed=0 ' logs/demo.log || echo "Nothing had to change: the server is as the inventory says."
 	@echo
-	@tools/demo-proof vivarium-demo
+	@ansible-playbook playbooks/status.yml -i inventories/demo -e status_file=$(CURDIR)/logs/demo-status.json >>logs/demo.log
+	@tools/demo-proof vivarium-demo logs/demo-status.json
 
 demo-down: ## Remove the demo's server
 	@tools/demo down
