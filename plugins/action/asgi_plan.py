@@ -14,7 +14,18 @@ from ansible_collections.vivarium.server.plugins.plugin_utils.source import reso
 # What of an application's description its deployment checks look at, beside the environment.
 CHECK_KEYS = ("check_fail_level", "waivers", "migrate")
 # What of an application's description decides how its processes run.
-PROCESS_KEYS = ("server", "application", "workers", "lifespan", "processes", "sandbox")
+PROCESS_KEYS = (
+    "server",
+    "application",
+    "workers",
+    "worker_class",
+    "server_options",
+    "access_log",
+    "lifespan",
+    "processes",
+    "sandbox",
+    "sandbox_allow",
+)
 
 
 def digest(*values):
@@ -23,8 +34,10 @@ def digest(*values):
 
 def parts_of(application, source, process):
     """The digests whose change calls for a new release, by what they stand for."""
-    server = process.get("servers", {}).get(application["server"], {})
-    others = {key: value for key, value in process.items() if key not in ("servers", "library")}
+    server = process.get("servers", {}).get(application["serve_with"], {})
+    # The modules that a server runs with count where it runs with any.
+    unused = {"servers", "library"} | (set() if server.get("library") else {"server_library"})
+    others = {key: value for key, value in process.items() if key not in unused}
     return {
         "source": f"{source.kind}:{source.fingerprint}",
         "install": digest(application["python"], server.get("packages")),

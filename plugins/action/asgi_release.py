@@ -44,7 +44,7 @@ class ActionModule(ActionBase):
             "application": {key: value for key, value in application.items() if key not in NOT_SENT},
             "release": release,
             "kind": kind,
-            "server": process.get("servers", {}).get(application["server"], {}),
+            "server": process.get("servers", {}).get(application["serve_with"], {}),
             "build_environment": arguments["build_environment"],
             "break_lock": arguments["break_lock"],
             "holder": holder(),

@@ -49,7 +49,9 @@ _value:
   elements: dict
 """
 
-SERVERS = ("uvicorn",)
+SERVERS = ("uvicorn", "gunicorn", "hypercorn", "daphne", "granian")
+# Gunicorn's worker classes that speak ASGI, and the row of the role's table of servers that knows how to run with each.
+WORKER_CLASSES = {"uvicorn_worker.UvicornWorker": "gunicorn", "asgi": "gunicorn_asgi"}
 FRAMEWORKS = ("django", "none")
 SOURCES = ("git", "path", "archive", "package")
 
@@ -93,6 +95,9 @@ FIELDS = {
     "application": (str, ...),
     "server": (str, "uvicorn"),
     "workers": (int, 2),
+    "worker_class": (str, None),
+    "server_options": (list, []),
+    "access_log": (bool, False),
     "domains": (list, ...),
     "framework": (str, "django"),
     "settings": (str, None),
@@ -122,7 +127,9 @@ FIELDS = {
     "processes": (dict, {}),
     "timers": (dict, {}),
     "sandbox": (dict, {}),
+    "sandbox_allow": (list, []),
 }
+SANDBOX_SWITCHES = ("jit", "gpu", "programs", "namespaces", "netlink")
 SOURCE_FIELDS = {"git": ("git", "version"), "path": ("path",), "archive": ("archive",), "package": ("package",)}
 PROCESS_FIELDS = {"command": (str, ...), "stop_timeout": (int, 30)}
 TIMER_FIELDS = {"command": (str, ...), "on_calendar": (str, ...), "timeout": (int, 3600)}
@@ -190,12 +197,17 @@ def _complete(raw, index, derived, version, problems):
             wrong(f"{key} must be a list of strings")
             app[key] = []
     for key, value in app["sandbox"].items():
+        lines = value if _is(value, list) else ["" if value is None else str(value)]
         if (
             not _is(key, str)
             or not DIRECTIVE.fullmatch(key)
-            or not (value is None or _is_line(str(value)) or value == "")
+            or not all(_is(line, str) and (line == "" or _is_line(line)) for line in lines)
         ):
-            wrong(f"sandbox: '{key}' must be a directive of systemd.exec(5) with one line of text")
+            wrong(f"sandbox: '{key}' must be a directive of systemd.exec(5) with one line of text, or a list of lines")
+    for switch in app["sandbox_allow"]:
+        if switch not in SANDBOX_SWITCHES:
+            wrong(f"sandbox_allow: '{switch}' is unknown (known: {', '.join(SANDBOX_SWITCHES)})")
+    _check_server(app, wrong)
     if not app["domains"]:
         wrong("domains needs at least one name")
     for domain in app["domains"]:
@@ -385,6 +397,20 @@ def _is_address(name):
 def _choice(app, key, choices, wrong):
     if app[key] not in choices:
         wrong(f"{key} '{app[key]}' is unknown (known: {', '.join(choices)})")
+
+
+def _check_server(app, wrong):
+    """Completes what the server is run with: `serve_with` is its row in the role's table."""
+    app["serve_with"] = app["server"]
+    if app["server"] == "gunicorn":
+        app["worker_class"] = app["worker_class"] or next(iter(WORKER_CLASSES))
+        _choice(app, "worker_class", tuple(WORKER_CLASSES), wrong)
+        app["serve_with"] = WORKER_CLASSES.get(app["worker_class"], "gunicorn")
+    elif app["worker_class"]:
+        wrong("worker_class has a meaning for server gunicorn alone")
+    if not all(_is(option, str) and option.isprintable() for option in app["server_options"]):
+        wrong("server_options must be a list of strings, one for each word of the command line (quote numbers)")
+        app["server_options"] = []
 
 
 def _check_source(app, version, wrong):

@@ -7,12 +7,12 @@ import json
 
 DOCUMENTATION = r"""
 name: asgi_library
-positional: path
+positional: path, servers
 short_description: List the Python modules that a release gets beside the application's code
 version_added: 0.1.0
 description:
-  - The settings on top of a Django project's own, the checks that Django's do not make, and what wraps the ASGI callable, as far
-    as the application wants them.
+  - The settings on top of a Django project's own, the checks that Django's do not make, what wraps the ASGI callable, and what
+    its server runs with, as far as the application wants them.
 options:
   _input:
     description: An application, completed by P(vivarium.server.asgi_apps#filter).
@@ -22,6 +22,10 @@ options:
     description: The release's directory.
     type: str
     required: true
+  servers:
+    description: The role's table of servers; C(library) of a row names the modules of the server.
+    type: dict
+    required: true
 author: Vivarium maintainers
 """
 
@@ -29,7 +33,7 @@ EXAMPLES = r"""
 - name: Write the modules of a release
   vivarium.server.files:
     directories: [{path: "{{ release }}/lib"}]
-    files: "{{ application | vivarium.server.asgi_library(release) }}"
+    files: "{{ application | vivarium.server.asgi_library(release, servers) }}"
 """
 
 RETURN = r"""
@@ -43,7 +47,7 @@ _value:
 CONTEXT = ("workers", "hosts", "migrate", "waivers", "standing_waivers")
 
 
-def asgi_library(app, path):
+def asgi_library(app, path, servers):
     """The modules that an application wants, and what the checks are told of it."""
     django = app["framework"] == "django"
     wanted = {
@@ -53,7 +57,9 @@ def asgi_library(app, path):
         "vivarium_clearsessions.py": app["vivarium_settings"],
         "vivarium_asgi.py": app["asgi_middleware"],
     }
-    modules = [{"path": f"{path}/lib/{name}", "source": f"django/{name}"} for name, use in wanted.items() if use]
+    sources = [f"django/{name}" for name, use in wanted.items() if use]
+    sources += [f"server/{name}" for name in servers[app["serve_with"]]["library"]]
+    modules = [{"path": f"{path}/lib/{source.split('/')[1]}", "source": source} for source in sources]
     if not django:
         return modules
     context = {key: app[key] for key in CONTEXT} | {

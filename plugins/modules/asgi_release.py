@@ -91,6 +91,7 @@ import pwd
 import re
 import shutil
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -106,6 +107,7 @@ from ansible_collections.vivarium.server.plugins.module_utils.asgi import (
     wait_until,
     write_private,
 )
+from ansible_collections.vivarium.server.plugins.module_utils.asgi_packages import installed, missing, too_old
 from ansible_collections.vivarium.server.plugins.module_utils.checklist import checklist, summary
 
 # What a project says of its packages, at the top of its code.
@@ -403,9 +405,23 @@ class Deploy:
             self.uv("pip", "install", self.app["source"]["package"])
         else:
             self.install(code)
-        server = self.data["server"]
-        if not (venv / "bin" / server["program"]).exists():
-            self.uv("pip", "install", *server["packages"])
+        self.add_server(venv)
+
+    def add_server(self, venv):
+        """The server as the project locks it, and beside it what it does not lock; nothing that is locked changes."""
+        packages, requirements = installed(venv), self.data["server"]["packages"]
+        for name, version, minimum in too_old(requirements, packages):
+            raise ReleaseError(
+                f"the project locks {name} {version}; server {self.app['server']} needs {name} {minimum} or newer, for its safety"
+                " or for an option that is used: raise it in the project's lock file"
+            )
+        if not missing(requirements, packages):
+            return
+        with tempfile.NamedTemporaryFile("w", prefix="constraints-", suffix=".txt") as constraints:
+            constraints.writelines(f"{name}=={version}\n" for name, version in packages.items())
+            constraints.flush()
+            os.chmod(constraints.name, 0o644)
+            self.uv("pip", "install", "--constraints", constraints.name, *missing(requirements, packages))
 
     def uv(self, *arguments):
         self.as_user(["uv", *arguments], cwd=self.release.path / "code")

@@ -580,7 +580,8 @@ def test_units_that_nobody_describes_any_more_are_found(tmp_path, monkeypatch):
 
 
 APP = {
-    "name": "shop", "python": "python3", "server": "uvicorn", "application": "a:b", "workers": 2, "lifespan": "off",
+    "name": "shop", "python": "python3", "server": "uvicorn", "serve_with": "uvicorn", "application": "a:b", "workers": 2,
+    "worker_class": None, "server_options": [], "access_log": False, "lifespan": "off", "sandbox_allow": [],
     "processes": {}, "sandbox": {}, "public_env": {"A": "1"}, "secret_env": {"B": "2"}, "timers": {}, "drain_timeout": 5,
     "framework": "django", "asgi_middleware": [], "check_fail_level": "WARNING", "waivers": {}, "migrate": True,
 }  # fmt: skip

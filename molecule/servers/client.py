@@ -1,0 +1,152 @@
+"""What nginx does, for the tests: asks an application through its live socket. Runs on a test host, as the user it is given.
+
+usage: client.py APPLICATION QUESTION …     prints what it saw as JSON
+
+request             one request whose headers lie about everything but what nginx says
+pids                which processes answer
+blocking            how long 40 requests take that keep their process busy for 50 ms, from eight clients
+websocket           an echo, and a look at the scope
+stop                what becomes of four requests and a WebSocket that are under way when standard input ends
+"""
+
+import base64
+import http.client
+import json
+import os
+import socket
+import sys
+import threading
+import time
+
+name, question = sys.argv[1:]
+PATH = os.path.realpath(f"/srv/{name}/live/socket")
+HOST = f"{name.replace('_', '-')}.example.test"
+NGINX = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.7"}
+LIES = {
+    "Forwarded": "for=6.6.6.6;proto=ftp;host=evil.test", "X-Forwarded-Host": "evil.test", "X-Forwarded-Port": "6666",
+    "X-Real-IP": "6.6.6.6", "X-Forwarded-Prefix": "/evil", "Front-End-Https": "on",
+}  # fmt: skip
+
+
+class Connection(http.client.HTTPConnection):
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(60)
+        self.sock.connect(PATH)
+
+
+def ask(path, method="GET", body=None, headers=()):
+    connection = Connection(HOST)
+    try:
+        connection.request(method, path, body, {**NGINX, "Connection": "close", **dict(headers)})
+        response = connection.getresponse()
+        text = response.read()
+        if response.status != 200:
+            raise OSError(f"status {response.status}")
+        return json.loads(text)
+    finally:
+        connection.close()
+
+
+def at_once(number, work):
+    """What each of so many threads returns."""
+    results = []
+    threads = [threading.Thread(target=lambda n=n: results.append(work(n))) for n in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+class WebSocket:
+    def __init__(self):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(60)
+        self.socket.connect(PATH)
+        head = {
+            **NGINX, "Host": HOST, "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode(),
+        }  # fmt: skip
+        lines = "".join(f"{key}: {value}\r\n" for key, value in head.items())
+        self.socket.sendall(f"GET / HTTP/1.1\r\n{lines}\r\n".encode())
+        self.stream = self.socket.makefile("rb")
+        assert b" 101 " in self.stream.readline()
+        while self.stream.readline() != b"\r\n":
+            pass
+
+    def send(self, text):
+        self.socket.sendall(bytes([0x81, 0x80 | len(text)]) + bytes(4) + text.encode())
+
+    def receive(self):
+        """The next frame's kind and content; a ping is passed over."""
+        while True:
+            first, length = self.stream.read(2) or (0, 0)
+            if length == 126:
+                length = int.from_bytes(self.stream.read(2), "big")
+            content = self.stream.read(length)
+            if first != 0x89:
+                return first & 0x0F, content
+
+    def closed(self):
+        """With which code it is closed; 1006 where it simply ends."""
+        try:
+            kind, content = self.receive()
+        except OSError:
+            return 1006
+        if kind != 8:
+            return 1006
+        return int.from_bytes(content[:2], "big") if content else 1005
+
+
+def request():
+    return {**ask("/request", headers=LIES), "django": ask("/django/", "POST", "body", headers=LIES)}
+
+
+def pids():
+    return sorted({ask("/")["pid"] for _ in range(60)})
+
+
+def blocking():
+    begun = time.monotonic()
+    answers = at_once(8, lambda _: [ask("/block?seconds=0.05")["pid"] for _ in range(5)])
+    return {"seconds": time.monotonic() - begun, "pids": sorted({pid for some in answers for pid in some})}
+
+
+def websocket():
+    connection = WebSocket()
+    answers = []
+    for text in ("one", "two"):
+        connection.send(text)
+        answers.append(json.loads(connection.receive()[1]))
+    return answers
+
+
+def stop():
+    connection = WebSocket()
+    connection.send("x")
+    connection.receive()
+
+    def slow(number):
+        method = ("GET", "POST")[number % 2]
+        try:
+            return ask("/?seconds=2", method, "form" if number % 2 else None)["body"]
+        except (OSError, http.client.HTTPException) as error:
+            return repr(error)
+
+    def held(number):
+        if number:
+            return slow(number)
+        time.sleep(1)
+        print("held", flush=True)
+        begun = time.monotonic()
+        return [connection.closed(), time.monotonic() - begun]
+
+    return sorted(at_once(5, held), key=str)
+
+
+print(
+    json.dumps(
+        {"request": request, "pids": pids, "blocking": blocking, "websocket": websocket, "stop": stop}[question]()
+    )
+)

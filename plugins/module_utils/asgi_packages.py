@@ -1,0 +1,52 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What of a server's packages a venv has: used as locked where it is safe, completed where something is missing."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)\s*>=\s*([0-9.]+)")
+
+
+def canonical(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def installed(venv):
+    """The packages of a venv, name to version."""
+    found = {}
+    for directory in Path(venv).glob("lib/python*/site-packages/*.dist-info"):
+        name, _dash, version = directory.name.removesuffix(".dist-info").partition("-")
+        found[canonical(name)] = version
+    return found
+
+
+def release(version):
+    """The numbers of a version, to compare: 0.16.0 is 0.16, and a pre-release counts as what it leads to."""
+    numbers = [
+        int(number) for number in re.match(r"[0-9.]*", version.split("!")[-1])[0].strip(".").split(".") if number
+    ]
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return numbers
+
+
+def wanted(requirements):
+    """The names of requirements and the least versions of them, which each must say."""
+    for requirement in requirements:
+        name, minimum = REQUIREMENT.match(requirement).groups()
+        yield requirement, canonical(name), minimum
+
+
+def too_old(requirements, packages):
+    """What is there in a version that is not safe, or cannot do what is asked of it: name, version, least version."""
+    return [
+        (name, packages[name], minimum)
+        for _requirement, name, minimum in wanted(requirements)
+        if name in packages and release(packages[name]) < release(minimum)
+    ]
+
+
+def missing(requirements, packages):
+    return [requirement for requirement, name, _minimum in wanted(requirements) if name not in packages]

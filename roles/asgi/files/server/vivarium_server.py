@@ -1,0 +1,218 @@
+"""The application as ASGI servers behind nginx should see it: what the server itself leaves undone is done here.
+
+Every server names scheme and address of the visitor, speaks the lifespan protocol as the application's description says, and
+closes WebSockets with a code that tells browsers to come back, as soon as the instance is asked to end.
+"""
+
+import asyncio
+import importlib
+import logging
+import os
+import sys
+import traceback
+
+# How often to look whether the instance is asked to end, while a WebSocket is open (seconds).
+LOOK = 0.3
+log = logging.getLogger("vivarium_server")
+
+
+def load(path):
+    """The callable that package.module:name means; with () at its end, what it returns."""
+    # Servers differ in whether the working directory, which holds the code, is among the places of modules.
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    module, _, names = path.removesuffix("()").partition(":")
+    target = importlib.import_module(module)
+    for name in names.split("."):
+        target = getattr(target, name)
+    return target() if path.endswith("()") else target
+
+
+def correct(scope):
+    """Who asks, and how, is what nginx says: it overwrites these headers, and nobody else reaches the socket."""
+    for name, value in scope["headers"]:
+        if name == b"x-forwarded-for":
+            scope["client"] = (value.decode("latin-1").rsplit(",", 1)[-1].strip(), 0)
+        elif name == b"x-forwarded-proto" and value in (b"http", b"https"):
+            scheme = value.decode()
+            scope["scheme"] = scheme.replace("http", "ws") if scope["type"] == "websocket" else scheme
+
+
+class WebSocket:
+    """An open WebSocket, closed either by the application or by the end of the instance."""
+
+    def __init__(self, receive, send):
+        self._receive = receive
+        self._send = send
+        self._pending = None
+        self._ended = asyncio.Event()
+        self.accepted = self.closed = False
+        self.code = None  # with which the instance closed it
+
+    async def receive(self):
+        self._pending = self._receive()
+        try:
+            return await self._pending
+        except asyncio.CancelledError:
+            if self.code is None:
+                raise
+            await self._ended.wait()
+            return {"type": "websocket.disconnect", "code": self.code}
+
+    async def send(self, message):
+        if self.closed:
+            return  # the application does not know yet
+        kind = message["type"]
+        if kind == "websocket.accept":
+            self.accepted = True
+        elif kind == "websocket.close":
+            self.closed = True
+        await self._send(message)
+
+    async def close(self, code):
+        if not self.accepted or self.closed:
+            return
+        self.code = code
+        # Granian sends nothing while it waits to receive, which it does in a future; others do in a coroutine, and may.
+        if asyncio.isfuture(self._pending):
+            self._pending.cancel()
+        try:
+            await self.send({"type": "websocket.close", "code": code, "reason": "service restart"})
+        finally:
+            self._ended.set()
+
+
+class Wrapper:
+    """The ASGI callable that servers run."""
+
+    def __init__(self, inner, socket, lifespan, close_code):
+        self.inner = inner
+        self.socket = socket
+        self.mode = lifespan
+        self.close_code = close_code
+        self.websockets = set()
+        self.watcher = None
+        self.own_lifespan = None
+
+    async def __call__(self, scope, receive, send):
+        kind = scope["type"]
+        if kind == "lifespan":
+            await self.lifespan(scope, receive, send)
+            return
+        correct(scope)
+        if self.own_lifespan:
+            await self.own_lifespan.lend(scope)
+        if kind == "websocket":
+            await self.websocket(scope, receive, send)
+        else:
+            await self.inner(scope, receive, send)
+
+    async def websocket(self, scope, receive, send):
+        websocket = WebSocket(receive, send)
+        self.websockets.add(websocket)
+        if self.watcher is None or self.watcher.done():
+            self.watcher = asyncio.ensure_future(self.watch())
+        try:
+            await self.inner(scope, websocket.receive, websocket.send)
+        finally:
+            self.websockets.discard(websocket)
+
+    async def watch(self):
+        while self.websockets:
+            await asyncio.sleep(LOOK)
+            if not os.path.exists(self.socket):
+                for websocket in list(self.websockets):
+                    try:
+                        await websocket.close(self.close_code)
+                    except Exception as error:
+                        log.warning("could not close a WebSocket: %r", error)
+
+    async def lifespan(self, scope, receive, send):
+        """off: the application is not asked. on: it must start. auto: as the server takes it."""
+        if self.mode == "off":
+            message = {"type": ""}
+            while message["type"] != "lifespan.shutdown":
+                message = await receive()
+                await send({"type": f"{message['type']}.complete"})
+            return
+        started = False
+
+        async def note(message):
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.inner(scope, receive, note)
+        except Exception:
+            if self.mode == "auto" or started:
+                raise
+            await send({"type": "lifespan.startup.failed", "message": traceback.format_exc()})
+        else:
+            if self.mode == "on" and not started:
+                await send({"type": "lifespan.startup.failed", "message": "the application does not speak it"})
+
+
+class OwnLifespan:
+    """The lifespan protocol for Daphne, which does not speak it: around the life of its reactor."""
+
+    def __init__(self, wrapper):
+        from twisted.internet import defer, reactor
+
+        self.wrapper = wrapper
+        self.state = {}
+        self.supported = True
+        self.events = asyncio.Queue()
+        self.answers = asyncio.Queue()
+        self.task = None
+        self.started = None
+
+        def begin():
+            self.started = asyncio.ensure_future(self.startup())
+
+        def end():
+            return defer.Deferred.fromFuture(asyncio.ensure_future(self.shutdown()))
+
+        reactor.callWhenRunning(begin)
+        reactor.addSystemEventTrigger("before", "shutdown", end)
+
+    async def lend(self, scope):
+        """No request is served before the application has started."""
+        await asyncio.shield(self.started)
+        scope["state"] = self.state.copy()
+
+    async def startup(self):
+        scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
+        self.task = asyncio.ensure_future(self.wrapper.lifespan(scope, self.events.get, self.answers.put))
+        answer = await self.ask("startup")
+        if answer is None:
+            self.supported = False
+        elif answer["type"] == "lifespan.startup.failed":
+            log.error("Application startup failed. %s", answer.get("message", ""))
+            os._exit(3)
+
+    async def shutdown(self):
+        if self.started and self.started.done() and self.supported:
+            await self.ask("shutdown")
+
+    async def ask(self, event):
+        """Tell the application, and wait for its answer; None where it ends without one."""
+        await self.events.put({"type": f"lifespan.{event}"})
+        answer = asyncio.ensure_future(self.answers.get())
+        await asyncio.wait([answer, self.task], return_when=asyncio.FIRST_COMPLETED)
+        if answer.done() or not self.answers.empty():
+            return await answer
+        answer.cancel()
+        if self.task.exception():
+            log.info("The application does not speak the lifespan protocol: %r", self.task.exception())
+        return None
+
+
+application = Wrapper(
+    load(os.environ["VIVARIUM_APPLICATION"]),
+    os.environ["VIVARIUM_SOCKET"],
+    os.environ["VIVARIUM_LIFESPAN"],
+    int(os.environ["VIVARIUM_CLOSE_CODE"]),
+)
+if os.environ["VIVARIUM_RUN_LIFESPAN"] and application.mode != "off":
+    application.own_lifespan = OwnLifespan(application)

@@ -1,0 +1,162 @@
+"""Run an ASGI server on a release's unix socket, and end it without losing what it holds.
+
+    vivarium_supervise.py --socket PATH [--bind] [--workers N] --finish SECONDS … -- SERVER [ARGUMENT …]
+
+With --bind the socket is made here, for its owner and its group alone, and handed to the server as systemd does it: as file
+descriptor 3, with LISTEN_FDS. With --workers so many servers share it, each one process; one that dies is started again.
+Without, the server has workers of its own and this program ends when it does.
+
+Asked to end (SIGTERM), it removes the socket's name, so that nobody connects any more; the wrapper vivarium_server sees that and
+closes WebSockets. When the last connection is gone, or after so many seconds, the servers are told to end.
+"""
+
+import argparse
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+
+BACKLOG = 2048
+# A server that ends so soon after the start is not started again: systemd, and a deploy that waits, shall see it (seconds).
+SETTLED = 10
+# One that dies later is started again after this time (seconds).
+PAUSE = 1
+# What a server may take to end when it holds nothing any more, before it is killed (seconds).
+END = 4
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+
+
+def arguments(words):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--socket", required=True)
+    parser.add_argument("--bind", action="store_true")
+    parser.add_argument("--workers", type=int)
+    parser.add_argument("--finish", type=float, required=True)
+    # For the wrapper.
+    parser.add_argument("--application", required=True)
+    parser.add_argument("--lifespan", choices=("on", "off", "auto"), required=True)
+    parser.add_argument("--run-lifespan", action="store_true")
+    parser.add_argument("--close-code", type=int, default=1012)
+    parser.add_argument("command", nargs="+")
+    return parser.parse_args(words)
+
+
+def listen(path):
+    """The listening socket: in a directory that hands its group on, its group is the one that may connect."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    os.chmod(path, 0o660)
+    listener.listen(BACKLOG)
+    return listener
+
+
+def connections(path):
+    """How many connections a socket's servers hold, or are about to take in."""
+    with open("/proc/self/net/unix") as table:
+        rows = [line.split(None, 7) for line in table]
+    return sum(1 for row in rows if len(row) == 8 and row[7].strip() == path and row[5] in ("02", "03"))
+
+
+def remove(path):
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+class Supervisor:
+    """A server's processes, from the start to the end."""
+
+    def __init__(self, options):
+        self.options = options
+        self.pids = set()
+        self.listener = None
+
+    def run(self):
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        remove(self.options.socket)
+        if self.options.bind:
+            self.listener = listen(self.options.socket)
+        started = time.monotonic()
+        for _ in range(self.options.workers or 1):
+            self.start()
+        while True:
+            if signal.sigwait(SIGNALS) != signal.SIGCHLD:
+                return self.finish()
+            for pid, status in self.reap():
+                print(f"server process {pid} ended with {status}", file=sys.stderr, flush=True)
+                if self.options.workers is None or time.monotonic() - started < SETTLED:
+                    self.end(0)
+                    return status or 1
+                time.sleep(PAUSE)
+                self.start()
+
+    def start(self):
+        pid = os.fork()
+        if pid:
+            self.pids.add(pid)
+            return
+        try:
+            os.environ.update(self.environment())
+            if self.listener:
+                os.dup2(self.listener.fileno(), 3)
+                os.set_inheritable(3, True)  # where it was 3 before, too
+                os.environ.update(LISTEN_FDS="1", LISTEN_FDNAMES="http", LISTEN_PID=str(os.getpid()))
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            os.execvp(self.options.command[0], self.options.command)  # noqa: S606  (a server, as itself)
+        except BaseException as error:
+            print(f"{self.options.command[0]}: {error}", file=sys.stderr, flush=True)
+        finally:
+            os._exit(127)
+
+    def environment(self):
+        """What vivarium_server, which the server runs in place of the application, wants to know."""
+        options = self.options
+        places = [os.path.dirname(os.path.abspath(__file__)), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+        return {
+            "PYTHONPATH": os.pathsep.join(dict.fromkeys(filter(None, places))),
+            "VIVARIUM_APPLICATION": options.application,
+            "VIVARIUM_SOCKET": options.socket,
+            "VIVARIUM_LIFESPAN": options.lifespan,
+            "VIVARIUM_RUN_LIFESPAN": "1" if options.run_lifespan else "",
+            "VIVARIUM_CLOSE_CODE": str(options.close_code),
+        }
+
+    def reap(self):
+        """The processes that have ended, with what the shell would say of it."""
+        ended = []
+        while self.pids:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                break
+            if pid in self.pids:
+                self.pids.remove(pid)
+                code = os.waitstatus_to_exitcode(status)
+                ended.append((pid, code if code >= 0 else 128 - code))
+        return ended
+
+    def finish(self):
+        remove(self.options.socket)
+        deadline = time.monotonic() + self.options.finish
+        quiet = 0
+        # Two quiet looks in a row: a connection may be on its way in.
+        while quiet < 2 and self.pids and time.monotonic() < deadline:
+            quiet = 0 if connections(self.options.socket) else quiet + 1
+            time.sleep(0.1)
+            self.reap()
+        self.end(END)
+        return 0
+
+    def end(self, seconds):
+        for pid in self.pids:
+            os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + seconds
+        while self.pids and time.monotonic() < deadline:
+            signal.sigtimedwait((signal.SIGCHLD,), 0.1)
+            self.reap()
+        for pid in self.pids:
+            os.kill(pid, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(Supervisor(arguments(sys.argv[1:])).run())
