@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import ipaddress
 import re
 from collections.abc import Mapping, Sequence
@@ -61,7 +62,9 @@ NAME = re.compile(r"[a-z][a-z0-9_]{0,23}")
 UNIT_PART = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 DOMAIN = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-APPLICATION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(\))?")
+CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+# The module that a release gets where a call makes the application.
+MADE = "vivarium_application"
 CHECK_ID = re.compile(r"[A-Za-z_][\w.]*\.[A-Z]\d{3}")
 DIRECTIVE = re.compile(r"[A-Z][A-Za-z0-9]+")
 MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
@@ -180,8 +183,11 @@ def _complete(raw, index, derived, version, problems):
         wrong(
             "name must be 1 to 24 lower-case letters, digits and underscores, begin with a letter, and be no system name"
         )
-    if not APPLICATION.fullmatch(app["application"]):
-        wrong("application must look like 'package.module:callable'")
+    try:
+        app["callable"], app["made_by"] = _callable(app["application"])
+    except ValueError as error:
+        app["callable"], app["made_by"] = "", None
+        wrong(f"application {error}")
     if django and not app["settings"]:
         wrong("settings is required for framework django: the dotted path of the settings module")
     if app["settings"] and not MODULE.fullmatch(app["settings"]):
@@ -280,7 +286,7 @@ def _complete(raw, index, derived, version, problems):
     app["runtime"] = f"/run/asgi-{app['name']}"
     app["public_env"] = {**_derived_env(app), **added.get("env", {}), **app["env"]}
     if app["asgi_middleware"]:
-        app["application"] = "vivarium_asgi:application"
+        app["callable"] = "vivarium_asgi:application"
     # DATABASE_PASSWORD reaches the application as a part of DATABASE_URL only.
     app["secret_env"] = {
         **added.get("secrets", {}),
@@ -317,12 +323,56 @@ def _complete_django(app, wrong):
     app["hosts"] = 1
 
 
+def _callable(application):
+    """What a server is told to serve, and, where a call makes the application, how it is made."""
+    if CALLABLE.fullmatch(application):
+        return application, None
+    module, _, expression = application.partition(":")
+    try:
+        tree = ast.parse(expression, mode="eval").body if _is_line(expression) else None
+    except SyntaxError:
+        tree = None
+    name = _called(tree) if isinstance(tree, ast.Call) and MODULE.fullmatch(module) else None
+    if not name:
+        raise ValueError("must look like 'package.module:callable' or 'package.module:factory(…)'")
+    return f"{MADE}:application", {"module": module, "name": name, "expression": expression}
+
+
+def _called(node):
+    """The name that a chain of attributes and calls begins with; None where it is anything else."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        return _called(node.value)
+    if not isinstance(node, ast.Call):
+        return None
+    for argument in (*node.args, *(keyword.value for keyword in node.keywords)):
+        try:
+            # What differs from host to host, or is secret, comes from the environment.
+            _is_from_environment(argument) or ast.literal_eval(argument)
+        except (ValueError, TypeError):
+            raise ValueError(
+                "may call with literals and environ['NAME'] alone; what needs more belongs into a module of the code"
+            ) from None
+    return _called(node.func)
+
+
+def _is_from_environment(node):
+    return (
+        isinstance(node, ast.Subscript)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "environ"
+        and isinstance(node.slice, ast.Constant)
+        and isinstance(node.slice.value, str)
+    )
+
+
 def _derived_env(app):
     """What the application's description alone says about its environment, under Django's own setting names."""
     env = {}
     if app["asgi_middleware"]:
         env |= {
-            "VIVARIUM_ASGI_APPLICATION": app["application"],
+            "VIVARIUM_ASGI_APPLICATION": app["callable"],
             "VIVARIUM_ASGI_MIDDLEWARE": ",".join(app["asgi_middleware"]),
         }
     if app["framework"] != "django":

@@ -11,8 +11,8 @@ positional: path, servers
 short_description: List the Python modules that a release gets beside the application's code
 version_added: 0.1.0
 description:
-  - The settings on top of a Django project's own, the checks that Django's do not make, what wraps the ASGI callable, and what
-    its server runs with, as far as the application wants them.
+  - The settings on top of a Django project's own, the checks that Django's do not make, what makes the ASGI callable by a call,
+    what wraps it, and what its server runs with, as far as the application wants them.
 options:
   _input:
     description: An application, completed by P(vivarium.server.asgi_apps#filter).
@@ -60,6 +60,14 @@ def asgi_library(app, path, servers):
     sources = [f"django/{name}" for name, use in wanted.items() if use]
     sources += [f"server/{name}" for name in servers[app["serve_with"]]["library"]]
     modules = [{"path": f"{path}/lib/{source.split('/')[1]}", "source": source} for source in sources]
+    if app["made_by"]:
+        modules.append(
+            {
+                "path": f"{path}/lib/vivarium_application.py",
+                "template": "application.py.j2",
+                "vars": {"made_by": app["made_by"]},
+            }
+        )
     if not django:
         return modules
     context = {key: app[key] for key in CONTEXT} | {

@@ -554,7 +554,7 @@ class Deploy:
 
     def try_import(self, seconds):
         """Say so at once when the application cannot be imported, rather than wait for an answer that cannot come."""
-        module = self.app["application"].split(":")[0]
+        module = self.app["callable"].split(":")[0]
         # What does not end in time is no proof of anything.
         limit = [f"--property=RuntimeMaxSec={max(1, int(seconds))}"]
         code = f"import sys\ntry: import {module}\nexcept BaseException: import traceback; traceback.print_exc(); sys.exit(111)"

@@ -55,6 +55,14 @@ def test_any_asgi_callable_needs_less():
     assert app["public_env"] == app["secret_env"] == {} and app["required_secrets"] == []
 
 
+def test_an_application_may_be_made_by_a_call():
+    (app,) = asgi_apps([PLAIN | {"application": "api.sites:Site(['/var/a.db'], key=environ['KEY'], limit=-1).app()"}])
+    assert app["callable"] == "vivarium_application:application"
+    assert app["made_by"]["module"] == "api.sites" and app["made_by"]["name"] == "Site"
+    (app,) = asgi_apps([PLAIN])
+    assert app["callable"] == "api:app" and app["made_by"] is None
+
+
 def test_every_field_of_the_result_is_there_whatever_was_left_out():
     assert set(FIELDS) <= set(asgi_apps([PLAIN])[0])
 
@@ -194,6 +202,14 @@ def test_numbers_booleans_and_lists_are_good_values_of_the_environment():
         # the rest
         ({"application": "shop.asgi"}, "application must look like 'package.module:callable'"),
         ({"application": "shop.asgi:app; rm -rf /"}, "application must look like"),
+        ({"application": "shop.asgi:app.make() or 1"}, "application must look like"),
+        ({"application": "shop.asgi:make('a'"}, "application must look like"),
+        ({"application": "shop.asgi:make()()\nimport os"}, "application must look like"),
+        (
+            {"application": "shop.asgi:make(open('/etc/passwd'))"},
+            "application may call with literals and environ['NAME'] alone",
+        ),
+        ({"application": "shop.asgi:make(*environ)"}, "application may call with literals"),
         ({"application": None}, "application is required"),
         ({"settings": None}, "settings is required for framework django"),
         ({"settings": "shop/settings.py"}, "settings must be a dotted module path"),

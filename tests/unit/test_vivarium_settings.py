@@ -326,6 +326,8 @@ def test_defaults_become_what_production_needs():
     assert got["STORAGES"]["default"] == global_settings.STORAGES["default"]
     assert (got["DEFAULT_FROM_EMAIL"], got["SERVER_EMAIL"]) == ("webmaster@shop.example.com", "root@shop.example.com")
     assert got["LOGGING"]["root"] == {"handlers": ["stderr"], "level": "INFO"}
+    plain = settings(STATICFILES_STORAGE=module.plain_static)
+    assert plain["STORAGES"]["staticfiles"]["BACKEND"] == module.plain_static
     without_static = {name: value for name, value in ENVIRONMENT.items() if name != "STATIC_ROOT"}
     assert module.production(PLAIN, without_static)["STORAGES"]["staticfiles"]["BACKEND"] == module.plain_static
 

@@ -8,12 +8,12 @@ import os
 
 
 def load(path):
-    """What stands behind `package.module:name`, or what that returns if there is () behind it."""
-    module, names = path.removesuffix("()").split(":")
+    """What stands behind `package.module:name`."""
+    module, names = path.split(":")
     found = importlib.import_module(module)
     for name in names.split("."):
         found = getattr(found, name)
-    return found() if path.endswith("()") else found
+    return found
 
 
 application = load(os.environ["VIVARIUM_ASGI_APPLICATION"])

@@ -253,8 +253,10 @@ class Production:
             if name in env:
                 self.set(**{name: env.text(name)})
         storages = {**global_settings.STORAGES, **self.get("STORAGES")}
+        if "STATICFILES_STORAGE" in env:
+            storages["staticfiles"] = {"BACKEND": env.text("STATICFILES_STORAGE")}
         # Names with a hash of the content: browsers keep them for good, and two releases do not clash.
-        if "STATIC_ROOT" in env and storages.get("staticfiles", {}).get("BACKEND") == plain_static:
+        elif "STATIC_ROOT" in env and storages.get("staticfiles", {}).get("BACKEND") == plain_static:
             storages["staticfiles"] = {**storages["staticfiles"], "BACKEND": hashed_static}
         self.set(STORAGES=storages)
 

@@ -17,15 +17,15 @@ log = logging.getLogger("vivarium_server")
 
 
 def load(path):
-    """The callable that package.module:name means; with () at its end, what it returns."""
+    """The callable that package.module:name means."""
     # Servers differ in whether the working directory, which holds the code, is among the places of modules.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
-    module, _, names = path.removesuffix("()").partition(":")
+    module, _, names = path.partition(":")
     target = importlib.import_module(module)
     for name in names.split("."):
         target = getattr(target, name)
-    return target() if path.endswith("()") else target
+    return target
 
 
 def correct(scope):
