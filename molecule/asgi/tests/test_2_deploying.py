@@ -162,6 +162,19 @@ def test_processes_moved_with_it(hosts):
         assert json.loads(host.file("/var/lib/asgi-tide/worker").content_string)[0] == live(host)
 
 
+def test_a_task_that_a_process_is_at_is_finished(hosts, variant):
+    before = {name: live(host) for name, host in hosts.items()}
+    for host in hosts.values():
+        host.check_output("runuser -u tide -- touch /var/lib/asgi-tide/task")
+    source = variant(**{"new.py": f"# {time.time()}\n"})
+    Play("deploy", sources={"tide": dict.fromkeys(hosts, source)}, asgi_only="tide").succeed()
+    for name, host in hosts.items():
+        # Nobody waited for it: the new release serves, with a process of its own, while the old one works.
+        assert live(host) != before[name] and live(host) in instances(host, "tide-worker")
+        wait_until(lambda host=host: instances(host, "tide-worker") == [live(host)])
+        assert host.file("/var/lib/asgi-tide/done").content_string == before[name]
+
+
 def test_it_was_the_same_release_on_every_host(hosts):
     assert len({live(host) for host in hosts.values()}) == 1
 
