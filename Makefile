@@ -8,10 +8,10 @@ VENV := $(CURDIR)/.venv
 export PATH := $(VENV)/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
-.PHONY: help setup images lint format unit scenarios scenario test demo demo-hosts demo-down clean requirements
+.PHONY: help setup images lint format unit scenarios scenario test bench bench-releases bench-servers demo demo-hosts demo-down clean requirements
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  S=nginx      the scenario of make scenario"
 	@echo "  STEP=verify  only this step of it: create, converge, idempotence, check, verify, login, destroy"
@@ -43,6 +43,12 @@ test: lint unit scenarios ## Everything CI runs
 
 bench: images ## Measure the collection beside a plain playbook, and deploy under load (ARGS=--quick)
 	@bench/run.py $(ARGS)
+
+bench-releases: images ## Deploy under load with each ASGI server and count what visitors noticed (ARGS=--quick)
+	@bench/releases.py $(ARGS)
+
+bench-servers: images ## Measure each ASGI server through nginx and directly (ARGS=--quick)
+	@bench/servers.py $(ARGS)
 
 demo-hosts: images ## Start the local server that the demo provisions
 	@tools/demo up

@@ -15,26 +15,33 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
-import itertools
 import json
 import os
-import re
 import shutil
 import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-BENCH = ROOT / "bench"
-BIN = ROOT / ".venv" / "bin"
-LOGS = ROOT / "logs"
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vivarium"
-SHARED = "/var/cache/vivarium-test"  # CACHE/shared, as the hosts see it
+from stage import (
+    BENCH,
+    BIN,
+    CACHE,
+    LOGS,
+    ROOT,
+    SHARED,
+    BenchError,
+    Run,
+    Stage,
+    announce,
+    call,
+    drains,
+    remove_hosts,
+    say,
+)
+
 DOMAIN = "herbarium.example.com"
 DRAIN = 15
 REQUESTS, RATE, SOCKETS = 5000, 60, 20
@@ -46,35 +53,6 @@ STEPS = {
     "code-only deploy": ("playbooks/deploy.yml", "plain/deploy.yml"),
 }
 AIMS = {"first converge": "< 60 s", "no change": "< 6 s, <= 20 runs", "code-only deploy": "< 10 s"}
-
-
-class BenchError(Exception):
-    """A run that failed: nothing that it measured counts."""
-
-
-@dataclass
-class Run:
-    """One ansible-playbook command."""
-
-    seconds: float
-    modules: int
-    round_trips: int
-    changed: int
-    by_module: dict[str, int] = field(default_factory=dict)
-
-
-def say(text: str = "") -> None:
-    print(text, flush=True)
-
-
-def call(*command: str | Path, **options) -> str:
-    result = subprocess.run(
-        [str(word) for word in command], stdin=options.pop("stdin", subprocess.DEVNULL), capture_output=True, text=True,
-        check=False, **options,
-    )  # fmt: skip
-    if result.returncode != 0:
-        raise BenchError(f"{' '.join(str(word) for word in command[:4])} … failed:\n{result.stdout}{result.stderr}")
-    return result.stdout
 
 
 class Code:
@@ -116,47 +94,21 @@ class Code:
         self.commit()
 
 
-class Bench:
+class Bench(Stage):
     def __init__(self, options: argparse.Namespace, work: Path):
-        self.options, self.work = options, work
+        super().__init__("bench", work, options.image, options.profile)
+        self.options = options
         self.code = Code(work)
-        self.ports: dict[str, int] = {}
-        self.containers: dict[str, str] = {}
         self.runs: dict[tuple[str, str], list[Run]] = collections.defaultdict(list)
-        LOGS.mkdir(exist_ok=True)
-        self.log = (LOGS / "bench.log").open("w")
-        for name in ("uv", "pip"):
-            (self.code.bare.parent / name).mkdir(exist_ok=True)
-        # The hosts' users differ from run to run; the cache of the last run must do for this one.
-        call("chmod", "--recursive", "a+rwX", self.code.bare.parent / "uv")
-        (self.code.bare.parent / "uv").chmod(0o1777)
 
     # Hosts and inventories
 
-    def fresh_host(self, side: str) -> None:
-        hosts = [{"name": side, "image": self.options.image, "publish": ["127.0.0.1::443"]}]
-        output = self.work / f"{side}.json"
-        subprocess.run(
-            [ROOT / "tools" / "hosts", "up", "bench", "--output", output],
-            input=json.dumps(hosts),
-            text=True,
-            check=True,
-        )
-        (host,) = json.loads(output.read_text())
-        self.containers[side] = host["container"]
-        self.ports[side] = int(call("podman", "port", host["container"], "443/tcp").rsplit(":", 1)[1])
-        connection = {
-            "ansible_host": host["address"],
-            "ansible_port": host["port"],
-            "ansible_user": host["user"],
-            "ansible_ssh_private_key_file": host["identity_file"],
-            "ansible_ssh_common_args": "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR",
-        }
-        variables = self.vivarium_variables() if side == "vivarium" else self.plain_variables()
-        inventory = {"all": {"vars": variables, "hosts": {side: connection}}}
+    def side(self, side: str) -> None:
+        self.fresh_host(side)
         if side == "vivarium":
-            inventory["all"]["children"] = {f"{kind}_servers": {"hosts": {side: {}}} for kind in ("web", "app", "db")}
-        (self.work / f"{side}.yml").write_text(json.dumps(inventory, indent=1))
+            self.inventory(side, self.vivarium_variables(), "web", "app", "db")
+        else:
+            self.inventory(side, self.plain_variables())
 
     def vivarium_variables(self) -> dict:
         return {
@@ -188,65 +140,14 @@ class Bench:
 
     # Runs
 
-    def play(self, side: str, playbook: str, title: str) -> Run:
-        counts = self.work / "module_runs"
-        counts.unlink(missing_ok=True)
-        plain = side == "plain"
-        with tempfile.TemporaryDirectory(prefix="bench-") as control:
-            environment = {
-                # Bytecode is kept, as it is wherever nobody has forbidden it.
-                **{
-                    name: value
-                    for name, value in os.environ.items()
-                    if not name.startswith("ANSIBLE_") and name != "PYTHONDONTWRITEBYTECODE"
-                },
-                "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-                "ANSIBLE_CONFIG": str(BENCH / "plain" / "ansible.cfg" if plain else ROOT / "ansible.cfg"),
-                "ANSIBLE_CALLBACK_PLUGINS": str(BENCH / "callback_plugins"),
-                "ANSIBLE_CALLBACKS_ENABLED": "module_runs"
-                + (",ansible.posix.profile_tasks" if self.options.profile else ""),
-                "PROFILE_TASKS_TASK_OUTPUT_LIMIT": "all",
-                "ANSIBLE_NOCOLOR": "1",
-                # Nobody's connection is still open from the run before.
-                "ANSIBLE_SSH_CONTROL_PATH_DIR": control,
-                "BENCH_MODULE_RUNS": str(counts),
-            }
-            path = BENCH / playbook if plain else ROOT / playbook
-            begun = time.monotonic()
-            result = subprocess.run(
-                [BIN / "ansible-playbook", "-i", self.work / f"{side}.yml", path], cwd=ROOT, env=environment,
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-            )  # fmt: skip
-            seconds = time.monotonic() - begun
-            self.close_connections(control)
-        self.log.write(f"\n=== {title}, {side}: {seconds:.1f} s\n{result.stdout}")
-        self.log.flush()
-        if result.returncode != 0:
-            raise BenchError(f"{title}, {side}: failed; the end of logs/bench.log:\n" + result.stdout[-4000:])
-        notes = [json.loads(line) for line in counts.read_text().splitlines()]
-        modules = [note for note in notes if note["kind"] == "module" and note["remote"]]
-        for note in modules:
-            self.log.write(f"    {note['seconds']:7.3f} s  {note['name']:<40} {note['task']}\n")
-        return Run(
-            seconds=seconds,
-            modules=len(modules),
-            round_trips=sum(1 for note in notes if note["kind"] != "module" and note["remote"]),
-            changed=sum(int(number) for number in re.findall(r" changed=(\d+) ", result.stdout)),
-            by_module=dict(collections.Counter(note["name"] for note in modules)),
-        )
-
-    @staticmethod
-    def close_connections(directory: str) -> None:
-        for path in Path(directory).iterdir():
-            if path.is_socket():
-                subprocess.run(
-                    ["ssh", "-o", f"ControlPath={path}", "-O", "exit", "nobody"], stdin=subprocess.DEVNULL, capture_output=True,
-                    check=False,
-                )  # fmt: skip
+    def step(self, side: str, step: str, title: str) -> Run:
+        playbook = STEPS[step][SIDES.index(side)]
+        if side == "plain":
+            return self.play(side, BENCH / playbook, title, BENCH / "plain" / "ansible.cfg")
+        return self.play(side, ROOT / playbook, title)
 
     def measure(self, step: str, side: str) -> None:
-        playbook = STEPS[step][SIDES.index(side)]
-        run = self.play(side, playbook, step)
+        run = self.step(side, step, step)
         self.runs[step, side].append(run)
         note = f", changed={run.changed}" if step == "no change" and run.changed else ""
         say(
@@ -256,7 +157,7 @@ class Bench:
     def compare(self) -> None:
         for _ in range(self.options.repeat):
             for side in self.options.sides:
-                self.fresh_host(side)
+                self.side(side)
                 self.measure("first converge", side)
             for side in self.options.sides:
                 self.measure("no change", side)
@@ -268,54 +169,31 @@ class Bench:
 
     def load(self, side: str, deploys: int, requests: int) -> dict:
         """Deploy again and again while visitors come; what they noticed."""
-        report, errors = self.work / "load.json", self.work / "load.err"
-        command = [
-            ROOT / "tools" / "load", f"https://{DOMAIN}", "--connect", f"127.0.0.1:{self.ports[side]}", "--rate", str(RATE),
-            "--sockets", str(SOCKETS), "--at-least", str(requests), "--seconds", "1800", "--drain", str(DRAIN),
-            "--json", report,
-        ]  # fmt: skip
-        times, switches = [], [self.switch(side)]
-        with errors.open("w") as stream:
-            process = subprocess.Popen(
-                [sys.executable, *map(str, command)], stdin=subprocess.DEVNULL, stdout=self.log, stderr=stream
-            )
-            try:
-                while "started" not in errors.read_text():
-                    if process.poll() is not None:
-                        raise BenchError(f"tools/load ended: {errors.read_text()}")
-                    time.sleep(0.1)
-                time.sleep(2)
-                for number in range(1, deploys + 1):
-                    self.code.change()
-                    run = self.play(side, STEPS["code-only deploy"][SIDES.index(side)], f"deploy {number} under load")
-                    times.append(run.seconds)
-                    switches.append(self.switch(side))
-                    say(f"deploy {number:>2} under load {side:<9} {run.seconds:6.1f} s")
-                # The last old instance is drained while somebody watches.
-                time.sleep(DRAIN + 6 if side == "vivarium" else 3)
-                process.send_signal(signal.SIGTERM)
-                process.wait(timeout=600)
-            finally:
-                if process.poll() is None:
-                    process.kill()
-                    process.wait()
-        result = json.loads(report.read_text())
+        own = side == "vivarium"
+
+        def switch() -> tuple[str, float]:
+            return self.switch(side, "herbarium") if own else ("plain", 0.0)
+
+        times, switches = [], [switch()]
+        options = ("--rate", RATE, "--sockets", SOCKETS, "--at-least", requests, "--drain", DRAIN)
+        with self.visitors(side, DOMAIN, *options) as result:
+            time.sleep(2)
+            for number in range(1, deploys + 1):
+                self.code.change()
+                run = self.step(side, "code-only deploy", f"deploy {number} under load")
+                times.append(run.seconds)
+                switches.append(switch())
+                say(f"deploy {number:>2} under load {side:<9} {run.seconds:6.1f} s")
+            # The last old instance is drained while somebody watches.
+            time.sleep(DRAIN + 6 if own else 3)
         self.log.write(json.dumps(result, indent=1))
         result["deploys"] = {
             "number": deploys,
             "median": round(statistics.median(times), 1),
             "max": round(max(times), 1),
         }
-        result["drains"] = sorted(drains(result["sockets"]["closings"], switches))
+        result["drains"] = drains(result["sockets"]["closings"], switches)
         return result
-
-    def switch(self, side: str) -> tuple[str, float]:
-        """The live release, and since when it is live."""
-        if side == "plain":
-            return "plain", 0.0
-        inside = ("podman", "exec", self.containers[side])
-        live = call(*inside, "readlink", "/srv/herbarium/live").strip()
-        return Path(live).name, json.loads(call(*inside, "cat", "/srv/herbarium/live/release.json"))["live_since"]
 
     # Report
 
@@ -342,14 +220,6 @@ class Bench:
                 cells += f"{side[0]:>{width}.1f} s {side[1]:>5} {side[2]:>6}" if side else " " * (width + 15)
             ratio = f"{other[0] / own[0]:>8.1f}x" if own and other else " " * 9
             say(f"{cells}{ratio}   {AIMS[step]}")
-
-
-def drains(closings: list[dict], switches: list[tuple[str, float]]) -> list[float]:
-    """How long after the switch to the next release each WebSocket was closed."""
-    successor = {release: since for (release, _), (_, since) in itertools.pairwise(switches)}
-    return [
-        round(each["closed_at"] - successor[each["release"]], 2) for each in closings if each["release"] in successor
-    ]
 
 
 def describe(report: dict, side: str) -> None:
@@ -386,10 +256,7 @@ def main() -> int:
     if options.quick:
         options.repeat, options.deploys = 1, min(options.deploys, 2)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    load = os.getloadavg()[0]
-    say(f"bench: {options.image} hosts, {os.cpu_count()} CPUs, load {load:.1f} before the start, about 20 minutes")
-    if load > 1:
-        say("bench: something else is busy on this machine: times will be too long, ratios less so")
+    load = announce("bench", options.image, 20)
     reports: dict[str, dict] = {}
     with contextlib.ExitStack() as stack:
         work = ROOT / ".cache" / "bench"
@@ -410,7 +277,7 @@ def main() -> int:
             return 1
         finally:
             if not options.keep:
-                subprocess.run([ROOT / "tools" / "hosts", "down", "bench"], stdin=subprocess.DEVNULL, check=False)
+                remove_hosts()
         bench.table()
         say()
         for side, report in reports.items():
