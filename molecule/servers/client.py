@@ -6,7 +6,9 @@ request             one request whose headers lie about everything but what ngin
 pids                which processes answer
 blocking            how long 40 requests take that keep their process busy for 50 ms, from eight clients
 websocket           an echo, and a look at the scope
-stop                what becomes of four requests and a WebSocket that are under way when standard input ends
+idle                whether a connection that was idle for twelve seconds, as nginx may keep one, still takes a request
+stop                what becomes of four requests and a WebSocket that are under way when the instance is stopped
+load                what becomes of all requests and of a WebSocket until standard input ends
 """
 
 import base64
@@ -19,7 +21,8 @@ import threading
 import time
 
 name, question = sys.argv[1:]
-PATH = os.path.realpath(f"/srv/{name}/live/socket")
+LIVE = f"/srv/{name}/live/socket"
+PATH = LIVE if question == "load" else os.path.realpath(LIVE)
 HOST = f"{name.replace('_', '-')}.example.test"
 NGINX = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.7"}
 LIES = {
@@ -79,7 +82,7 @@ class WebSocket:
         self.socket.sendall(bytes([0x81, 0x80 | len(text)]) + bytes(4) + text.encode())
 
     def receive(self):
-        """The next frame's kind and content; a ping is passed over."""
+        """The next frame's kind and content; a ping is answered."""
         while True:
             first, length = self.stream.read(2) or (0, 0)
             if length == 126:
@@ -87,6 +90,7 @@ class WebSocket:
             content = self.stream.read(length)
             if first != 0x89:
                 return first & 0x0F, content
+            self.socket.sendall(bytes([0x8A, 0x80 | len(content)]) + bytes(4) + content)
 
     def closed(self):
         """With which code it is closed; 1006 where it simply ends."""
@@ -145,8 +149,56 @@ def stop():
     return sorted(at_once(5, held), key=str)
 
 
-print(
-    json.dumps(
-        {"request": request, "pids": pids, "blocking": blocking, "websocket": websocket, "stop": stop}[question]()
-    )
-)
+def idle():
+    connection = Connection(HOST)
+    pids = []
+    for pause in (0, 12):
+        time.sleep(pause)
+        connection.request("POST", "/", "form", NGINX)
+        pids.append(json.loads(connection.getresponse().read())["pid"])
+    return pids
+
+
+def load():
+    seen = {"requests": 0, "failures": [], "servers": [], "releases": []}
+    over = threading.Event()
+
+    def visit(number):
+        while not over.is_set():
+            connection = Connection(HOST)
+            try:
+                method = ("GET", "POST")[number % 2]
+                body = f"form {time.time()}" if method == "POST" else None
+                connection.request(method, f"/?seconds={number % 3 / 5}", body, {**NGINX, "Connection": "close"})
+                response = connection.getresponse()
+                answer = json.loads(response.read())
+                if (response.status, answer["body"]) != (200, body or ""):
+                    raise OSError(f"status {response.status}")
+                for key, value in (("servers", response.headers.get("server")), ("releases", answer["release"])):
+                    if value not in seen[key]:
+                        seen[key].append(value)
+            except (OSError, ValueError, http.client.HTTPException) as error:
+                seen["failures"].append(f"{time.time()} {number}: {error!r}")
+            finally:
+                connection.close()
+            seen["requests"] += 1
+            time.sleep(0.02)
+
+    def hold():
+        connection = WebSocket()
+        seen["closed"] = connection.closed(), time.time()
+
+    threading.Thread(target=hold, daemon=True).start()
+    visitors = [threading.Thread(target=visit, args=(number,)) for number in range(6)]
+    for thread in visitors:
+        thread.start()
+    print("started", flush=True)
+    sys.stdin.read()
+    over.set()
+    for thread in visitors:
+        thread.join()
+    return seen
+
+
+QUESTIONS = (request, pids, blocking, websocket, idle, stop, load)
+print(json.dumps({each.__name__: each for each in QUESTIONS}[question]()))

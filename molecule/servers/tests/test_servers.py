@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import tarfile
 import time
 from pathlib import Path
 
@@ -23,7 +24,13 @@ def client(host, name, question, user="www-data"):
     """Ask an application through its socket, in its own process, as nginx does."""
     command = ["podman", "exec", "-i", host.backend.name, "runuser", "-u", user, "--", "python3", "-c"]
     code = (SCENARIO / "client.py").read_text()
-    return subprocess.Popen([*command, code, name, question], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [*command, code, name, question],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def ask(host, name, question):
@@ -97,6 +104,16 @@ def test_workers_are_really_parallel(host, name):
     assert len(seen["pids"]) == 2 and seen["seconds"] < 1.8, seen
 
 
+def test_an_idle_connection_is_nginxs_to_close(host):
+    """Which it does after ten seconds at most: a server that is faster may lose the next request."""
+    processes = {name: client(host, name, "idle") for name in SERVERS}
+    for name, process in processes.items():
+        output, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, f"{name}: {errors}"
+        first, second = json.loads(output)
+        assert first == second
+
+
 @each_server
 def test_websockets(host, name):
     one, two = ask(host, name, "websocket")
@@ -131,18 +148,36 @@ def test_the_sandbox(host, name):
     assert len(found) >= 25
 
 
+def test_a_path_more_is_writable_where_it_was_asked_for(host):
+    host.check_output("mkdir -p /srv/shared; chmod 0777 /srv/shared")
+    code = "open('/srv/shared/written', 'w').write('x')"
+    assert host.run(f'/usr/local/lib/asgi/gunicorn_asgi-run live -- python -c "{code}"').rc == 0
+    host.check_output("rm /srv/shared/written")
+    assert (
+        "Read-only file system" in host.run(f'/usr/local/lib/asgi/uvicorn-run live -- python -c "{code}" 2>&1').stdout
+    )
+
+
 @each_server
 def test_a_killed_worker_and_a_killed_server_come_back(host, name):
     this = unit(host, name)
     before = wait_until(lambda: len(pids := ask(host, name, "pids")) == 2 and pids)
     host.check_output(f"kill -9 {before[0]}")
     wait_until(lambda: len(pids := ask(host, name, "pids")) == 2 and before[0] not in pids)
-    main = host.check_output(f"systemctl show --property=MainPID --value {this}")
-    host.check_output(f"kill -9 {main}")
-    wait_until(lambda: host.check_output(f"systemctl show --property=MainPID --value {this}") not in (main, "0"))
-    wait_until(lambda: curl(host, name, "/").rc == 0)
-    after = wait_until(lambda: len(pids := ask(host, name, "pids")) == 2 and pids)
-    assert not set(after) & set(before)
+    # The main process, and where that is a parent of ours, the server's own below it.
+    kills = ["kill -9 $(systemctl show --property=MainPID --value %s)"]
+    if name in ("gunicorn", "gunicorn_asgi", "granian"):
+        kills.append("kill -9 $(pgrep --parent $(systemctl show --property=MainPID --value %s))")
+    for kill in kills:
+        before = wait_until(lambda: len(pids := ask(host, name, "pids")) == 2 and pids)
+        main = host.check_output(f"systemctl show --property=MainPID --value {this}")
+        host.check_output(kill % this)
+        wait_until(
+            lambda main=main: host.check_output(f"systemctl show --property=MainPID --value {this}") not in (main, "0")
+        )
+        wait_until(lambda: curl(host, name, "/").rc == 0)
+        after = wait_until(lambda: len(pids := ask(host, name, "pids")) == 2 and pids)
+        assert not set(after) & set(before)
 
 
 @each_server
@@ -165,3 +200,40 @@ def test_an_end_loses_nothing(host, name):
     assert result == "success"
     assert goodbyes >= 2 or not host.backend.name.endswith("debian12")
     wait_until(lambda: curl(host, name, "/").rc == 0)
+
+
+def test_another_server_goes_live_without_a_loss_and_a_dangerous_one_does_not(hosts, tmp_path):
+    """One deploy: uvicorn gets another server and more workers; the project of daphne locks an unsafe one."""
+    with tarfile.open(tmp_path / "old.tar.gz", "w:gz") as archive:
+        for path in (PROJECT / "molecule/asgi/tide/tide.py", SCENARIO / "shore/shore.py"):
+            archive.add(path, path.name)
+        (tmp_path / "requirements.txt").write_text("Django>=5.2,<6.2\ndaphne==4.1.2\n")
+        archive.add(tmp_path / "requirements.txt", "requirements.txt")
+    changes = {
+        "uvicorn": {"server": "hypercorn", "workers": 3},
+        "daphne": {"source": {"archive": str(tmp_path / "old.tar.gz")}},
+    }
+    before = {name: [unit(host, "uvicorn"), unit(host, "daphne")] for name, host in hosts.items()}
+    visitors = {name: client(host, "uvicorn", "load") for name, host in hosts.items()}
+    assert all(process.stdout.readline() == "started\n" for process in visitors.values())
+    play = subprocess.run(
+        [
+            "ansible-playbook", "-i", Path(os.environ["MOLECULE_INVENTORY_FILE"]).parent, PROJECT / "playbooks/deploy.yml",
+            "-e", json.dumps({"changes": changes, "asgi_only": "uvicorn,daphne"}),
+        ],
+        cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+    )  # fmt: skip
+    message = " ".join(play.stdout.split())
+    assert play.returncode != 0
+    assert message.count("the project locks daphne 4.1.2; server daphne needs daphne 4.2.2 or newer") >= 2, play.stdout
+    for name, host in hosts.items():
+        wait_until(
+            lambda host=host, old=before[name][0]: host.run(f"systemctl is-active {old}").stdout.strip() == "inactive"
+        )
+        seen = json.loads(visitors[name].communicate(timeout=60)[0])
+        assert seen["failures"] == [] and seen["requests"] > 100, seen
+        assert seen["servers"] == [None, "hypercorn-h11"] and len(seen["releases"]) == 2
+        assert seen["closed"][0] == SERVERS["uvicorn"]["close_code"]
+        assert len(wait_until(lambda host=host: len(pids := ask(host, "uvicorn", "pids")) == 3 and pids)) == 3
+        assert unit(host, "uvicorn") != before[name][0] and unit(host, "daphne") == before[name][1]
+        assert curl(host, "daphne", "/").rc == 0

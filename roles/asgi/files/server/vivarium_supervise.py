@@ -156,6 +156,7 @@ class Supervisor:
             self.reap()
         for pid in self.pids:
             os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
 
 
 if __name__ == "__main__":
