@@ -16,7 +16,7 @@ def canonical(name):
 def installed(venv):
     """The packages of a venv, name to version."""
     found = {}
-    for directory in Path(venv).glob("lib/python*/site-packages/*.dist-info"):
+    for directory in sorted(Path(venv).glob("lib/python*/site-packages/*.dist-info")):
         name, _dash, version = directory.name.removesuffix(".dist-info").partition("-")
         found[canonical(name)] = version
     return found

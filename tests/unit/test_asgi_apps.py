@@ -236,6 +236,14 @@ def test_numbers_booleans_and_lists_are_good_values_of_the_environment():
         ),
         ({"sandbox": {"PrivateTmp": "no\nUser=root"}}, "sandbox: 'PrivateTmp' must be"),
         ({"sandbox": {"not a directive": "x"}}, "sandbox: 'not a directive' must be"),
+        ({"sandbox": {"DeviceAllow": ["char-drm rw", 7]}}, "sandbox: 'DeviceAllow' must be"),
+        ({"sandbox_allow": ["jit", "everything"]}, "sandbox_allow: 'everything' is unknown (known: jit, gpu"),
+        ({"server_options": ["--limit-concurrency", 200]}, "server_options must be a list of strings"),
+        ({"server_options": ["--header\nExecStop=x"]}, "server_options must be a list of strings"),
+        ({"server_options": "--limit-concurrency 200"}, "server_options must be a list"),
+        ({"access_log": "yes"}, "access_log must be true or false"),
+        ({"worker_class": "asgi"}, "worker_class has a meaning for server gunicorn alone"),
+        ({"server": "gunicorn", "worker_class": "sync"}, "worker_class 'sync' is unknown"),
         ({"certificate": {"type": "provided", "certificate": "x"}}, "certificate.key is required"),
     ],
     ids=lambda value: repr(value)[:60] if isinstance(value, dict) else "",
@@ -276,6 +284,20 @@ def test_all_mistakes_are_told_at_once():
         "asgi_apps[2] (sudo): name must be",
     ):
         assert expected in message
+
+
+@pytest.mark.parametrize(
+    ("app", "row", "worker_class"),
+    [
+        ({}, "uvicorn", None),
+        ({"server": "daphne"}, "daphne", None),
+        ({"server": "gunicorn"}, "gunicorn", "uvicorn_worker.UvicornWorker"),
+        ({"server": "gunicorn", "worker_class": "asgi"}, "gunicorn_asgi", "asgi"),
+    ],
+)
+def test_each_server_has_its_row(app, row, worker_class):
+    (completed,) = asgi_apps([PLAIN | app])
+    assert (completed["serve_with"], completed["worker_class"]) == (row, worker_class)
 
 
 def test_a_sandbox_may_be_loosened():

@@ -321,6 +321,33 @@ def test_the_first_lock_that_there_is_counts(deploy, root, monkeypatch, files, e
     assert called == [expected]
 
 
+def test_what_a_server_needs_is_added_and_nothing_locked_changes(deploy, root, monkeypatch):
+    venv, called = root / "venv", []
+    for name in ("h11-0.16.0", "uvicorn_worker-0.3.0"):
+        (venv / f"lib/python3.13/site-packages/{name}.dist-info").mkdir(parents=True)
+    step = deploy(
+        app={"server": "gunicorn"}, server={"packages": ["gunicorn>=23,<28", "uvicorn-worker>=0.3", "h11>=0.16"]}
+    )
+
+    def uv(*words):
+        called.append([*words[:3], *words[4:]])
+        assert pathlib.Path(words[3]).read_text() == "h11==0.16.0\nuvicorn-worker==0.3.0\n"
+
+    monkeypatch.setattr(step, "uv", uv)
+    step.add_server(venv)
+    assert called == [["pip", "install", "--constraints", "gunicorn>=23,<28"]]
+    (venv / "lib/python3.13/site-packages/gunicorn-23.0.0.dist-info").mkdir()
+    step.add_server(venv)
+    assert len(called) == 1
+
+
+def test_a_server_that_is_locked_in_an_unsafe_version_is_refused(deploy, root):
+    (root / "venv/lib/python3.13/site-packages/daphne-4.1.2.dist-info").mkdir(parents=True)
+    step = deploy(app={"server": "daphne"}, server={"packages": ["daphne>=4.2.2,<5"]})
+    with pytest.raises(asgi.ReleaseError, match=r"locks daphne 4\.1\.2; server daphne needs daphne 4\.2\.2"):
+        step.add_server(root / "venv")
+
+
 def test_retiring_stops_the_processes_and_drains_the_instances_of_others(deploy, root, monkeypatch):
     called = []
     units = [
