@@ -1,5 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Controller's side of asgi_release: packs and sends the code, and knows whether the holder of a lock still lives."""
+"""Controller's side of asgi_release: packs and sends the code, knows whether the holder of a lock still lives, and sees to it
+that the hosts of a fleet go together."""
 
 from __future__ import annotations
 
@@ -8,10 +9,11 @@ import json
 import socket
 import tempfile
 
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible_collections.vivarium.server.plugins.action.asgi_plan import parts_of
-from ansible_collections.vivarium.server.plugins.plugin_utils.run import is_dead, this_run
+from ansible_collections.vivarium.server.plugins.module_utils.asgi import STEPS
+from ansible_collections.vivarium.server.plugins.plugin_utils.run import agreed, is_dead, known, this_run
 from ansible_collections.vivarium.server.plugins.plugin_utils.source import SourceError, resolve_application
 
 NOT_SENT = ("env", "secrets", "public_env", "secret_env", "certificate")
@@ -35,9 +37,15 @@ class ActionModule(ActionBase):
                 "process": {"type": "raw", "default": ""},
                 "build_environment": {"type": "dict", "default": {}},
                 "break_lock": {"type": "bool", "default": False},
+                "action": {"type": "str", "choices": ["deploy", "rollback", "resume"], "default": "deploy"},
+                "wait": {"type": "bool", "default": False},
             }
         )
         application, release, process = arguments["application"], arguments["release"], arguments["process"] or {}
+        self.host = task_vars["inventory_hostname"]
+        # One release has one name on every host.
+        self.fleet = f"{application['name']} {release['id']}"
+        elsewhere = self._failed_elsewhere()
         kind = next(key for key in ("git", "path", "archive", "package") if application["source"].get(key))
         data = {
             # Secrets stay here: no step needs them, the release's own file has the environment.
@@ -46,17 +54,54 @@ class ActionModule(ActionBase):
             "kind": kind,
             "server": process.get("servers", {}).get(application["serve_with"], {}),
             "build_environment": arguments["build_environment"],
-            "break_lock": arguments["break_lock"],
+            **{key: arguments[key] for key in ("break_lock", "action", "wait")},
             "holder": holder(),
             "dead": [],
             "archive": "",
             "parts": {},
+            # Where the host itself has nothing to say of a failure.
+            "stopped": f"it failed on another host ({elsewhere})" if elsewhere else "the controller could not go on",
         }
-        if arguments["state"] != "staged":
-            return self._step(arguments["state"], data, task_vars)
+        # A deploy key stays here.
+        data["application"]["source"] = {key: value for key, value in application["source"].items() if key != "key"}
+        try:
+            result = self._take(arguments["state"], data, application, process, task_vars)
+        except AnsibleError:
+            self._tell_fleet(arguments["state"])
+            raise
+        if result.get("failed") or arguments["state"] == "abandoned":
+            self._tell_fleet(arguments["state"])
+        return result
+
+    def _failed_elsewhere(self):
+        """Where this release has failed in this run, unless it was here."""
+        failed = known(f"failed: {self.fleet}")
+        return failed if failed and not failed.startswith(f"{self.host}:") else None
+
+    def _tell_fleet(self, state):
+        agreed(f"failed: {self.fleet}", lambda: f"{self.host}: {STEPS.get(state, 'a step on the controller')}")
+
+    def _take(self, state, data, application, process, task_vars):
+        """The step, unless the fleet says that it is not to be taken here."""
+        if state != "abandoned" and self._failed_elsewhere():
+            raise AnsibleActionFail(
+                f"the release failed on another host ({self._failed_elsewhere()}), so it does not go on here"
+            )
+        # One database, one migration; a run that deploys another application to the same hosts has another name.
+        once = state == "migrated" and application["database"]
+        if once and known(f"migrated: {self.fleet}"):
+            return {"changed": False, "msg": f"done by {known(f'migrated: {self.fleet}')}"}
+        if state == "staged":
+            return self._stage(data, application, process, task_vars)
+        result = self._step(state, data, task_vars)
+        if once and not result.get("failed"):
+            agreed(f"migrated: {self.fleet}", lambda: self.host)
+        return result
+
+    def _stage(self, data, application, process, task_vars):
         source = resolve_application(application, task_vars)
         data["parts"] = parts_of(application, source, process)
-        if kind == "package":
+        if data["kind"] == "package":
             return self._step("staged", data, task_vars)
         # Two more round trips: no other step needs a directory on the host.
         self._make_tmp_path()

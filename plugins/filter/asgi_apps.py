@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import ipaddress
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 
 from ansible.errors import AnsibleFilterError
@@ -123,17 +124,25 @@ FIELDS = {
     "python": (str, "python3"),
     "start_timeout": (int, 60),
     "drain_timeout": (int, 30),
+    "settle_time": (int, 10),
     "keep_releases": (int, 5),
     "port": (int, None),
     "certificate": (dict, {}),
     "client_max_body_size": (str, "10m"),
+    "hooks": (dict, {}),
     "processes": (dict, {}),
     "timers": (dict, {}),
     "sandbox": (dict, {}),
     "sandbox_allow": (list, []),
 }
 SANDBOX_SWITCHES = ("jit", "gpu", "programs", "namespaces", "netlink")
-SOURCE_FIELDS = {"git": ("git", "version"), "path": ("path",), "archive": ("archive",), "package": ("package",)}
+SOURCE_FIELDS = {"git": ("git", "version", "key"), "path": ("path",), "archive": ("archive",), "package": ("package",)}
+HOOK_FIELDS = {
+    "before_migrate": (list, []),
+    "after_migrate": (list, []),
+    "before_switch": (list, []),
+    "after_switch": (list, []),
+}
 PROCESS_FIELDS = {"command": (str, ...), "stop_timeout": (int, 30)}
 TIMER_FIELDS = {"command": (str, ...), "on_calendar": (str, ...), "timeout": (int, 3600)}
 CERTIFICATE_FIELDS = {"type": (str, "self_signed"), "certificate": (str, None), "key": (str, None)}
@@ -224,6 +233,7 @@ def _complete(raw, index, derived, version, problems):
         ("workers", 1, 256),
         ("start_timeout", 1, 3600),
         ("drain_timeout", 0, 86400),
+        ("settle_time", 0, 3600),
         ("keep_releases", 2, 100),
     ):
         if not low <= app[key] <= high:
@@ -262,6 +272,10 @@ def _complete(raw, index, derived, version, problems):
         for key in ("certificate", "key"):
             if not app["certificate"][key]:
                 wrong(f"certificate.{key} is required for certificate.type provided")
+    app["hooks"], _sound = _fields(app["hooks"], HOOK_FIELDS, f"{label}: hooks", problems)
+    for moment, commands in app["hooks"].items():
+        if _is(commands, list) and not all(_is(command, str) and _is_command(command) for command in commands):
+            wrong(f"hooks.{moment} must be a list of commands, each one line of text with its quotes closed")
     for kind, fields in (("processes", PROCESS_FIELDS), ("timers", TIMER_FIELDS)):
         for key, value in app[kind].items():
             if not _is(key, str) or not UNIT_PART.fullmatch(key) or key in OWN_UNITS:
@@ -436,6 +450,13 @@ def _is_line(value):
     return bool(value.strip()) and value.isprintable()
 
 
+def _is_command(value):
+    try:
+        return _is_line(value) and bool(shlex.split(value))
+    except ValueError:
+        return False
+
+
 def _is_address(name):
     try:
         ipaddress.ip_address(name)
@@ -475,7 +496,7 @@ def _check_source(app, version, wrong):
             wrong(f"source: unknown key '{key}' beside {kind}")
         elif value is not None and not _is(value, str):
             wrong(f"source.{key} must be a string (quote a version that looks like a number)")
-        elif value and value.startswith("-"):
+        elif value and value.startswith("-") and key != "key":
             wrong(f"source.{key} must not begin with '-'")
     if kind == "git":
         source["version"] = str(version or source.get("version") or "")

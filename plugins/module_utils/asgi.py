@@ -1,8 +1,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""How an application's releases lie on a host; shared by the modules that plan and carry out a deploy."""
+"""How an application's releases lie on a host; shared by the modules of a deploy and the host's own drain."""
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -14,6 +15,18 @@ from pathlib import Path
 
 ROOT = Path("/srv")
 PROGRAMS = "/usr/local/lib/asgi"
+NOBODY = 65534
+# The steps as people know them (docs/releases.md).
+STEPS = {
+    "locked": "lock",
+    "staged": "stage",
+    "built": "build",
+    "collected": "static",
+    "checked": "check",
+    "migrated": "migrate",
+    "started": "start",
+    "live": "switch",
+}
 
 
 class ReleaseError(Exception):
@@ -29,6 +42,7 @@ class Application:
         self.releases_directory = self.root / "releases"
         self.live_link = self.root / "live"
         self.lock_path = self.root / "deploy.lock"
+        self.log_path = self.root / "deploys.log"
 
     def release(self, identifier):
         return Release(self, identifier)
@@ -54,12 +68,31 @@ class Application:
         return [unit for unit in active_units(f"{self.name}*@*.service", *more_states) if unit.startswith(prefixes)]
 
     def point_live_at(self, release):
-        """Switch in one rename: the socket, the code and the environment of `live` change together."""
-        scratch = self.root / ".live.new"
-        scratch.unlink(missing_ok=True)
-        scratch.symlink_to(f"releases/{release.id}")
-        os.replace(scratch, self.live_link)
+        """Switch in one rename: the socket, the code and the environment of `live` change together. None takes it away."""
+        if release is None:
+            self.live_link.unlink(missing_ok=True)
+        else:
+            scratch = self.root / ".live.new"
+            scratch.unlink(missing_ok=True)
+            scratch.symlink_to(f"releases/{release.id}")
+            os.replace(scratch, self.live_link)
         sync_directory(self.root)
+
+    def log(self, **entry):
+        """One line for each deploy: a JSON object at the end of deploys.log, and the same in the journal."""
+        entry = {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **entry}
+        with open(os.open(self.log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "w") as stream:
+            stream.write(json.dumps(entry) + "\n")
+        words = [f"{entry['action']} of release {entry['release']}"]
+        words += [f"({entry['version']})"] if entry["version"] else []
+        words += [f"by {entry['by']} on {entry['controller']}: {entry['outcome']}"]
+        words += [f"at the step {entry['step']}: {entry['reason']}"] if entry["step"] else []
+        tell_journal(
+            self.name,
+            " ".join(words),
+            5 if entry["outcome"] == "good" else 3,
+            {key: json.dumps(value) if isinstance(value, dict) else value or "" for key, value in entry.items()},
+        )
 
 
 class Release:
@@ -102,6 +135,72 @@ def write_private(path, content):
     os.replace(scratch, path)
 
 
+class Watch:
+    """Whether a release that has just gone live stays up."""
+
+    def __init__(self, release, settle_time):
+        record = release.record
+        self.release = release
+        self.until = record.get("live_since", 0) + settle_time
+        self.units = [release.unit, *process_units(release, record.get("processes", []))]
+        self.workers = record.get("workers", 1)
+        self.first = None
+
+    def over(self):
+        return time.time() >= self.until
+
+    def complaint(self):
+        """What is wrong with it; None while it stays up."""
+        now = {}
+        for unit in self.units:
+            state = systemctl_show(unit, "ActiveState", "NRestarts", "MainPID")
+            if state.get("ActiveState") != "active":
+                return f"{unit} does not stay up; its last lines:\n{journal(unit)}"
+            now[unit] = state
+        # A server with several workers stays up itself and starts a new one for each that dies. With one, its children may be
+        # the application's own.
+        children = worker_processes(now[self.release.unit]["MainPID"]) if self.workers > 1 else set()
+        if self.first is None:
+            self.first = now, children
+        before, workers = self.first
+        for unit in self.units:
+            if now[unit] != before[unit]:
+                return f"{unit} was started again; its last lines:\n{journal(unit)}"
+        if workers - children:
+            return f"{self.release.unit} loses workers; its last lines:\n{journal(self.release.unit)}"
+        return None
+
+
+def process_units(release, processes):
+    """The units of a release's background processes."""
+    return [f"{release.application.name}-{process}@{release.id}.service" for process in processes]
+
+
+def worker_processes(pid):
+    """The workers of a server: the children of its main process, or of the one that it runs for that."""
+    children = [pid]
+    while len(children) == 1:
+        try:
+            children = Path(f"/proc/{children[0]}/task/{children[0]}/children").read_text().split()
+        except OSError:
+            children = []
+    return set(children)
+
+
+def tell_journal(identifier, message, priority, fields):
+    """A message with fields of its own (journalctl VIVARIUM_OUTCOME=failed), in the journal's own protocol."""
+    fields = {
+        "MESSAGE": message,
+        "SYSLOG_IDENTIFIER": identifier,
+        "PRIORITY": priority,
+        **{f"VIVARIUM_{name.upper()}": value for name, value in fields.items()},
+    }
+    lines = "".join(f"{name}={str(value).splitlines()[0] if str(value) else ''}\n" for name, value in fields.items())
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journald:
+        journald.connect("/run/systemd/journal/socket")
+        journald.send(lines.encode())
+
+
 def sync_directory(path):
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -142,14 +241,30 @@ def journal(unit, lines=30):
 
 
 class UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path, timeout):
+    def __init__(self, path, timeout, group=None):
         super().__init__("localhost", timeout=timeout)
-        self.path = path
+        self.path, self.group = path, group
 
     def connect(self):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(self.path)
+        with contextlib.nullcontext() if self.group is None else member_of(self.group):
+            self.sock.connect(self.path)
+
+
+@contextlib.contextmanager
+def member_of(group):
+    """For a moment nobody, in one group: root may connect to a socket that is closed to the ones it is for."""
+    before = os.getgroups()
+    os.setgroups([])
+    os.setegid(group)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(before)
 
 
 class LocalTLSConnection(http.client.HTTPConnection):
@@ -196,8 +311,9 @@ def ask(connection, path, host):
     return answer_of(connection, path, host)[0]
 
 
-def ask_socket(path, url, host, timeout=10):
-    return ask(UnixConnection(path, timeout), url, host)
+def ask_socket(path, url, host, timeout=10, group=None):
+    """Ask an instance on its socket; with a group as a member of it, such as nginx is, and with no other right."""
+    return ask(UnixConnection(path, timeout, group), url, host)
 
 
 def ask_site(port, domain, url, timeout=10):

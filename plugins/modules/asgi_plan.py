@@ -71,7 +71,8 @@ stale_units:
 releases:
   description:
     - The live release of each application, with its version and since when; the releases that were live and good
-      (C(good)), and the one that was live before the live one was made (C(previous)).
+      (C(good)), those that were live and did not prove good, with the reason (C(bad)), and the one that was live before the live
+      one was made (C(previous)).
   returned: always
   type: dict
 """
@@ -146,6 +147,9 @@ def about(live, releases, units):
         "since": record.get("live_since"),
         "all": [release.id for release in releases],
         "good": list(good),
+        "bad": {
+            release.id: release.record.get("reason") for release in releases if release.record.get("state") == "bad"
+        },
         "previous": max(older)[1] if older else None,
         "active": bool(live) and live.unit in units,
     }

@@ -23,12 +23,14 @@ options:
       - C(built) makes the release's own venv from its lock file, as the application's user, then gives both to root.
       - C(collected) gathers static files and adds them to what nginx serves; files of older releases stay.
       - C(checked) runs C(manage.py check --deploy) and this collection's checks in the new release with its real environment.
-      - C(migrated) applies database migrations.
-      - C(started) starts the release's own instance beside the live one, waits until it answers on its socket, then starts its
-        background processes.
+      - C(migrated) applies database migrations, with the hooks before and after them. Where the fleet has one database, one
+        host of a run does it.
+      - C(started) starts the release's own instance beside the live one, waits until it answers on its socket, asked as
+        nginx will ask, then starts its background processes.
       - C(live) switches requests to it in one rename, asks through nginx, switches back if that fails, lets the old
         instance finish what it holds, and removes releases that are no longer kept.
       - C(abandoned) stops and forgets a release whose deploy failed.
+      - A step is refused on every host of a fleet once one host of the run has failed with the same release.
     type: str
     required: true
     choices: [locked, staged, built, collected, checked, migrated, started, live, abandoned]
@@ -44,6 +46,15 @@ options:
     description: The same value that M(vivarium.server.asgi_plan) was given.
     type: raw
     default: ''
+  action:
+    description: What the steps are taken for; the application's log of deploys tells it.
+    type: str
+    choices: [deploy, rollback, resume]
+    default: deploy
+  wait:
+    description: Whether C(live) waits until C(settle_time) is over, and fails where the release did not stay up.
+    type: bool
+    default: false
   build_environment:
     description: Environment variables for building the venv, such as a proxy or a private package index.
     type: dict
@@ -71,7 +82,7 @@ output:
   type: str
 live:
   description: The release that serves requests after the step.
-  returned: for C(live) and C(abandoned)
+  returned: always
   type: str
 checklist:
   description:
@@ -89,6 +100,7 @@ import json
 import os
 import pwd
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -98,12 +110,15 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.vivarium.server.plugins.module_utils.asgi import (
     PROGRAMS,
+    STEPS,
     Application,
     ReleaseError,
+    Watch,
     ask_site,
     ask_socket,
     healthy,
     journal,
+    process_units,
     wait_until,
     write_private,
 )
@@ -131,6 +146,10 @@ BUILD_PATH = "/usr/local/bin:/usr/bin:/bin"
 IMPORT_PATIENCE = 3
 # How long a background process must stay up to be taken for a good one (seconds).
 PROCESS_PATIENCE = 1
+# How long nginx may give wrong answers after the switch before requests go back (seconds).
+SWITCH_PATIENCE = 2
+# How long the drain may take to see that a release does not stay up, and to take requests back from it (seconds).
+VERDICT_PATIENCE = 15
 # How long to wait for a step that still runs though its playbook has died (seconds).
 LOCK_PATIENCE = 300
 
@@ -145,7 +164,10 @@ class Deploy:
         self.data = data
         self.output = ""
         self.checklist = None
+        self.warnings = []
         self.owns_lock = False
+        # What the lock file says while this run holds it: who, for which release, what the steps have taken so far.
+        self.holder = {}
 
     # Steps, in their order.
 
@@ -231,10 +253,13 @@ class Deploy:
         return False
 
     def migrated(self):
-        if self.app["framework"] != "django" or not self.app["migrate"]:
-            return False
-        self.manage("migrate", "--noinput")
-        return "No migrations to apply" not in self.output
+        hooks, applied = self.app["hooks"], False
+        self.run_hooks("before_migrate")
+        if self.app["framework"] == "django" and self.app["migrate"]:
+            self.manage("migrate", "--noinput")
+            applied = "No migrations to apply" not in self.output
+        self.run_hooks("after_migrate")
+        return applied or bool(hooks["before_migrate"] + hooks["after_migrate"])
 
     def started(self):
         release = self.release
@@ -248,46 +273,53 @@ class Deploy:
 
     def live(self):
         before = self.application.live()
+        self.run_hooks("before_switch")
         # What the switch leads to is on the disk before the switch is.
         subprocess.run(["sync", "--file-system", str(self.release.path)], check=True)
         self.application.point_live_at(self.release)
-        complaint = self.verify()
+        try:
+            complaint = self.verify() or self.call_good(before)
+        except OSError as error:
+            complaint = str(error)
         if complaint:
-            if before and before != self.release:
-                self.application.point_live_at(before)
-                raise ReleaseError(f"{complaint}; requests go to release {before.id} again")
-            raise ReleaseError(complaint)
-        since = self.release.record.get("live_since") if before == self.release else None
-        self.release.note(state="good", live_since=since or time.time())
+            self.switch_back(before, complaint)
         systemctl("start", "--no-block", f"{self.app['name']}.service", *self.process_units(self.release))
+        try:
+            self.run_hooks("after_switch")
+        except ReleaseError as error:
+            self.warnings.append(f"{self.app['name']}: release {self.release.id} is live, but a hook failed: {error}")
         self.retire_others()
         self.prune()
         self.checklist = checklist(self.application, self.release, self.app)
         write_private(self.release.path / "checklist.json", self.checklist)
+        self.log("good", "after_switch" if self.warnings else None, "".join(self.warnings) or None)
         self.unlock()
+        if self.data["wait"] and before != self.release:
+            self.settle(before)
         return True
 
     def abandoned(self):
         if not self.owns_lock:
             return False
-        live = self.application.live()
+        live, record = self.application.live(), self.release.record
         if live != self.release and self.release.path.is_dir():
-            was_good = self.release.record.get("state") == "good"
+            was_live = record.get("state") in ("good", "bad")
             units = [self.release.unit, *self.process_units(self.release)]
-            if not was_good:
+            if not was_live:
                 # Nobody was ever sent to it: nothing is lost, and one that hangs is not waited for.
                 systemctl("stop", "--no-block", *units, check=False)
                 systemctl("kill", "--signal=KILL", self.release.unit, check=False)
             systemctl("stop", *units, check=False)
             systemctl("reset-failed", *units, check=False)
-            if not was_good:
+            if not was_live:
                 self.clear(self.release)
+        self.log("failed", self.holder.get("step"), self.holder.get("reason") or self.data["stopped"])
         self.unlock()
         return True
 
     # What the steps are made of.
 
-    def lock(self, take):
+    def lock(self, take, step=None):
         """Hold the lock until this step ends: a second deploy is refused, one that died is taken over from.
 
         Two things together: who deploys is written into the file and stays between the steps; that a step is running is a
@@ -305,13 +337,63 @@ class Deploy:
             if time.monotonic() > deadline:
                 raise ReleaseError("a step of a deploy whose playbook has ended still runs on this host; wait for it")
             time.sleep(0.2)
-        other = self.lock_holder()
-        self.owns_lock = other.get("run") == self.data["holder"]["run"]
+        other, mine = self.lock_holder(), self.data["holder"]
+        self.owns_lock = other.get("run") == mine["run"]
         if take and self.is_held_by_another(other):
             raise LockedError(other)
-        if take or self.owns_lock:
-            self.write_lock({**self.data["holder"], "since": time.time(), "release": self.release.id})
+        if take and not (self.owns_lock and other.get("release") == self.release.id):
+            self.tell_of_interrupted(other)
+            live, parts = self.application.live(), self.data["parts"] or self.release.record.get("parts", {})
+            self.holder = {
+                **mine,
+                "action": self.data["action"],
+                "release": self.release.id,
+                "version": self.data["release"].get("version") or self.release.record.get("version"),
+                "source": parts.get("source"),
+                "from": live.id if live else None,
+                "begun": time.time(),
+                "seconds": {},
+                "step": step,
+                "reason": None,
+            }
             self.owns_lock = True
+        elif self.owns_lock:
+            self.holder = other
+        self.begun = time.monotonic()
+        if self.owns_lock:
+            self.holder |= {"since": time.time(), **({"step": step, "reason": None} if step else {})}
+            self.write_lock(self.holder)
+
+    def end(self, reason=None):
+        """Note how long the step took and why it failed, for the line that a deploy gets at its end."""
+        if self.owns_lock:
+            self.holder["seconds"].setdefault(self.holder["step"], round(time.monotonic() - self.begun, 2))
+            self.holder["reason"] = reason
+            self.write_lock(self.holder)
+
+    def log(self, outcome, step=None, reason=None, of=None):
+        """The line of a deploy, at its end."""
+        holder = of or self.holder
+        if not of:
+            self.end(holder["reason"])
+        self.application.log(
+            by=holder["user"],
+            controller=holder["controller"],
+            action=holder["action"],
+            release=holder["release"],
+            version=holder["version"],
+            **{"from": holder["from"]},
+            source=holder.get("source"),
+            outcome=outcome,
+            step=step,
+            reason=reason and reason.splitlines()[0],
+            seconds={**holder["seconds"], "total": round(time.time() - holder["begun"], 2)},
+        )
+
+    def tell_of_interrupted(self, other):
+        """A run that died never wrote its own line."""
+        if other.get("begun"):
+            self.log("interrupted", other.get("step"), other.get("reason") or "the run ended in the middle", of=other)
 
     def step_ended(self):
         try:
@@ -344,6 +426,13 @@ class Deploy:
 
     def unlock(self):
         self.write_lock(None)
+        self.owns_lock = False
+
+    def run_hooks(self, moment):
+        """The application's own commands, in the release, with its environment and sandbox."""
+        for command in self.app["hooks"][moment]:
+            if self.run([], *shlex.split(command)) != 0:
+                raise ReleaseError(f"the hook {moment}, '{command}', failed:\n{self.output}")
 
     def as_user(self, command, cwd=None, stdin=subprocess.DEVNULL):
         """Run a command of the build as the application's user, with a bare environment."""
@@ -510,11 +599,13 @@ class Deploy:
         import_at = time.monotonic() + IMPORT_PATIENCE
         # Asking systemd takes time that the start of the application needs.
         state_at = time.monotonic() + 0.5
+        # Of the directory of its sockets: nginx's. That an answer gets through to root says nothing.
+        group = os.stat(self.app["runtime"]).st_gid
 
         def complaint():
             nonlocal import_at, state_at
             try:
-                status = ask_socket(release.socket, self.app["health_path"], self.app["domains"][0])
+                status = ask_socket(release.socket, self.app["health_path"], self.app["domains"][0], group=group)
                 return None if healthy(status, self.app["health_strict"]) else f"status {status}"
             except (OSError, http.client.HTTPException) as error:
                 last = f"no answer on its socket ({error})"
@@ -576,10 +667,44 @@ class Deploy:
                 return None
             return f"https://{way['domain']}:{way['port']}{self.app['health_path']} answered {status} through nginx"
 
-        return wait_until(complaint, 5)
+        return wait_until(complaint, SWITCH_PATIENCE)
+
+    def call_good(self, before):
+        """From here on it is what a rollback may go to; with what its watch has to know."""
+        since = self.release.record.get("live_since") if before == self.release else None
+        self.release.note(
+            state="good",
+            live_since=since or time.time(),
+            workers=self.app["workers"],
+            processes=list(self.app["processes"]),
+        )
+
+    def switch_back(self, before, complaint):
+        """Requests go to the release they went to before; where there was none, to none."""
+        if before == self.release:
+            raise ReleaseError(complaint)
+        self.application.point_live_at(before)
+        if self.release.record.get("state") != "good":
+            self.release.note(state="bad", step="switch", reason=complaint)
+        raise ReleaseError(
+            f"{complaint}; {f'requests go to release {before.id} again' if before else 'it is not live'}"
+        )
+
+    def settle(self, before):
+        """Wait until the release has stayed up for its time. Requests are taken back by the drain of the one before, not here."""
+        self.lock_file.close()
+        self.owns_lock = False
+        watch = Watch(self.release, self.app["settle_time"])
+        while not watch.over():
+            complaint = watch.complaint()
+            if complaint:
+                if before:
+                    wait_until(lambda: "not yet" if self.application.live() == self.release else None, VERDICT_PATIENCE)
+                raise ReleaseError(complaint)
+            time.sleep(0.5)
 
     def process_units(self, release):
-        return [f"{self.app['name']}-{process}@{release.id}.service" for process in self.app["processes"]]
+        return process_units(release, self.app["processes"])
 
     def retire_others(self):
         """Old instances finish what they hold, watched by a unit of their own: no deploy waits for them."""
@@ -681,21 +806,7 @@ def shorten(text, lines=40):
 def main():
     module = AnsibleModule(
         argument_spec={
-            "state": {
-                "type": "str",
-                "required": True,
-                "choices": [
-                    "locked",
-                    "staged",
-                    "built",
-                    "collected",
-                    "checked",
-                    "migrated",
-                    "started",
-                    "live",
-                    "abandoned",
-                ],
-            },
+            "state": {"type": "str", "required": True, "choices": [*STEPS, "abandoned"]},
             # One JSON text: it holds the digests of secrets and, for a private index, its credentials.
             "data": {"type": "str", "required": True, "no_log": True},
         },
@@ -703,13 +814,18 @@ def main():
     # Whoever runs the play may have a narrow umask; the application must read its code.
     os.umask(0o022)
     deploy = Deploy(json.loads(module.params["data"]))
-    name = deploy.app["name"]
+    name, state = deploy.app["name"], module.params["state"]
     try:
         # A step in the middle does not begin without the lock, or after somebody took it away.
-        deploy.lock(take=module.params["state"] in ("locked", "staged"))
-        if not deploy.owns_lock and module.params["state"] != "abandoned":
+        deploy.lock(take=state in ("locked", "staged"), step=STEPS.get(state))
+        if not deploy.owns_lock and state != "abandoned":
             raise ReleaseError("another run took over the lock, so this one stops")
-        changed = getattr(deploy, module.params["state"])()
+        try:
+            changed = getattr(deploy, state)()
+        except (ReleaseError, OSError, subprocess.CalledProcessError) as error:
+            deploy.end(reason=str(error))
+            raise
+        deploy.end()
     except LockedError as error:
         holder = error.holder
         since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(holder["since"]))
@@ -720,6 +836,8 @@ def main():
         )
     except (ReleaseError, OSError, subprocess.CalledProcessError) as error:
         module.fail_json(msg=f"{name}: {error}")
+    for warning in deploy.warnings:
+        module.warn(warning)
     live = deploy.application.live()
     told = summary(deploy.checklist) if deploy.checklist else []
     module.exit_json(changed=changed, output=deploy.output, live=live.id if live else None, checklist=told)

@@ -44,20 +44,31 @@ def is_dead(run):
 
 def agreed(question, answer):
     """The answer of the first worker of this run that asks; the same for every host and every later task."""
-    place = cache_directory() / "runs"
-    place.mkdir(parents=True, exist_ok=True)
-    note = place / hashlib.sha256(f"{this_run()} {question}".encode()).hexdigest()
+    note = _note(question)
     if not note.exists():
-        for old in place.iterdir():
+        note.parent.mkdir(parents=True, exist_ok=True)
+        for old in note.parent.iterdir():
             if time.time() - old.lstat().st_mtime > MEMORY:
                 old.unlink(missing_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=place) as scratch:
+        with tempfile.NamedTemporaryFile("w", dir=note.parent) as scratch:
             scratch.write(answer())
             scratch.flush()
             # Another worker may have been faster.
             with contextlib.suppress(FileExistsError):
                 os.link(scratch.name, note)
     return note.read_text()
+
+
+def known(question):
+    """What this run has agreed on; None where no worker has answered yet."""
+    try:
+        return _note(question).read_text()
+    except FileNotFoundError:
+        return None
+
+
+def _note(question):
+    return cache_directory() / "runs" / hashlib.sha256(f"{this_run()} {question}".encode()).hexdigest()
 
 
 def _started_at(pid):

@@ -6,11 +6,13 @@ The servers need no access to a repository and hold no deploy key; every host of
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import gzip
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import tarfile
@@ -69,7 +71,8 @@ def resolve_application(application, variables):
 def resolve(source, basedir, cache):
     """Resolve one application's ``source``; relative paths count from ``basedir``, ``cache`` holds git repositories."""
     if source.get("git"):
-        return _resolve_git(_repository_url(source["git"], basedir), source["version"], Path(cache))
+        with _deploy_key(source.get("key"), basedir) as options:
+            return _resolve_git(_repository_url(source["git"], basedir), source["version"], Path(cache), options)
     if source.get("package"):
         package = source["package"]
         return Source("package", package, _digest(package.encode()), without_credentials(package))
@@ -96,14 +99,33 @@ def without_credentials(text):
     return re.sub(r"//[^\s'\"]*@", "//***@", text)
 
 
-def _git(*arguments, cwd=None):
+@contextlib.contextmanager
+def _deploy_key(key, basedir):
+    """Options of ssh that make it use a private key, given as a path or as its text, and no other one."""
+    if not key:
+        yield ""
+        return
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place, "key")
+        if "PRIVATE KEY-----" in key:
+            path.touch(mode=0o600)
+            # ssh wants the end of the last line, and no line ends of another system.
+            path.write_text("\n".join(key.split("\r\n")).rstrip() + "\n")
+        else:
+            path = Path(basedir, os.path.expanduser(key)).resolve()
+            if not path.is_file():
+                raise SourceError("source.key is neither the text of a private key nor a file on this controller")
+        yield f" -oIdentitiesOnly=yes -i {shlex.quote(str(path))}"
+
+
+def _git(*arguments, cwd=None, ssh_options=""):
     """Run git without ever asking for a password; return what it printed."""
     # What a git hook sets for its own repository must not lead to that one instead of ours.
     own = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY")
     environment = {name: value for name, value in os.environ.items() if name not in own}
     # Optional locks would be taken on a repository in which somebody may just be working.
     environment |= {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
-    environment.setdefault("GIT_SSH_COMMAND", "ssh -oBatchMode=yes")
+    environment["GIT_SSH_COMMAND"] = environment.get("GIT_SSH_COMMAND", "ssh -oBatchMode=yes") + ssh_options
     try:
         run = subprocess.run(["git", *arguments], cwd=cwd, env=environment, capture_output=True, check=False)
     except FileNotFoundError as error:
@@ -121,7 +143,7 @@ def _repository_url(url, basedir):
     return str(Path(basedir, os.path.expanduser(url)).resolve())
 
 
-def _resolve_git(url, version, cache):
+def _resolve_git(url, version, cache, ssh_options):
     repository = cache / f"{_digest(url.encode())[:24]}.git"
     cache.mkdir(parents=True, exist_ok=True)
     with open(cache / f"{repository.name}.lock", "w") as lock:
@@ -134,17 +156,17 @@ def _resolve_git(url, version, cache):
             commit = version
             if not COMMIT.fullmatch(version):
                 # A branch may move while a playbook runs: all its hosts get the same commit.
-                commit = agreed(f"{url} {version}", lambda: _remote_commit(url, version))
-            _fetch(url, commit, repository)
+                commit = agreed(f"{url} {version}", lambda: _remote_commit(url, version, ssh_options))
+            _fetch(url, commit, repository, ssh_options)
         except GitError as error:
             raise SourceError(f"source.git: {error}") from error
     return Source("git", url, commit, f"{version} ({commit[:12]})" if version != commit else commit[:12], repository)
 
 
-def _remote_commit(url, version):
+def _remote_commit(url, version, ssh_options):
     """The commit that a branch or a tag names in the remote repository."""
     names = (f"refs/tags/{version}^{{}}", f"refs/tags/{version}", f"refs/heads/{version}")
-    lines = _git("ls-remote", "--", url, *names)
+    lines = _git("ls-remote", "--", url, *names, ssh_options=ssh_options)
     found = {name: commit for commit, name in (line.split("\t") for line in lines.decode().splitlines())}
     commit = next((found[name] for name in names if name in found), None)
     if not commit:
@@ -152,13 +174,14 @@ def _remote_commit(url, version):
     return commit
 
 
-def _fetch(url, commit, repository):
+def _fetch(url, commit, repository, ssh_options):
     if _is_known(commit, repository):
         return
     try:
-        _git("fetch", "--quiet", "--depth=1", "--", url, commit, cwd=repository)
+        _git("fetch", "--quiet", "--depth=1", "--", url, commit, cwd=repository, ssh_options=ssh_options)
     except GitError:  # a server that does not hand out single commits
-        _git("fetch", "--quiet", "--tags", "--", url, "+refs/heads/*:refs/heads/*", cwd=repository)
+        everything = ("--tags", "--", url, "+refs/heads/*:refs/heads/*")
+        _git("fetch", "--quiet", *everything, cwd=repository, ssh_options=ssh_options)
     if not _is_known(commit, repository):
         raise SourceError(f"source.version: commit {commit} is not in the repository")
 

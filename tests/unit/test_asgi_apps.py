@@ -245,6 +245,18 @@ def test_numbers_booleans_and_lists_are_good_values_of_the_environment():
         ({"worker_class": "asgi"}, "worker_class has a meaning for server gunicorn alone"),
         ({"server": "gunicorn", "worker_class": "sync"}, "worker_class 'sync' is unknown"),
         ({"certificate": {"type": "provided", "certificate": "x"}}, "certificate.key is required"),
+        # hooks
+        ({"hooks": ["x"]}, "hooks must be a dictionary"),
+        ({"hooks": {"before_lunch": ["x"]}}, "hooks: unknown key 'before_lunch' (known: before_migrate, "),
+        ({"hooks": {"before_switch": "x"}}, "hooks: before_switch must be a list"),
+        *(
+            ({"hooks": {"after_switch": [command]}}, "hooks.after_switch must be a list of commands")
+            for command in ("", "a\nb", "say 'hello", None, {"command": "x"})
+        ),
+        # a deploy key
+        ({"source": {"path": "x", "key": "hunter2"}}, "source: unknown key 'key' beside path"),
+        ({"source": {"git": "x", "version": "v1", "key": ["hunter2"]}}, "source.key must be a string"),
+        ({"settle_time": -1}, "settle_time must be between"),
     ],
     ids=lambda value: repr(value)[:60] if isinstance(value, dict) else "",
 )
@@ -298,6 +310,13 @@ def test_all_mistakes_are_told_at_once():
 def test_each_server_has_its_row(app, row, worker_class):
     (completed,) = asgi_apps([PLAIN | app])
     assert (completed["serve_with"], completed["worker_class"]) == (row, worker_class)
+
+
+def test_hooks_and_a_deploy_key_are_taken_as_they_are():
+    key = "-----BEGIN OPENSSH PRIVATE KEY-----\nhunter2\n-----END OPENSSH PRIVATE KEY-----\n"
+    (app,) = asgi_apps([shop(hooks={"after_switch": ["say 'hello there'"]}, source=SHOP["source"] | {"key": key})])
+    assert app["hooks"]["after_switch"] == ["say 'hello there'"] and app["hooks"]["before_switch"] == []
+    assert app["source"]["key"] == key
 
 
 def test_a_sandbox_may_be_loosened():

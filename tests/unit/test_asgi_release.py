@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
+import hashlib
+import importlib.machinery
+import importlib.util
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import threading
 import time
-from http.server import BaseHTTPRequestHandler
+import zipfile
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import UnixStreamServer
 
 import pytest
@@ -36,8 +42,15 @@ def root(tmp_path, monkeypatch):
 @pytest.fixture
 def deploy(root):
     def make(release="r1", holder=ME, **data):
-        app = {"name": "shop", "user": "shop", "python": "python3", "keep_releases": 2, "processes": {}, "source": {}}
-        defaults = {"kind": "path", "dead": [], "break_lock": False, "server": {"packages": ["uvicorn"]}}
+        app = {
+            "name": "shop", "user": "shop", "python": "python3", "keep_releases": 2, "processes": {}, "source": {}, "workers": 2,
+            "framework": "django", "migrate": True, "domains": ["shop.example.com"], "health_path": "/", "health_strict": False,
+            "hooks": {moment: [] for moment in ("before_migrate", "after_migrate", "before_switch", "after_switch")},
+        }  # fmt: skip
+        defaults = {
+            "kind": "path", "dead": [], "break_lock": False, "server": {"packages": ["uvicorn"]}, "action": "deploy",
+            "wait": False, "stopped": "", "parts": {},
+        }  # fmt: skip
         app |= data.pop("app", {})
         return asgi_release.Deploy(
             {**defaults, "application": app, "release": {"id": release}, "holder": holder, **data}
@@ -223,6 +236,231 @@ def test_a_run_agrees_on_the_first_answer(tmp_path, monkeypatch):
     os.utime(old, (0, 0))
     run_utils.agreed("third", lambda: "x")
     assert not old.exists() and len(list((tmp_path / "vivarium/runs").iterdir())) == 2
+
+
+# the log of deploys
+
+
+def lines(root):
+    path = root / "deploys.log"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def take_step(step, name, take=False):
+    """One step as the module's main takes it."""
+    step.lock(take, asgi.STEPS.get(name))
+    try:
+        getattr(step, name)()
+    except asgi.ReleaseError as error:
+        step.end(reason=str(error))
+        raise
+    finally:
+        step.lock_file.close()
+    step.end()
+
+
+@pytest.fixture
+def quiet(monkeypatch):
+    """A host whose systemd does whatever it is told and whose units run; the list of what it was told."""
+    told = []
+    monkeypatch.setattr(asgi_release, "systemctl", lambda *words, check=True: told.append(words) or "")
+    monkeypatch.setattr(asgi, "active_units", lambda pattern, *states: [])
+    monkeypatch.setattr(asgi_release.Deploy, "verify", lambda self: None)
+    return told
+
+
+def test_a_good_deploy_leaves_one_line(deploy, root, quiet):
+    asgi.Application("shop").point_live_at(good(root, "r1", 1, 10))
+    add(root, "r2", state="built", parts={"source": "git:abc", "env": "digest"})
+    first = deploy("r2")
+    first.data["release"]["version"] = "v2 (abc)"
+    first.lock(True, "stage")
+    first.lock_file.close()
+    take_step(deploy("r2"), "live")
+    (line,) = lines(root)
+    assert line.pop("at").endswith("Z") and set(line.pop("seconds")) == {"switch", "total"}
+    assert line == {
+        "by": "me", "controller": "here", "action": "deploy", "release": "r2", "version": "v2 (abc)", "from": "r1",
+        "source": "git:abc", "outcome": "good", "step": None, "reason": None,
+    }  # fmt: skip
+    assert (root / "deploys.log").stat().st_mode & 0o777 == 0o600 and (root / "deploy.lock").read_text() == ""
+
+
+def test_a_deploy_that_failed_says_where_and_why(deploy, root, quiet, monkeypatch):
+    def fall(step):
+        raise asgi.ReleaseError("no such package\nhunter2")
+
+    add(root, "r2", state="staged")
+    monkeypatch.setattr(asgi_release.Deploy, "built", fall)
+    deploy("r2").lock(True, "stage")
+    with pytest.raises(asgi.ReleaseError):
+        take_step(deploy("r2"), "built")
+    take_step(deploy("r2"), "abandoned")
+    (line,) = lines(root)
+    assert (line["outcome"], line["step"], line["reason"], line["from"]) == ("failed", "build", "no such package", None)
+    assert not (root / "releases/r2").exists() and "hunter2" not in (root / "deploys.log").read_text()
+
+
+def test_a_host_that_has_nothing_to_say_repeats_the_controller(deploy, root, quiet):
+    add(root, "r2", state="staged")
+    deploy("r2").lock(True, "stage")
+    take_step(deploy("r2", stopped="it failed on another host (app2: start)"), "abandoned")
+    assert lines(root)[0]["reason"] == "it failed on another host (app2: start)"
+
+
+def test_a_run_that_died_gets_its_line_from_the_next(deploy, root, quiet):
+    deploy("r1", holder=OTHER).lock(True, "stage")
+    deploy("r2", dead=[OTHER["run"]]).lock(True, "stage")
+    (line,) = lines(root)
+    assert (line["by"], line["release"], line["outcome"], line["step"]) == ("other", "r1", "interrupted", "stage")
+
+
+# the switch
+
+
+def test_a_release_that_nginx_cannot_reach_gives_the_requests_back_and_is_called_bad(deploy, root, quiet, monkeypatch):
+    monkeypatch.setattr(asgi_release.Deploy, "verify", lambda self: "status 502")
+    application = asgi.Application("shop")
+    application.point_live_at(good(root, "r1", 1, 10))
+    bad = add(root, "r2", state="built", created=2)
+    deploy("r2").lock(True)
+    with pytest.raises(asgi.ReleaseError, match="status 502; requests go to release r1 again"):
+        take_step(deploy("r2"), "live")
+    take_step(deploy("r2"), "abandoned")
+    assert application.live().id == "r1" and bad.record["state"] == "bad" and bad.record["reason"] == "status 502"
+    about = plan(root)[0]
+    assert about["good"] == ["r1"] and about["bad"] == {"r2": "status 502"} and about["previous"] is None
+    assert lines(root)[0]["step"] == "switch"
+
+
+def test_a_first_release_that_nginx_cannot_reach_is_not_live(deploy, root, quiet, monkeypatch):
+    monkeypatch.setattr(asgi_release.Deploy, "verify", lambda self: "status 502")
+    add(root, "r1", state="built")
+    deploy("r1").lock(True)
+    with pytest.raises(asgi.ReleaseError, match="status 502; it is not live"):
+        take_step(deploy("r1"), "live")
+    assert asgi.Application("shop").live() is None and not os.path.lexists(root / "live")
+
+
+def test_a_disk_that_is_full_at_the_switch_gives_the_requests_back(deploy, root, quiet, monkeypatch):
+    def full(step, before):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(asgi_release.Deploy, "call_good", full)
+    asgi.Application("shop").point_live_at(good(root, "r1", 1, 10))
+    add(root, "r2", state="built")
+    deploy("r2").lock(True)
+    with pytest.raises(asgi.ReleaseError, match="No space left"):
+        take_step(deploy("r2"), "live")
+    assert asgi.Application("shop").live().id == "r1"
+
+
+# hooks
+
+
+def hooked(deploy, monkeypatch, root, failing=()):
+    """A step whose commands are written down; those in `failing` fail."""
+    ran = []
+    hooks = {
+        moment: [f"{moment} 'two words'"]
+        for moment in ("before_migrate", "after_migrate", "before_switch", "after_switch")
+    }
+
+    def run(self, options, *command):
+        ran.append(command)
+        self.output = "said why"
+        return int(command[0] in failing)
+
+    monkeypatch.setattr(asgi_release.Deploy, "run", run)
+    step = deploy("r2", app={"hooks": hooks})
+    step.lock(True)
+    return step, ran
+
+
+def test_hooks_run_around_the_migration_and_the_switch(deploy, root, quiet, monkeypatch):
+    add(root, "r2", state="built")
+    step, ran = hooked(deploy, monkeypatch, root)
+    assert step.migrated()
+    assert ran == [
+        ("before_migrate", "two words"), ("python", "-m", "django", "migrate", "--noinput"), ("after_migrate", "two words"),
+    ]  # fmt: skip
+    del ran[:]
+    step.live()
+    assert ran == [("before_switch", "two words"), ("after_switch", "two words")] and step.warnings == []
+
+
+@pytest.mark.parametrize("moment", ["before_migrate", "after_migrate", "before_switch"])
+def test_a_hook_that_fails_before_the_switch_fails_the_deploy(deploy, root, quiet, monkeypatch, moment):
+    add(root, "r2", state="built")
+    step, _ran = hooked(deploy, monkeypatch, root, [moment])
+    with pytest.raises(asgi.ReleaseError, match=f"the hook {moment}, '{moment} 'two words'', failed:\nsaid why"):
+        (step.live if "switch" in moment else step.migrated)()
+    assert asgi.Application("shop").live() is None
+
+
+def test_a_hook_that_fails_after_the_switch_is_told(deploy, root, quiet, monkeypatch):
+    add(root, "r2", state="built")
+    step, _ran = hooked(deploy, monkeypatch, root, ["after_switch"])
+    assert step.live() and asgi.Application("shop").live().id == "r2"
+    assert "release r2 is live, but a hook failed: the hook after_switch" in step.warnings[0]
+    assert lines(root)[0]["outcome"] == "good" and "a hook failed" in lines(root)[0]["reason"]
+
+
+# what watches a release after the switch
+
+DRAIN = importlib.machinery.SourceFileLoader("drain", str(ROOT / "roles/asgi/files/drain"))
+
+
+@pytest.fixture
+def drain(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "roles/asgi/files"))
+    monkeypatch.setitem(sys.modules, "releases", asgi)
+    spec = importlib.util.spec_from_loader("drain", DRAIN)
+    program = importlib.util.module_from_spec(spec)
+    DRAIN.exec_module(program)
+    return program
+
+
+def test_requests_are_taken_back_once_from_a_release_that_falls_over(root, drain, monkeypatch):
+    told = []
+    monkeypatch.setattr(drain, "systemctl", lambda *words: told.append(words) or 0)
+    old, new = good(root, "r1", 1, 10), good(root, "r2", 2, 20)
+    old.note(processes=["worker"])
+    new.note(processes=["worker", "beat"])
+    application = asgi.Application("shop")
+    application.point_live_at(new)
+    assert drain.take_back(application, old, new, "it fell\nTraceback")
+    assert application.live() == old and old.record["live_since"] > 20
+    assert (new.record["state"], new.record["step"], new.record["reason"]) == ("bad", "settle", "it fell\nTraceback")
+    assert ("start", "--no-block", "shop-worker@r1.service") in told
+    assert ("stop", "--no-block", "shop-worker@r2.service", "shop-beat@r2.service") in told
+    (line,) = lines(root)
+    assert (line["action"], line["release"], line["from"], line["reason"]) == ("return", "r1", "r2", "it fell")
+    assert not drain.take_back(application, old, new, "again")
+
+
+@pytest.mark.parametrize("reason", ["another release is live", "the old one is bad", "the old one does not run"])
+def test_requests_are_not_taken_back_to_what_is_no_better(root, drain, monkeypatch, reason):
+    monkeypatch.setattr(drain, "systemctl", lambda *words: int(words[0] == "is-active" and "not run" in reason))
+    old, new, other = good(root, "r1", 1, 10), good(root, "r2", 2, 20), good(root, "r3", 3, 30)
+    if "bad" in reason:
+        old.note(state="bad")
+    application = asgi.Application("shop")
+    application.point_live_at(other if "another" in reason else new)
+    assert not drain.take_back(application, old, new, "it fell")
+    assert application.live() != old and new.record["state"] == "good" and lines(root) == []
+
+
+def test_workers_are_found_below_what_runs_the_server():
+    script = "sh -c 'sleep 60 & sleep 60 & wait; exit' & wait; exit"
+    with subprocess.Popen(["sh", "-c", script], start_new_session=True) as process:
+        while len(workers := asgi.worker_processes(process.pid)) < 2:
+            time.sleep(0.01)
+        for pid in workers:
+            os.kill(int(pid), 9)
+        while asgi.worker_processes(process.pid) & workers:
+            time.sleep(0.01)
+    assert asgi.worker_processes(process.pid) == set()
 
 
 # releases
@@ -532,6 +770,113 @@ def test_output_is_shortened_to_its_end():
     assert asgi_release.shorten("") == ""
 
 
+# what a project locks, with the real uv and a package of the test's own
+
+PYPROJECT = """
+[project]
+name = "shop"
+version = "1"
+requires-python = ">=3.11"
+dependencies = ["dep==1.0"]
+[tool.uv]
+package = false
+"""
+
+
+def make_wheel(place, content):
+    place.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(place / "dep-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("dep.py", content)
+        wheel.writestr("dep-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: dep\nVersion: 1.0\n")
+        wheel.writestr("dep-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr("dep-1.0.dist-info/RECORD", "")
+    digest = hashlib.sha256((place / "dep-1.0-py3-none-any.whl").read_bytes()).hexdigest()
+    (place / "index.html").write_text(
+        f'<a href="dep-1.0-py3-none-any.whl#sha256={digest}">dep-1.0-py3-none-any.whl</a>'
+    )
+    return digest
+
+
+@pytest.fixture
+def package_index(tmp_path):
+    """The address of a package index, which holds what lies in a directory of the test's."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    handler = functools.partial(Handler, directory=str(tmp_path / "index"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/simple"
+        server.shutdown()
+
+
+def lock_of(form, code, environment, digest):
+    """The files of a project that asks for the package in one of the ways there are."""
+    if form.startswith("requirements"):
+        write(code / "requirements.txt", "dep==1.0" + (f" --hash=sha256:{digest}" if "hash" in form else "") + "\n")
+        return
+    write(code / "pyproject.toml", PYPROJECT)
+    if form == "uv.lock":
+        subprocess.run(["uv", "lock", "--quiet"], cwd=code, env=environment, check=True)
+    if form == "pylock.toml":
+        command = [
+            "uv",
+            "pip",
+            "compile",
+            "--quiet",
+            "--format",
+            "pylock.toml",
+            "--output-file",
+            form,
+            "pyproject.toml",
+        ]
+        subprocess.run(command, cwd=code, env=environment, check=True)
+        (code / "pyproject.toml").unlink()
+
+
+@pytest.fixture
+def installing(deploy, root, tmp_path, monkeypatch, package_index):
+    """Install a project that locks its packages in a form, from an index of the test's own."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/setpriv").write_text('#!/bin/sh\nwhile [ "${1#--}" != "$1" ]; do shift; done\nexec "$@"\n')
+    (tmp_path / "bin/setpriv").chmod(0o755)
+    monkeypatch.setattr(asgi_release, "BUILD_PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    own = {
+        "HOME": str(tmp_path), "UV_CACHE_DIR": str(tmp_path / "cache"), "UV_DEFAULT_INDEX": package_index,
+        "NO_PROXY": "127.0.0.1", "UV_COMPILE_BYTECODE": "0",
+    }  # fmt: skip
+    step = deploy(build_environment=own, app={"python": sys.executable})
+    code = step.release.path / "code"
+    code.mkdir(parents=True)
+
+    def install(form, other=False):
+        digest = make_wheel(tmp_path / "index/simple/dep", "value = 1\n")
+        lock_of(form, code, {**os.environ, **own}, digest)
+        if other:  # the same name and version, other content, and no memory of the first
+            make_wheel(tmp_path / "index/simple/dep", "value = 2\n")
+            shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+        step.uv("venv", "--quiet", "--no-project", "--python", sys.executable, str(step.release.path / "venv"))
+        step.install(code)
+        return next((step.release.path / "venv").glob("lib/python*/site-packages/dep.py")).read_text()
+
+    return install
+
+
+@pytest.mark.parametrize(
+    "form", ["uv.lock", "pylock.toml", "requirements.txt", "requirements with a hash", "pyproject.toml"]
+)
+def test_a_project_gets_the_packages_it_asks_for(installing, form):
+    assert installing(form) == "value = 1\n"
+
+
+@pytest.mark.parametrize("form", ["uv.lock", "pylock.toml", "requirements with a hash"])
+def test_a_package_that_is_not_the_locked_one_is_refused(installing, form):
+    with pytest.raises(asgi.ReleaseError, match=r"(?i)hash"):
+        installing(form, other=True)
+
+
 # the plan
 
 
@@ -564,7 +909,7 @@ def test_nothing_is_left_to_do_for_a_release_that_runs(root):
     units = ["shop@r2.service", "shop-worker@r2.service", "shop@r1.service", "shop-drain@r1.service"]
     assert plan(root, units, ["worker"]) == (
         {
-            "id": "r2", "version": None, "since": 20, "all": ["r2"], "good": ["r2"], "previous": None, "active": True,
+            "id": "r2", "version": None, "since": 20, "all": ["r2"], "good": ["r2"], "previous": None, "active": True, "bad": {},
         },
         [],
     )  # fmt: skip

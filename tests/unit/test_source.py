@@ -185,6 +185,53 @@ def test_git_of_a_hook_does_not_mislead(repository, find, monkeypatch, tmp_path)
     assert members(find({"git": "../work/shop", "version": "main"}), tmp_path) == {"app": "one"}
 
 
+# a deploy key
+
+KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nhunter2\n-----END OPENSSH PRIVATE KEY-----"
+# In the place of ssh: notes what it was told and what lay there, and is the other side itself.
+SSH = """#!/bin/sh
+while [ "$1" != git@git.example.com ]; do
+  case $1 in -i) key=$2; shift;; -oIdentitiesOnly=yes) alone=yes;; esac
+  shift
+done
+[ "$alone" = yes ] && echo "$(stat -c %a "$key") $(stat -c %n "$key")" >> {place}/seen && cat "$key" > {place}/key
+exec sh -c "$2"
+"""
+
+
+@pytest.fixture
+def ssh(tmp_path, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/ssh").write_text(SSH.replace("{place}", str(tmp_path)))
+    (tmp_path / "bin/ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    return tmp_path
+
+
+@pytest.mark.parametrize("text", [KEY, f"{KEY}\n", KEY.replace("\n", "\r\n")])
+def test_a_deploy_key_from_vault_lies_in_a_private_file_and_is_gone(repository, find, ssh, text, tmp_path):
+    what = {"git": f"git@git.example.com:{repository.path}", "version": "main", "key": text}
+    assert members(find(what), tmp_path) == {"app": "one"}
+    for line in (ssh / "seen").read_text().splitlines():
+        mode, path = line.split()
+        assert mode == "600" and not os.path.exists(path)
+    assert (ssh / "key").read_text() == f"{KEY}\n"
+
+
+def test_a_deploy_key_may_be_a_file(repository, find, ssh, tmp_path):
+    (tmp_path / "inventories/deploy key").write_text(KEY)
+    what = {"git": f"ssh://git@git.example.com{repository.path}", "version": "main", "key": "deploy key"}
+    assert members(find(what), tmp_path) == {"app": "one"}
+    assert (ssh / "key").read_text() == KEY
+
+
+def test_a_deploy_key_is_not_told(repository, find, ssh):
+    for key in (KEY, "hunter2"):
+        with pytest.raises(SourceError) as raised:
+            find({"git": "git@git.example.com:/nosuch", "version": "main", "key": key})
+        assert "hunter2" not in str(raised.value)
+
+
 # path
 
 

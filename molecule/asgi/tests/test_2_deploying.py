@@ -5,62 +5,17 @@ The tests run in their order, on both hosts at once, and each begins with what t
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
-import re
 import shutil
-import signal
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
+from play import PROJECT, Play, asking
 
-PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 SCENARIO = PROJECT / "molecule/asgi"
-INVENTORY = Path(os.environ["MOLECULE_INVENTORY_FILE"]).parent
 DRAIN = 6
-
-
-class Play:
-    """A playbook of the collection, run as a user does."""
-
-    def __init__(self, name, *options, **variables):
-        command = ["ansible-playbook", "-i", INVENTORY, PROJECT / f"playbooks/{name}.yml", "-e", json.dumps(variables)]
-        self.process = subprocess.Popen(
-            [*map(str, command), *options], cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, start_new_session=True,
-        )  # fmt: skip
-        self.output = ""
-
-    def until(self, text):
-        """Wait for something in its output."""
-        for line in self.process.stdout:
-            self.output += line
-            if text in line:
-                return self
-        raise AssertionError(f"{text!r} did not come in:\n{self.output}")
-
-    def end(self):
-        self.output += self.process.communicate(timeout=240)[0]
-        return self
-
-    def succeed(self):
-        self.end()
-        assert self.process.returncode == 0, self.output
-        return self
-
-    def fail(self):
-        self.end()
-        assert self.process.returncode != 0, self.output
-        return self
-
-    def message(self, host):
-        """What a host's last failure says."""
-        return re.findall(rf"^fatal: \[{host}\]: FAILED! =>.*?^(?=\S)", self.output + "\nend", re.M | re.S)[-1]
-
-    def changed(self, host):
-        return int(re.search(rf"^{host} .*changed=(\d+)", self.output, re.M)[1])
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +66,19 @@ def releases(host):
     return host.check_output("ls /srv/tide/releases").split()
 
 
+def log(host, name="tide"):
+    return [json.loads(line) for line in host.check_output(f"cat /srv/{name}/deploys.log").splitlines()]
+
+
+@contextlib.contextmanager
+def undisturbed(hosts):
+    """Both applications answer on all hosts, whatever is tried meanwhile."""
+    with contextlib.ExitStack() as stack:
+        for host in hosts.values():
+            stack.enter_context(asking(host, "tide", "pond"))
+        yield
+
+
 def wait_until(question, seconds=30):
     deadline = time.monotonic() + seconds
     while not question():
@@ -137,11 +105,19 @@ def visitors(host, seconds):
 
 def test_visitors_notice_nothing_of_a_new_release(hosts, variant):
     before = {name: live(host) for name, host in hosts.items()}
-    clients = {name: visitors(host, 120) for name, host in hosts.items()}
+    clients = {name: visitors(host, 240) for name, host in hosts.items()}
     source = variant(**{"new.py": f"# {time.time()}\n"})
     # As talkative as a play can be: no secret may show.
-    play = Play("deploy", "-vvv", "--diff", sources={"tide": dict.fromkeys(hosts, source)}, asgi_only="tide").succeed()
+    hooks = {
+        "before_switch": ["sh -c 'echo $RELEASE before > ~/hook'"],
+        "after_switch": ["sh -c 'echo after >> ~/hook; exit 3'"],
+    }
+    play = Play(
+        "deploy", "-vvv", "--diff", sources={"tide": dict.fromkeys(hosts, source)}, changes={"tide": {"hooks": hooks}},
+        asgi_only="tide",
+    ).succeed()  # fmt: skip
     assert "hunter2" not in play.output
+    assert "is live, but a hook failed: the hook after_switch" in " ".join(play.output.split())
     for name, client in clients.items():
         after = live(hosts[name])
         seen = json.loads(client.communicate(timeout=60)[0])
@@ -154,6 +130,26 @@ def test_visitors_notice_nothing_of_a_new_release(hosts, variant):
         # What is held stays with the old release until the drain timeout, not for ever.
         assert seen["socket"][0] >= switched + DRAIN - 1 and seen["stream"][0] >= switched + DRAIN - 1, seen
         assert seen["socket"][0] <= switched + DRAIN + 5, seen
+
+
+def test_hooks_ran_in_the_new_release(hosts):
+    for host in hosts.values():
+        assert host.file("/var/lib/asgi-tide/hook").content_string.split() == [live(host), "before", "after"]
+
+
+def test_the_deploy_left_a_line(hosts):
+    for host in hosts.values():
+        first, last = log(host)[0], log(host)[-1]
+        assert (last["action"], last["outcome"], last["release"], last["from"]) == (
+            "deploy", "good", live(host), first["release"],
+        )  # fmt: skip
+        assert {"stage", "build", "start", "switch", "total"} <= set(last["seconds"])
+        assert "hunter2" not in host.file("/srv/tide/deploys.log").content_string
+        told = host.check_output(
+            "journalctl --output cat --identifier tide VIVARIUM_ACTION=deploy VIVARIUM_OUTCOME=good"
+        )
+        assert f"deploy of release {live(host)}" in told.splitlines()[-1]
+        assert host.run("runuser -u tide -- cat /srv/tide/deploys.log").rc != 0
 
 
 def test_processes_moved_with_it(hosts):
@@ -191,7 +187,7 @@ BUILDING = "Build its environment from the lock file"
 def broken(variant, debian12, debian13):
     """A description with code that differs from host to host, and less patience."""
     sources = {"debian12": variant(**debian12), "debian13": variant(**debian13)}
-    return {"sources": {"tide": sources}, "changes": {"tide": {"start_timeout": 5}}, "asgi_only": "tide"}
+    return {"sources": {"tide": sources}, "changes": {"tide": {"start_timeout": 8}}, "asgi_only": "tide"}
 
 
 def state(hosts):
@@ -216,10 +212,11 @@ def check_failure(play, hosts, before, expected):
 def test_a_release_that_fails_changes_nothing(hosts, variant):
     before = state(hosts)
     sick = text_of("tide.py").replace("status=200):", "status=500):")
-    play = Play("deploy", **broken(variant, {"tide.py": "import django\n"}, {"tide.py": sick})).fail()
+    with undisturbed(hosts):
+        play = Play("deploy", **broken(variant, {"tide.py": "import django\n"}, {"tide.py": sick})).fail()
     check_failure(play, hosts, before, {
         "debian12": (STARTING, "tide cannot be imported", "ModuleNotFoundError: No module named 'django'"),
-        "debian13": (STARTING, "not ready within 5 s of start_timeout: GET /health/: status 500", "startup complete"),
+        "debian13": (STARTING, "not ready within 8 s of start_timeout: GET /health/: status 500", "startup complete"),
     })  # fmt: skip
 
 
@@ -228,15 +225,16 @@ def test_a_second_deploy_is_refused_while_one_hangs_and_that_changes_nothing_eit
     hanging = {"tide.py": "import time\nprint('I hang', flush=True)\ntime.sleep(600)\n"}
     unknown = {"requirements.txt": "h11==0.16.0\nno-such-package-of-anybody==1.0\n"}
     description = broken(variant, hanging, unknown)
-    description["changes"]["tide"]["start_timeout"] = 15
-    first = Play("deploy", **description).until(STARTING)
-    second = Play("deploy", "--limit", "debian12", asgi_force=True, asgi_only="tide").fail()
+    description["changes"]["tide"]["start_timeout"] = 20
+    with undisturbed(hosts):
+        first = Play("deploy", **description).until(STARTING)
+        second = Play("deploy", "--limit", "debian12", asgi_force=True, asgi_only="tide").fail()
     message = second.message("debian12")
     assert "a deploy by root on" in message and "is under way since" in message and "asgi_break_lock" in message
     assert f"Release {before['debian12'][0]} serves on" in message
     assert len(instances(hosts["debian12"])) == 2, "the first deploy goes on undisturbed"
     check_failure(first.fail(), hosts, before, {
-        "debian12": (STARTING, "not ready within 15 s of start_timeout: GET /health/: no answer on its socket", "I hang"),
+        "debian12": (STARTING, "not ready within 20 s of start_timeout: GET /health/: no answer on its socket", "I hang"),
         "debian13": (BUILDING, "no-such-package-of-anybody"),
     })  # fmt: skip
 
@@ -245,7 +243,8 @@ def test_a_process_that_falls_over_stops_the_release(hosts, variant):
     host = hosts["debian13"]
     before, worker = live(host), instances(host, "tide-worker")
     files = {"worker.py": "raise SystemExit('I do not work')\n"}
-    play = Play("deploy", "--limit", "debian13", **broken(variant, {}, files)).fail()
+    with undisturbed(hosts):
+        play = Play("deploy", "--limit", "debian13", **broken(variant, {}, files)).fail()
     assert STARTING in play.message("debian13") and "does not stay up" in play.message("debian13")
     assert "I do not work" in play.message("debian13")
     assert serves(host) == before and instances(host, "tide-worker") == worker == [before]
@@ -256,20 +255,74 @@ def test_django_stops_a_release_that_would_be_insecure_or_cannot_migrate(hosts, 
         "from django.db import migrations\n\n\ndef fall(apps, schema_editor):\n    raise RuntimeError('no pond')\n\n\n"
     )
     migration += "class Migration(migrations.Migration):\n    dependencies = [('pond', '0001_initial')]\n"
-    migration += "    operations = [migrations.RunPython(fall)]\n"
+    migration += "    operations = [migrations.RunPython(fall, migrations.RunPython.noop)]\n"
     settings = (SCENARIO / "pond/pond/settings.py").read_text()
     sources = {
         "debian12": variant("pond", **{"pond/settings.py": settings + "DEBUG = True\n"}),
         "debian13": variant("pond", **{"pond/migrations/0002_fall.py": migration}),
     }
     before = {name: live(host, "pond") for name, host in hosts.items()}
-    play = Play("deploy", sources={"pond": sources}, asgi_only="pond").fail()
+    with undisturbed(hosts):
+        play = Play("deploy", sources={"pond": sources}, asgi_only="pond").fail()
     assert "Run Django's deployment checks in it" in play.message("debian12") and "security.W018" in play.message(
         "debian12"
     )
     assert "Migrate the database" in play.message("debian13") and "RuntimeError: no pond" in play.message("debian13")
     for name, host in hosts.items():
         assert live(host, "pond") == before[name] and json.loads(answer(host, "pond"))["ducks"] == 1
+
+
+def test_django_stops_a_release_with_an_error_in_its_settings_or_without_a_package(hosts, variant):
+    settings = (SCENARIO / "pond/pond/settings.py").read_text()
+    urls = (SCENARIO / "pond/pond/urls.py").read_text()
+    sources = {
+        "debian12": variant("pond", **{"pond/settings.py": settings + 'TOKEN = os.environ["NO_SUCH_TOKEN"]\n'}),
+        "debian13": variant("pond", **{"pond/urls.py": "import rest_framework\n" + urls}),
+    }
+    before = {name: live(host, "pond") for name, host in hosts.items()}
+    with undisturbed(hosts):
+        play = Play("deploy", sources={"pond": sources}, asgi_only="pond").fail()
+    settings, package = play.message("debian12"), play.message("debian13")
+    assert "Collect its static files" in settings and "NO_SUCH_TOKEN" in settings
+    assert "Run Django's deployment checks in it" in package and "No module named 'rest_framework'" in package
+    for name, host in hosts.items():
+        assert live(host, "pond") == before[name]
+        assert log(host, "pond")[-1]["outcome"] == "failed"
+    assert [log(hosts[name], "pond")[-1]["step"] for name in ("debian12", "debian13")] == ["static", "check"]
+
+
+def test_a_release_that_dies_after_the_switch_gives_the_requests_back(hosts, variant):
+    """Of the server on one host, of its workers on the other; the play waits for the second alone."""
+    before = {name: live(host) for name, host in hosts.items()}
+    die = "\nimport signal, threading\ndef die():\n    print('I give up', flush=True)\n    {}\nthreading.Timer(5, die).start()\n"
+    description = {
+        "sources": {"tide": {
+            "debian12": variant(**{"tide.py": text_of("tide.py") + die.format("os.kill(os.getppid(), signal.SIGKILL)")}),
+            "debian13": variant(**{"tide.py": text_of("tide.py") + die.format("os._exit(1)")}),
+        }},
+        "changes": {"tide": {"settle_time": 10}},
+        "asgi_wait": "{{ inventory_hostname == 'debian13' }}",
+        "asgi_only": "tide",
+    }  # fmt: skip
+    play = Play("deploy", **description).fail()
+    message = play.message("debian13")
+    assert (
+        'failed at the step "Switch requests to it' in message and f"Release {before['debian13']} serves on" in message
+    )
+    assert "loses workers; its last lines" in message and "I give up" in message
+    assert "fatal: [debian12]" not in play.output
+    for name, host in hosts.items():
+        wait_until(lambda name=name, host=host: live(host) == before[name])
+        deployed, returned = log(host)[-2:]
+        bad = deployed["release"]
+        assert (deployed["action"], deployed["outcome"]) == ("deploy", "good")
+        assert (returned["action"], returned["release"], returned["from"]) == ("return", before[name], bad)
+        assert f"tide@{bad}.service" in returned["reason"]
+        assert serves(host) == before[name]
+        wait_until(lambda name=name, host=host: instances(host) == [before[name]])
+        assert instances(host, "tide-worker") == [before[name]]
+        refused = Play("rollback", "--limit", name, asgi_only="tide", asgi_rollback_to=bad).fail().output
+        assert f"bad ones: {bad}" in " ".join(refused.split())
 
 
 @pytest.mark.parametrize(
@@ -282,10 +335,10 @@ def test_a_deploy_that_is_killed_leaves_a_release_serving(hosts, variant, moment
     play = Play("deploy", sources={"tide": dict.fromkeys(hosts, source)}, asgi_only="tide").until(moment)
     time.sleep(0.5)
     if all_of_it:
-        os.killpg(play.process.pid, signal.SIGKILL)
+        play.kill()
     else:
         play.process.kill()
-    play.process.wait()
+        play.process.wait()
     for name, host in hosts.items():
         assert serves(host)
         # The step that was under way may still switch.

@@ -411,7 +411,10 @@ def test_moving_the_link_moves_the_traffic_without_a_reload_or_a_failure(target)
             "ln -sfn releases/two /srv/shop/next && mv -T /srv/shop/next /srv/shop/live && date +%s.%N"
         )
     )
+    # What a deploy asks is answered by the new release at once: it takes no connection that is kept to the old one.
+    probes = [target.upstream("https://shop.test/", "--user-agent", "vivarium-probe")["upstream"] for _ in range(5)]
     load.join()
+    assert probes == ["two"] * 5
     target.host.check_output("ln -sfn releases/one /srv/shop/next && mv -T /srv/shop/next /srv/shop/live")
     assert result["failures"] == []
     assert result["answers"]["one"] > 20 and result["answers"]["two"] > 20, result

@@ -1,0 +1,158 @@
+"""A release goes live on a fleet while visitors come, or it stops where the first host says no.
+
+The tests run in their order, each begins with what the one before left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from play import PROJECT, Play
+from visitor import Visitor
+
+DOMAIN = "herbarium.example.test"
+CODE = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "herbarium"
+APPS = ("app1", "app2")
+
+
+def live(hosts, name="herbarium"):
+    return {app: hosts[app].check_output(f"basename $(readlink /srv/{name}/live)") for app in APPS}
+
+
+def last_line(hosts, app, name="herbarium"):
+    return json.loads(hosts[app].check_output(f"tail -n 1 /srv/{name}/deploys.log"))
+
+
+def change(**files):
+    """Change the code: a line at the end of a file of the package, taken away again by the next change."""
+    subprocess.run(["git", "checkout", "--quiet", "."], cwd=CODE, check=True)
+    for name, line in files.items():
+        path = CODE / "herbarium" / f"{name}.py"
+        path.write_text(f"{path.read_text()}\n{line}\n")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def committed():
+    """What converge deployed, to come back to."""
+    git = ["git", "-c", "user.name=A", "-c", "user.email=a@example.test"]
+    subprocess.run(["git", "add", "--all"], cwd=CODE, check=True)
+    subprocess.run([*git, "commit", "--quiet", "--message", "x"], cwd=CODE, check=False)
+    yield
+    change()
+
+
+@contextlib.contextmanager
+def visitors(web, directory):
+    """Visitors come through the web server until the block ends; gives the file that then holds what they saw."""
+    port = subprocess.run(
+        ["podman", "port", web.backend.name, "443/tcp"], capture_output=True, text=True, check=True
+    ).stdout.rsplit(":", 1)[1]
+    report, errors = directory / "load.json", directory / "load.err"
+    with errors.open("w") as stream:
+        load = subprocess.Popen(
+            [
+                sys.executable, str(PROJECT / "tools/load"), f"https://{DOMAIN}", "--connect", f"127.0.0.1:{port.strip()}",
+                "--workers", "6", "--closing", "2", "--sockets", "0", "--rate", "30", "--seconds", "600", "--json", str(report),
+            ],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stream,
+        )  # fmt: skip
+        try:
+            deadline = time.monotonic() + 60
+            while "started" not in errors.read_text():
+                assert load.poll() is None and time.monotonic() < deadline, errors.read_text()
+                time.sleep(0.1)
+            yield report
+            load.send_signal(signal.SIGTERM)
+            load.wait(timeout=120)
+        finally:
+            if load.poll() is None:
+                load.kill()
+                load.wait()
+
+
+def test_visitors_notice_nothing_of_a_release_on_two_hosts(hosts, tmp_path):
+    before = live(hosts)
+    assert len(set(before.values())) == 1
+    with visitors(hosts["web"], tmp_path) as report:
+        change(urls=f"# {time.time()}")
+        Play("deploy", asgi_only="herbarium").succeed()
+        time.sleep(8)
+    seen = json.loads(report.read_text())
+    assert seen["failed"] == 0, json.dumps(
+        {key: seen[key] for key in ("failures", "first_failures", "releases")}, indent=1
+    )
+    assert seen["requests"] >= 200 and seen["forms"] >= 20
+    assert (seen["stored"]["missing"], seen["stored"]["twice"]) == (0, 0)
+    after = live(hosts)
+    assert len(set(after.values())) == 1 and after != before
+    assert [each["id"] for each in seen["releases"]] == [before["app1"], after["app1"]]
+    # One host migrates for both; they switch one after the other.
+    took = {app: last_line(hosts, app)["seconds"] for app in APPS}
+    assert sorted("migrate" in seconds for seconds in took.values()) == [False, True], took
+
+
+def test_a_release_that_one_host_cannot_start_goes_live_on_none(hosts):
+    before = live(hosts)
+    change(asgi="import sys\nassert sys.version_info >= (3, 12), 'not on this host'")
+    play = Play("deploy", asgi_only="herbarium").fail()
+    assert "Start its instance beside the old one" in play.message("app2") and "not on this host" in play.message(
+        "app2"
+    )
+    assert "the release failed on another host (app2: start)" in " ".join(play.message("app1").split())
+    assert live(hosts) == before
+    assert last_line(hosts, "app1")["outcome"] == last_line(hosts, "app2")["outcome"] == "failed"
+    assert last_line(hosts, "app1")["reason"] == "it failed on another host (app2: start)"
+    for app in APPS:
+        assert hosts[app].file("/srv/herbarium/deploy.lock").content_string == ""
+
+
+def hook(condition):
+    return {"hooks": {"before_switch": [f"python -c 'import sys; sys.exit(sys.version_info {condition} (3, 12))'"]}}
+
+
+def test_a_host_that_cannot_switch_stops_those_that_have_not(hosts):
+    before = live(hosts)
+    change(urls="# the first host says no")
+    play = Play("deploy", asgi_only="herbarium", changes=hook(">=")).fail()
+    assert "the hook before_switch" in play.message("app1")
+    assert "the release failed on another host (app1: switch)" in " ".join(play.message("app2").split())
+    assert live(hosts) == before
+
+
+def test_a_second_host_that_cannot_switch_keeps_its_release_and_the_next_run_brings_it_along(hosts, addresses):
+    before = live(hosts)
+    change(urls="# the second host says no")
+    play = Play("deploy", asgi_only="herbarium", changes=hook("<")).fail()
+    assert "the hook before_switch" in play.message("app2")
+    between = live(hosts)
+    assert between["app1"] != before["app1"] and between["app2"] == before["app2"]
+    visitor = Visitor(hosts["db"], addresses["web"], DOMAIN)
+    assert {json.loads(visitor.page("/health/"))["release"] for _ in range(8)} == set(between.values())
+    Play("deploy", asgi_only="herbarium").succeed()
+    assert live(hosts)["app1"] == between["app1"] and live(hosts)["app2"] > between["app1"]
+
+
+def test_one_application_of_two_goes_live_alone(hosts, tmp_path):
+    before = live(hosts), live(hosts, "tide")
+    shutil.copytree(PROJECT / "molecule/asgi/tide", tmp_path / "tide", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "tide/new.py").write_text(f"# {time.time()}\n")
+    change(urls="# not yet")
+    Play("deploy", asgi_only="tide", tide_source=str(tmp_path / "tide")).succeed()
+    assert live(hosts) == before[0]
+    assert len(set(live(hosts, "tide").values())) == 1 and live(hosts, "tide") != before[1]
+
+
+def test_a_fleet_rolls_back(hosts):
+    before = live(hosts, "tide")
+    Play("rollback", asgi_only="tide").succeed()
+    assert len(set(live(hosts, "tide").values())) == 1 and live(hosts, "tide")["app1"] < before["app1"]
+    assert {last_line(hosts, app, "tide")["action"] for app in APPS} == {"rollback"}

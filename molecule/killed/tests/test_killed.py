@@ -1,0 +1,98 @@
+"""The controller is killed at each task of a deploy: the application answers throughout, and the next run does the rest."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+
+import pytest
+from play import PROJECT, Play, asking
+
+POND = PROJECT / "molecule/asgi/pond"
+
+
+@pytest.fixture(scope="module")
+def deploy(tmp_path_factory):
+    """Start a deploy of pond to a host, with a change in its code unless it is to be the same as the time before."""
+    place, number = tmp_path_factory.mktemp("sources"), iter(range(1000))
+
+    def start(host, change=True):
+        if change:
+            source = place / f"{host}-{next(number)}"
+            shutil.copytree(POND, source, ignore=shutil.ignore_patterns("__pycache__"))
+            (source / "change.py").write_text(f"# {time.time()}\n")
+            start.sources[host] = str(source)
+        return Play("deploy", "--limit", host, sources={"pond": {host: start.sources[host]}}, asgi_only="pond")
+
+    start.sources = {}
+    return start
+
+
+@pytest.fixture(scope="module")
+def tasks(hosts, deploy):
+    """What a deploy does, task by task."""
+    named = deploy("debian13").succeed().tasks()
+    assert any("Switch requests to it" in task for task in named) and len(named) >= 10, named
+    return list(dict.fromkeys(named))
+
+
+def live(host):
+    return host.check_output("basename $(readlink /srv/pond/live)")
+
+
+def log(host):
+    return [json.loads(line) for line in host.check_output("cat /srv/pond/deploys.log").splitlines()]
+
+
+def kill_at_each(name, host, deploy, tasks):
+    """Kill a deploy at each of the tasks, now and then a moment after it began, and let the next one do the rest."""
+    with asking(host, "pond"):
+        for number, task in enumerate(tasks):
+            before = live(host)
+            play = deploy(name).until(f"TASK [{task}]")
+            time.sleep(0.4 * (number % 3))
+            play.kill()
+            deploy(name, change=False).succeed()
+            assert live(host) != before, task
+            assert host.file("/srv/pond/deploy.lock").content_string == "", task
+            assert log(host)[-1]["release"] == live(host) and log(host)[-1]["outcome"] == "good", task
+            assert deploy(name, change=False).succeed().changed(name) == 0 if number == len(tasks) - 1 else True
+
+
+def test_a_controller_that_dies_at_any_task_is_not_noticed(hosts, deploy, tasks):
+    """Each host gets every other task."""
+    failures = []
+
+    def run(name, host, mine):
+        try:
+            kill_at_each(name, host, deploy, mine)
+        except Exception as error:
+            failures.append((name, error))
+
+    threads = [
+        threading.Thread(target=run, args=(name, host, tasks[index::2]))
+        for index, (name, host) in enumerate(hosts.items())
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_deploys_that_were_killed_are_told(hosts):
+    outcomes = [line["outcome"] for host in hosts.values() for line in log(host)]
+    # Before the code is staged there is nothing to tell; a step that had begun ended well.
+    assert outcomes.count("interrupted") >= 5 and set(outcomes) == {"good", "interrupted"}
+
+
+def test_nothing_is_left_over(hosts):
+    for host in hosts.values():
+        # What was killed half-way is cleared by the next run, so no more stay than are kept, and one that was drained.
+        assert len(host.check_output("ls /srv/pond/releases").split()) <= 3
+        assert (
+            host.run("ls -d /root/.ansible/tmp/ansible-tmp-* /home/admin/.ansible/tmp/ansible-tmp-*").stdout.count("\n")
+            <= 2
+        )

@@ -1,0 +1,108 @@
+"""Playbooks of the collection for scenarios' tests, run as a user does, and somebody who asks an application all the while."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
+INVENTORY = Path(os.environ["MOLECULE_INVENTORY_FILE"]).parent
+
+
+class Play:
+    """One run of a playbook, with variables of its own."""
+
+    def __init__(self, name, *options, **variables):
+        command = ["ansible-playbook", "-i", INVENTORY, PROJECT / f"playbooks/{name}.yml", "-e", json.dumps(variables)]
+        self.process = subprocess.Popen(
+            [*map(str, command), *options], cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        )  # fmt: skip
+        self.output = ""
+
+    def until(self, text):
+        """Wait for something in its output."""
+        for line in self.process.stdout:
+            self.output += line
+            if text in line:
+                return self
+        raise AssertionError(f"{text!r} did not come in:\n{self.output}")
+
+    def kill(self):
+        """The controller dies: the play, its workers and its connections."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def end(self):
+        self.output += self.process.communicate(timeout=240)[0]
+        return self
+
+    def succeed(self):
+        self.end()
+        assert self.process.returncode == 0, self.output
+        return self
+
+    def fail(self):
+        self.end()
+        assert self.process.returncode != 0, self.output
+        return self
+
+    def message(self, host):
+        """What a host's last failure says."""
+        return re.findall(rf"^fatal: \[{host}\]: FAILED! =>.*?^(?=\S)", self.output + "\nend", re.M | re.S)[-1]
+
+    def changed(self, host):
+        return int(re.search(rf"^{host} .*changed=(\d+)", self.output, re.M)[1])
+
+    def tasks(self):
+        """Its tasks, in their order."""
+        return re.findall(r"^TASK \[(.*?)\]", self.output, re.M)
+
+
+# Runs on a test host until its input ends.
+ASKER = r"""
+import http.client, json, socket, sys, threading, time
+
+class Connection(http.client.HTTPConnection):
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(10)
+        self.sock.connect(f"/srv/{self.host.split('.')[0]}/live/socket")
+
+over, seen = threading.Event(), {name: {"requests": 0, "failures": []} for name in sys.argv[1:]}
+threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+while not over.wait(0.05):
+    for name, count in seen.items():
+        count["requests"] += 1
+        connection = Connection(f"{name}.example.test")
+        try:
+            connection.request("GET", "/", headers={"X-Forwarded-Proto": "https", "Connection": "close"})
+            status = connection.getresponse().status
+            if status != 200:
+                raise OSError(f"status {status}")
+        except (OSError, http.client.HTTPException) as error:
+            count["failures"].append(f"{time.time():.2f} {error!r}")
+        finally:
+            connection.close()
+print(json.dumps(seen))
+"""
+
+
+@contextlib.contextmanager
+def asking(host, *names):
+    """Ask applications of a host at their live sockets, as nginx does, until the block ends: none may fail to answer."""
+    process = subprocess.Popen(
+        ["podman", "exec", "-i", host.backend.name, "runuser", "-u", "www-data", "--", "python3", "-c", ASKER, *names],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        yield
+    finally:
+        seen = json.loads(process.communicate(timeout=60)[0])
+    for name, count in seen.items():
+        assert count["failures"] == [] and count["requests"] > 20, (host.backend.name, name, count)
