@@ -31,7 +31,7 @@ from stage import LOGS, ROOT, BenchError, announce, remove_hosts, say
 
 CONNECTIONS, WARM_UP = 16, 1
 # What is asked for: an answer that costs the application nothing, and one that costs about as much as a small view of Django. The
-# first is where nginx weighs most.
+# first tells what nginx can hand on at most, with TLS and on the core that it shares; the aim is for the second.
 PATHS = {"nothing": "/", "a view": "/view/"}
 WAYS = ("nginx", "direct")
 AIM = 15
@@ -52,12 +52,14 @@ def ask(stage: PulseStage, path: str, way: str, seconds: int) -> dict:
     stage.log.write(output)
     rate = re.search(r"finished in [^,]+, ([\d.]+) req/s", output)
     answers = [line.split() for line in stage.inside(HOST, "cat", LOG).splitlines()]
-    if not rate or not answers:
+    # Its own count: a request that was under way when time was up stands in the log too.
+    failed = re.findall(r"(\d+) (?:failed|errored|timeout|3xx|4xx|5xx)", output)
+    if not rate or len(failed) != 6:
         raise BenchError(f"h2load measured nothing:\n{output}")
     return {
         "rate": float(rate[1]),
-        "took": [int(took) / 1000 for _begun, _status, took in answers],
-        "failed": sum(1 for _begun, status, _took in answers if status != "200"),
+        "took": [int(took) / 1000 for _begun, status, took in answers if status == "200"],
+        "failed": sum(int(number) for number in failed),
     }
 
 
@@ -99,7 +101,7 @@ def table(results: dict[str, dict]) -> None:
             nginx, direct = found["nginx"], found["direct"]
             say(
                 f"{server:<11}{page:<9}{nginx['rate']:>8}{nginx['p99']:>8}{direct['rate']:>9}{direct['p99']:>8}"
-                f"{found['cost']:>7}%   < {AIM}%"
+                f"{found['cost']:>7}%" + (f"   < {AIM}%" if page == "a view" else "")
             )
 
 

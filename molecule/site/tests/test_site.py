@@ -9,6 +9,7 @@ import time
 import zlib
 
 import pytest
+from terminal import Terminal
 from visitor import Visitor
 
 DOMAIN = "herbarium.example.test"
@@ -188,3 +189,13 @@ def test_secrets_are_not_in_the_journal_or_the_process_list(hosts):
     for secret in ("nobody-signs-anything-real", "p@ss/w:rd"):
         assert server.run(f"journalctl --no-pager | grep -F {secret!r}").rc == 1
         assert server.run(f"ps axww | grep -v grep | grep -F {secret!r}").rc == 1
+
+
+def test_the_database_can_be_talked_to_from_a_terminal(hosts):
+    with Terminal(hosts["server"], "herbarium-manage", "dbshell") as terminal:
+        terminal.until("herbarium=>")
+        terminal.type("select current_user, 6 * 7 as answer;\r")
+        terminal.until("herbarium")
+        terminal.until("42")
+        terminal.type("\\q\r")
+        assert terminal.ends() == 0
