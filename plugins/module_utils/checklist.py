@@ -79,7 +79,11 @@ class Unproven(Exception):
 
 
 class Broken(Exception):
-    """A heading that does not hold; the message says what was seen."""
+    """A heading that does not hold: what was seen, and the ids of messages whose waiver covers it."""
+
+    def __init__(self, seen, *ids):
+        super().__init__(seen)
+        self.ids = ids
 
 
 def checklist(application, release, site):
@@ -127,10 +131,11 @@ class _Report:
     def headings(self):
         found = []
         for title, method, ids in HEADINGS:
+            covers = ()
             if self.django and not self.facts:
                 state, how = "unknown", "the release was made before there was a report"
             else:
-                state, how = self.ask(getattr(self, method))
+                state, how, covers = self.ask(getattr(self, method))
             if how is None:
                 continue
             messages = [each for each in self.gate.get("messages", []) if each["id"] in ids]
@@ -138,21 +143,21 @@ class _Report:
             waived = [{"id": each["id"], "reason": each["reason"]} for each in messages if each["state"] == "waived"]
             if failed:
                 state, how = "failed", "; ".join(f"{each['id']}: {each['message']}" for each in failed)
-            elif state == "failed" and waived:
+            elif state == "failed" and any(each["id"] in covers for each in waived):
                 state = "waived"
             found.append({"title": title, "state": state, "how": how, "waived": waived})
         return found
 
     def ask(self, method):
         try:
-            return "proven", method()
+            return "proven", method(), ()
         except Unproven as reason:
-            return "unknown", str(reason)
+            return "unknown", str(reason), ()
         except Broken as reason:
-            return "failed", str(reason)
+            return "failed", str(reason), reason.ids
         # Whatever it is: a report does not stop the deploy that it is about.
         except Exception as error:
-            return "failed", f"no answer ({type(error).__name__}: {error})"
+            return "failed", f"no answer ({type(error).__name__}: {error})", ()
 
     # What a visitor does.
 
@@ -219,7 +224,7 @@ class _Report:
             return None
         status, _headers, body, way = self.missing_page()
         if DEBUG_PAGE in body or self.facts["debug"]:
-            raise Broken(f"a missing page shows Django's debug page ({way})")
+            raise Broken(f"a missing page shows Django's debug page ({way})", "security.W018")
         return f"a missing page answers {status} {way}, without a word of the code"
 
     def allowed_hosts(self):
@@ -228,7 +233,7 @@ class _Report:
             seen.append(self.stranger_at_nginx())
         if self.django:
             if not self.facts["refuses_strangers"]:
-                raise Broken("the application takes any name")
+                raise Broken("the application takes any name", "vivarium.E001")
             if self.facts["strangers_are_reported"]:
                 seen.append("Django refused one when the release was checked")
             else:
@@ -297,7 +302,10 @@ class _Report:
             return None
         mail, senders = self.facts["mail"], " and ".join(dict.fromkeys(self.facts["senders"]))
         if mail["answers"] is False:
-            raise Broken(f"no mail server answered at {mail['host']}:{mail['port']} when the release was checked")
+            raise Broken(
+                f"no mail server answered at {mail['host']}:{mail['port']} when the release was checked",
+                "vivarium.I019",
+            )
         if mail["answers"] is None:
             raise Unproven(f"mail goes through {mail['backend']}, as {senders}")
         return f"{mail['host']}:{mail['port']} answered when the release was checked; mail is sent as {senders}"
@@ -345,14 +353,14 @@ class _Report:
         _status, headers, _body = self.site_answer("/")
         hsts = headers.get("strict-transport-security", "")
         if "max-age=" not in hsts or "max-age=0" in hsts:
-            raise Broken("there is no Strict-Transport-Security header")
+            raise Broken("there is no Strict-Transport-Security header", "security.W004")
         return f"plain HTTP answers {status} to HTTPS, which says {hsts}"
 
     def csrf_cookie(self):
         if not self.django:
             return None
         if not self.facts["cookies"]["csrf"]:
-            raise Broken("it is off")
+            raise Broken("it is off", "security.W016")
         if not self.facts["login"]:
             return "it is on; there is no login page to see it at"
         _status, headers, _body, way = self.visit(self.facts["login"])
@@ -365,7 +373,7 @@ class _Report:
         if not self.django:
             return None
         if not self.facts["cookies"]["session"]:
-            raise Broken("it is off")
+            raise Broken("it is off", "security.W010", "security.W011", "security.W012")
         return "it is on" if self.facts["sessions"] else "there are no sessions"
 
     def sessions(self):
@@ -392,7 +400,10 @@ class _Report:
             return None
         database = self.facts["database"]
         if database["kept"]:
-            raise Broken(f"connections of {', '.join(database['kept'])} are kept, which ASGI's threads cannot share")
+            raise Broken(
+                f"connections of {', '.join(database['kept'])} are kept, which ASGI's threads cannot share",
+                "vivarium.E002",
+            )
         if not database["pool"]:
             return "0, as ASGI needs it; no pool"
         return (
@@ -435,7 +446,7 @@ class _Report:
         seen += ["Sentry gets them"] if self.facts["sentry"] else []
         seen += [f"{self.facts['managers']} hear of broken links"] if self.facts["managers"] else []
         if not self.facts["admins"] and not self.facts["sentry"]:
-            raise Broken("nobody hears of errors")
+            raise Broken("nobody hears of errors", "vivarium.W008")
         return ", ".join(seen)
 
     def error_views(self):

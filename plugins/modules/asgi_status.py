@@ -70,7 +70,9 @@ def applications_here():
     """The applications of which there is a release."""
     with contextlib.suppress(FileNotFoundError):
         for entry in sorted(os.scandir(ROOT), key=lambda entry: entry.name):
-            if any((release.path / "release.json").is_file() for release in Application(entry.name).releases()):
+            if entry.is_dir() and any(
+                (release.path / "release.json").is_file() for release in Application(entry.name).releases()
+            ):
                 yield entry.name
 
 

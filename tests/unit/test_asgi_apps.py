@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import json
 
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.vivarium.server.plugins.filter.asgi_apps import FIELDS, asgi_apps
+from ansible_collections.vivarium.server.plugins.filter.asgi_library import asgi_library
 
 SHOP = {
     "name": "shop",
@@ -47,6 +49,63 @@ def test_a_django_project_needs_little():
     assert app["public_env"]["ALLOWED_HOSTS"] == "shop.example.com,www.shop.example.com"
     assert app["public_env"]["DEBUG"] == "false"
     assert app["public_env"]["MEDIA_ROOT"] == "/srv/shop/media"
+
+
+def test_a_django_project_runs_with_our_settings_unless_it_says_otherwise():
+    (app,) = asgi_apps([SHOP])
+    assert app["vivarium_settings"] is True
+    assert app["public_env"]["DJANGO_SETTINGS_MODULE"] == "vivarium_settings"
+    assert app["public_env"]["VIVARIUM_PROJECT_SETTINGS"] == "shop.settings"
+    assert app["timers"]["clearsessions"] == {
+        "command": "python -m vivarium_clearsessions",
+        "on_calendar": "daily",
+        "timeout": 3600,
+    }
+    assert "shop-clearsessions.timer" in app["units"]
+    (own,) = asgi_apps([shop(vivarium_settings=False)])
+    assert own["public_env"]["DJANGO_SETTINGS_MODULE"] == "shop.settings" and own["timers"] == {}
+    assert "VIVARIUM_PROJECT_SETTINGS" not in own["public_env"]
+
+
+def test_the_timer_of_sessions_gives_way():
+    mine = {"command": "python manage.py clearsessions", "on_calendar": "hourly"}
+    assert asgi_apps([shop(timers={"clearsessions": mine})])[0]["timers"] == {"clearsessions": mine | {"timeout": 3600}}
+    assert asgi_apps([shop(timers={"clearsessions": None})])[0]["timers"] == {}
+    assert asgi_apps([shop(vivarium_settings=False, timers={"clearsessions": None})])[0]["timers"] == {}
+
+
+def test_hsts_of_the_whole_domain_is_the_users_decision():
+    (app,) = asgi_apps([SHOP])
+    assert set(app["standing_waivers"]) == {"security.W005", "security.W021"}
+    assert "SECURE_HSTS_PRELOAD" not in app["public_env"]
+    (app,) = asgi_apps([shop(hsts_subdomains=True, hsts_preload=True)])
+    assert app["standing_waivers"] == {}
+    assert app["public_env"]["SECURE_HSTS_INCLUDE_SUBDOMAINS"] == app["public_env"]["SECURE_HSTS_PRELOAD"] == "true"
+    assert asgi_apps([PLAIN])[0]["standing_waivers"] == {}
+
+
+def test_middleware_is_put_around_the_application():
+    for app in (SHOP, PLAIN):
+        (wrapped,) = asgi_apps([app | {"asgi_middleware": ["a.B", "c.d.E"]}])
+        assert wrapped["application"] == "vivarium_asgi:application"
+        assert wrapped["public_env"]["VIVARIUM_ASGI_APPLICATION"] == app["application"]
+        assert wrapped["public_env"]["VIVARIUM_ASGI_MIDDLEWARE"] == "a.B,c.d.E"
+
+
+def test_a_release_gets_the_modules_that_it_wants():
+    def names(app):
+        (app,) = asgi_apps([app])
+        return [entry["path"].removeprefix("/r/lib/vivarium_") for entry in asgi_library(app, "/r")]
+
+    assert names(SHOP) == ["gate.py", "checks.py", "settings.py", "clearsessions.py", "gate.json"]
+    assert names(shop(vivarium_settings=False)) == ["gate.py", "checks.py", "gate.json"]
+    assert names(PLAIN) == [] and names(PLAIN | {"asgi_middleware": ["a.B"]}) == ["asgi.py"]
+    (app,) = asgi_apps(
+        [shop(workers=3, processes={"w": {"command": "x"}}, waivers={"a.W001": "b"})], {"shop": {"hosts": 2}}
+    )
+    told = json.loads(asgi_library(app, "/r")[-1]["content"])
+    assert (told["workers"], told["processes"], told["hosts"], told["waivers"]) == (3, 1, 2, {"a.W001": "b"})
+    assert "hunter2" not in json.dumps(told)
 
 
 def test_any_asgi_callable_needs_less():
@@ -234,6 +293,18 @@ def test_numbers_booleans_and_lists_are_good_values_of_the_environment():
             {"processes": {"x": {"command": "x"}}, "timers": {"x": {"command": "x", "on_calendar": "daily"}}},
             "'x' is both a process and a timer",
         ),
+        ({"vivarium_settings": "no"}, "vivarium_settings must be true or false"),
+        ({"framework": "none", "vivarium_settings": True}, "vivarium_settings is for framework django"),
+        ({"framework": "none", "waivers": {"security.W021": "x"}}, "waivers is for framework django"),
+        ({"asgi_middleware": ["Wrap"]}, "asgi_middleware: 'Wrap' must be a dotted path"),
+        ({"asgi_middleware": [5]}, "asgi_middleware must be a list of strings"),
+        ({"hsts_preload": True}, "hsts_preload needs hsts_subdomains"),
+        ({"waivers": {"security.W021": ""}}, "waivers.security.W021 needs a reason"),
+        ({"waivers": {"security.W021": None}}, "waivers.security.W021 needs a reason"),
+        ({"waivers": {"security.W021": True}}, "waivers.security.W021 needs a reason"),
+        ({"waivers": {"W021": "why"}}, "waivers: 'W021' is no id of a check"),
+        ({"waivers": ["security.W021"]}, "waivers must be a dictionary"),
+        ({"timers": {"other": None}}, "timers.other must be a dictionary"),
         ({"sandbox": {"PrivateTmp": "no\nUser=root"}}, "sandbox: 'PrivateTmp' must be"),
         ({"sandbox": {"not a directive": "x"}}, "sandbox: 'not a directive' must be"),
         ({"sandbox": {"DeviceAllow": ["char-drm rw", 7]}}, "sandbox: 'DeviceAllow' must be"),

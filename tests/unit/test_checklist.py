@@ -1,0 +1,199 @@
+"""The report on Django's checklist: what counts as proven, waived, failed or unknown."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingMixIn, UnixStreamServer
+
+import pytest
+from ansible_collections.vivarium.server.plugins.module_utils import asgi
+from ansible_collections.vivarium.server.plugins.module_utils import checklist as module
+
+FACTS = {
+    "debug": False,
+    "secret_key": {"length": 60, "from_environment": True, "fallbacks": 1},
+    "refuses_strangers": True,
+    "strangers_are_reported": False,
+    "caches": {"default": "RedisCache"},
+    "sessions": "cached_db",
+    "database": {
+        "vendor": "postgresql", "limits": {"connections": 97, "privileges": [], "version": "17.2"}, "password_refused": True,
+        "pool": 4, "connections": 16, "kept": [],
+    },
+    "mail": {"backend": "smtp", "host": "mail", "port": 25, "answers": True},
+    "senders": ["a@b.c", "a@b.c"],
+    "cookies": {"csrf": True, "session": True},
+    "login": "/login/",
+    "compiled_templates": True,
+    "logs_to_stderr": True,
+    "admins": 1,
+    "managers": 0,
+    "sentry": False,
+    "error_pages": ["404"],
+}  # fmt: skip
+SITE = {
+    "name": "shop", "framework": "django", "domains": ["shop.example.com"], "verify": {}, "static_url": "/static/",
+    "media_url": "/media/", "timers": {"tidy": {"command": "python manage.py clearsessions"}}, "processes": {},
+    "server": "uvicorn", "database": True,
+}  # fmt: skip
+ANSWERS = {"/login/": (200, {"Set-Cookie": "csrftoken=x; Secure; SameSite=Lax"}, "form")}
+UNITS = {
+    "shop@r1.service": {"ActiveState": "active", "MainPID": "self"},
+    "shop-tidy.timer": {"ActiveState": "active"},
+    "shop-tidy.service": {"Result": "success"},
+}
+
+
+class Server(ThreadingMixIn, UnixStreamServer):
+    daemon_threads = True
+
+
+@pytest.fixture
+def report(tmp_path, monkeypatch):
+    """The headings by title, for facts, messages, answers of the application, and states of units."""
+    monkeypatch.setattr(asgi, "ROOT", tmp_path)
+    monkeypatch.setattr(module, "BACKUP_CONFIG", tmp_path / "backup.json")
+    monkeypatch.setattr(module, "JOURNAL_PATIENCE", 0)
+    application = asgi.Application("shop")
+    release = application.release("r1")
+    release.path.mkdir(parents=True)
+    release.socket = str(tmp_path / "s")
+    (release.path / "env").touch(mode=0o600)
+
+    def make(facts=None, messages=(), answers=None, units=None, site=None, gate=True):
+        answers, units = ANSWERS | (answers or {}), UNITS | (units or {})
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                status, headers, body = answers.get(self.path, (404, {}, "not here"))
+                if self.headers["Host"] != "shop.example.com":
+                    status, headers, body = answers.get("stranger", (400, {}, "who?"))
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body.encode())
+
+            def address_string(self):
+                return "nginx"
+
+            def log_message(self, *arguments):
+                pass
+
+        monkeypatch.setattr(module, "systemctl_show", lambda unit, *_properties: units.get(unit, {}))
+        if gate:
+            content = {
+                "messages": messages,
+                "fail_level": "WARNING",
+                "made": time.time(),
+                "facts": FACTS | (facts or {}),
+            }
+            (release.path / "gate.json").write_text(json.dumps(content))
+        monkeypatch.setattr(module._Report, "server", lambda self: "uvicorn runs")
+        (tmp_path / "s").unlink(missing_ok=True)
+        with Server(str(tmp_path / "s"), Handler) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            found = module.checklist(application, release, SITE | (site or {}))
+            server.shutdown()
+        return found, {each["title"]: each for each in found["headings"]}
+
+    return make
+
+
+def state(headings, title):
+    return headings[title]["state"]
+
+
+def test_each_heading_has_a_state_and_says_how(report):
+    found, headings = report()
+    assert len(headings) == 19 and all(each["how"] for each in headings.values())
+    # Without nginx on the host, what only nginx shows cannot be told.
+    unknown = {title for title, each in headings.items() if each["state"] == "unknown"}
+    assert unknown == {"STATIC_ROOT and STATIC_URL", "MEDIA_ROOT and MEDIA_URL", "HTTPS"}
+    assert found["counts"] == {"proven": 16, "waived": 0, "failed": 0, "unknown": 3}
+    assert module.summary(found) == ["Django's deployment checklist: 16 proven, 3 unknown of 19"]
+
+
+@pytest.mark.parametrize(
+    ("title", "seen"),
+    [
+        ("DEBUG", {"answers": {"nonsense": (404, {}, "because you have DEBUG = True in")}}),
+        ("ALLOWED_HOSTS", {"facts": {"refuses_strangers": False}}),
+        ("ALLOWED_HOSTS", {"answers": {"stranger": (200, {}, "welcome")}}),
+        ("SECRET_KEY", {"facts": {"secret_key": {"length": 60, "from_environment": False, "fallbacks": 0}}}),
+        ("CSRF_COOKIE_SECURE", {"answers": {"/login/": (200, {"Set-Cookie": "csrftoken=x"}, "form")}}),
+        ("CSRF_COOKIE_SECURE", {"facts": {"cookies": {"csrf": False, "session": True}}}),
+        ("SESSION_COOKIE_SECURE", {"facts": {"cookies": {"csrf": True, "session": False}}}),
+        ("Sessions", {"units": {"shop-tidy.timer": {"ActiveState": "inactive"}}}),
+        ("Sessions", {"units": {"shop-tidy.service": {"Result": "exit-code"}}}),
+        ("Sessions", {"site": {"timers": {}}}),
+        ("CONN_MAX_AGE", {"facts": {"database": FACTS["database"] | {"kept": ["default"]}}}),
+        ("TEMPLATES", {"facts": {"compiled_templates": False}}),
+        ("LOGGING", {"facts": {"logs_to_stderr": False}}),
+        ("ADMINS and MANAGERS", {"facts": {"admins": 0}}),
+        ("MAILERS, EMAIL_BACKEND and related settings", {"facts": {"mail": FACTS["mail"] | {"answers": False}}}),
+    ],
+)
+def test_what_does_not_hold_has_failed(report, monkeypatch, title, seen):
+    if "nonsense" in seen.get("answers", {}):
+        monkeypatch.setattr(module.secrets, "token_hex", lambda _length: "x")
+        seen = {"answers": {"/vivarium-probe-x": seen["answers"]["nonsense"]}}
+    found, headings = report(**seen)
+    assert {name for name, each in headings.items() if each["state"] == "failed"} == {title}
+    assert module.summary(found)[1].startswith(f"failed   {title}: ")
+
+
+def message(identifier, state, reason=None):
+    return {"id": identifier, "state": state, "reason": reason, "message": "oh", "level": "WARNING"}
+
+
+def test_a_waiver_covers_what_it_is_about_and_nothing_else(report):
+    no_mail = {"mail": FACTS["mail"] | {"answers": False}}
+    title = "MAILERS, EMAIL_BACKEND and related settings"
+    waived = report(no_mail, [message("vivarium.I019", "waived", "no mail here")])[1][title]
+    assert waived["state"] == "waived" and waived["waived"] == [{"id": "vivarium.I019", "reason": "no mail here"}]
+    other = report(no_mail, [message("vivarium.W007", "waived", "local names")])[1][title]
+    assert other["state"] == "failed"
+    proven = report({}, [message("vivarium.W007", "waived", "local names")])[1][title]
+    assert proven["state"] == "proven" and "waived: vivarium.W007 (local names)" in module.line_of(proven)
+
+
+def test_a_message_that_failed_fails_its_heading(report):
+    headings = report({}, [message("vivarium.E006", "failed")])[1]
+    assert state(headings, "MEDIA_ROOT and MEDIA_URL") == "failed"
+
+
+def test_a_failed_backup_is_seen(report, tmp_path):
+    def backed_up(**status):
+        (tmp_path / "backup.json").write_text(json.dumps({"state_directory": str(tmp_path)}))
+        (tmp_path / "status.json").write_text(json.dumps({"databases": {"shop": status}}))
+        return report()[1]["DATABASES"]
+
+    good = backed_up(result="ok", last_success="2027-01-01T02:17:00Z")
+    assert good["state"] == "proven" and "2027-01-01T02:17" in good["how"]
+    assert backed_up(result="failed", last_success="2027-01-01T02:17:00Z")["state"] == "failed"
+
+
+def test_other_applications_have_the_headings_of_any_site(report):
+    headings = report(site={"framework": "none", "database": False, "static_url": "", "media_url": ""}, gate=False)[1]
+    assert set(headings) == {"Switch away from manage.py runserver", "ALLOWED_HOSTS", "HTTPS"}
+
+
+def test_a_release_from_before_there_was_a_report_is_unknown(report):
+    assert report(gate=False)[0]["counts"]["unknown"] == 19
+
+
+def test_nginx_is_asked_once_the_release_has_settled(report, monkeypatch):
+    asked = []
+
+    def refused(*arguments):
+        asked.append(arguments[0])
+        raise http.client.RemoteDisconnected
+
+    monkeypatch.setattr(module, "LocalTLSConnection", refused)
+    headings = report(site={"verify": {"port": 443, "http_port": 1, "domain": "shop.example.com"}})[1]
+    assert state(headings, "HTTPS") == state(headings, "DEBUG") == "failed" and 443 in asked
