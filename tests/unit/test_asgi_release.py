@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import shutil
+import re
 import subprocess
 import sys
 import threading
@@ -1001,6 +1002,51 @@ def test_a_release_has_one_name_on_every_host(tmp_path, monkeypatch):
     first = plan_action.new_identifier("shop", source, [])
     assert first == plan_action.new_identifier("shop", source, ["20251231-000000-abcdef"])
     assert plan_action.new_identifier("shop", source, [first]) > first
+
+
+# the gate
+
+
+def test_the_report_of_the_gate_is_found_in_whatever_the_project_prints():
+    report = json.dumps({"passed": False, "text": "…"})
+    assert asgi_release.report_in(f'hello\n{{"a": 1}}\n{report}\nbye') == json.loads(report)
+    assert asgi_release.report_in("Traceback …\nImproperlyConfigured: {oh}") is None
+
+
+def gate_of(deploy, monkeypatch, code, report):
+    step = deploy(app={"framework": "django"})
+    step.release.path.mkdir()
+    seen = []
+
+    def run(options, *command, lines):
+        seen.append(command)
+        step.output = report
+        return code
+
+    monkeypatch.setattr(step, "run", run)
+    return step, seen
+
+
+def test_the_gate_keeps_its_report_beside_the_release(deploy, monkeypatch):
+    report = json.dumps({"passed": True, "messages": [], "facts": {}, "text": "passed"})
+    step, seen = gate_of(deploy, monkeypatch, 0, report)
+    assert step.checked() is False and step.output == "passed"
+    assert seen == [("python", f"{step.release.path}/lib/vivarium_gate.py", "--json")]
+    kept = json.loads((step.release.path / "gate.json").read_text())
+    assert kept["passed"] and "text" not in kept and kept["made"] <= time.time()
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        (json.dumps({"passed": False, "messages": [], "text": "failed:\n  security.W018  DEBUG"}), "security.W018"),
+        ("ImproperlyConfigured: SECRET_KEY must be set", "could not be made:\nImproperlyConfigured"),
+    ],
+)
+def test_the_gate_stops_a_deploy_with_all_that_it_says(deploy, monkeypatch, output, expected):
+    step, _seen = gate_of(deploy, monkeypatch, 1, output)
+    with pytest.raises(asgi.ReleaseError, match=re.escape(expected)):
+        step.checked()
 
 
 # readiness
