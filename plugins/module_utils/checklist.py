@@ -45,7 +45,7 @@ SITE = (
 # nginx may use connections to the release before for this long after a switch (seconds).
 SETTLED = 10
 # How long a line may take to the journal (seconds).
-JOURNAL_PATIENCE = 2
+JOURNAL_PATIENCE = 1
 
 # The page's headings, in its order: title, the method that proves it, and the messages of the checks that belong to it.
 HEADINGS = (
@@ -105,9 +105,14 @@ def checklist(application, release, site):
 
 def summary(report):
     """The report in a line, and what does not hold."""
+    return [total(report), *(line_of(each) for each in report["headings"] if each["state"] == "failed")]
+
+
+def total(report):
     counts = ", ".join(f"{number} {state}" for state, number in report["counts"].items() if number)
-    failed = [line_of(each) for each in report["headings"] if each["state"] == "failed"]
-    return [f"Django's deployment checklist: {counts} of {len(report['headings'])}", *failed]
+    # The page is Django's; what of it concerns any site is asked of other applications too.
+    whose = "Django's deployment" if report["site"]["framework"] == "django" else "Deployment"
+    return f"{whose} checklist: {counts} of {len(report['headings'])}"
 
 
 def line_of(heading):

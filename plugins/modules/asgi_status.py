@@ -61,7 +61,13 @@ from ansible_collections.vivarium.server.plugins.module_utils.asgi import (
     LocalTLSConnection,
     systemctl_show,
 )
-from ansible_collections.vivarium.server.plugins.module_utils.checklist import checklist, line_of, moment, read_json
+from ansible_collections.vivarium.server.plugins.module_utils.checklist import (
+    checklist,
+    line_of,
+    moment,
+    read_json,
+    total,
+)
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -183,10 +189,9 @@ def text_of(name, status):
         outcome = f"{entry.get('outcome')}{' at ' + str(entry['step']) if entry.get('step') else ''}"
         yield f"  {str(entry.get('at'))[:19]}  {entry.get('action')} {entry.get('version')} by {entry.get('by')}: {outcome}"
     if not status["checklist"]:
-        yield "  Django's deployment checklist: no report, for the live release was made before there was one"
+        yield "  deployment checklist: no report, for the live release was made before there was one"
         return
-    counts = ", ".join(f"{number} {state}" for state, number in status["checklist"]["counts"].items() if number)
-    yield f"  Django's deployment checklist: {counts}"
+    yield f"  {total(status['checklist'])}"
     for heading in status["checklist"]["headings"]:
         yield f"    {line_of(heading)}"
 

@@ -93,9 +93,11 @@ def test_middleware_is_put_around_the_application():
 
 
 def test_a_release_gets_the_modules_that_it_wants():
+    servers = {"uvicorn": {"library": []}}
+
     def names(app):
         (app,) = asgi_apps([app])
-        return [entry["path"].removeprefix("/r/lib/vivarium_") for entry in asgi_library(app, "/r")]
+        return [entry["path"].removeprefix("/r/lib/vivarium_") for entry in asgi_library(app, "/r", servers)]
 
     assert names(SHOP) == ["gate.py", "checks.py", "settings.py", "clearsessions.py", "gate.json"]
     assert names(shop(vivarium_settings=False)) == ["gate.py", "checks.py", "gate.json"]
@@ -103,7 +105,7 @@ def test_a_release_gets_the_modules_that_it_wants():
     (app,) = asgi_apps(
         [shop(workers=3, processes={"w": {"command": "x"}}, waivers={"a.W001": "b"})], {"shop": {"hosts": 2}}
     )
-    told = json.loads(asgi_library(app, "/r")[-1]["content"])
+    told = json.loads(asgi_library(app, "/r", servers)[-1]["content"])
     assert (told["workers"], told["processes"], told["hosts"], told["waivers"]) == (3, 1, 2, {"a.W001": "b"})
     assert "hunter2" not in json.dumps(told)
 
