@@ -87,7 +87,7 @@ def test_hsts_of_the_whole_domain_is_the_users_decision():
 def test_middleware_is_put_around_the_application():
     for app in (SHOP, PLAIN):
         (wrapped,) = asgi_apps([app | {"asgi_middleware": ["a.B", "c.d.E"]}])
-        assert wrapped["application"] == "vivarium_asgi:application"
+        assert wrapped["callable"] == "vivarium_asgi:application"
         assert wrapped["public_env"]["VIVARIUM_ASGI_APPLICATION"] == app["application"]
         assert wrapped["public_env"]["VIVARIUM_ASGI_MIDDLEWARE"] == "a.B,c.d.E"
 
