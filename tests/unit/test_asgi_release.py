@@ -11,8 +11,8 @@ import importlib.util
 import json
 import os
 import pathlib
-import shutil
 import re
+import shutil
 import subprocess
 import sys
 import threading
