@@ -6,6 +6,7 @@ request             one request whose headers lie about everything but what ngin
 pids                which processes answer
 blocking            how long 40 requests take that keep their process busy for 50 ms, from eight clients
 websocket           an echo, and a look at the scope
+large               whether a WebSocket answers a message of 120 bytes
 idle                whether a connection that was idle for twelve seconds, as nginx may keep one, still takes a request
 stop                what becomes of four requests and a WebSocket that are under way when the instance is stopped
 load                what becomes of all requests and of a WebSocket until standard input ends
@@ -149,6 +150,12 @@ def stop():
     return sorted(at_once(5, held), key=str)
 
 
+def large():
+    connection = WebSocket()
+    connection.send("x" * 120)
+    return connection.receive()[0] == 1
+
+
 def idle():
     connection = Connection(HOST)
     pids = []
@@ -200,5 +207,5 @@ def load():
     return seen
 
 
-QUESTIONS = (request, pids, blocking, websocket, idle, stop, load)
+QUESTIONS = (request, pids, blocking, websocket, large, idle, stop, load)
 print(json.dumps({each.__name__: each for each in QUESTIONS}[question]()))

@@ -172,7 +172,7 @@ def test_a_server_that_does_not_want_to_end_is_killed(supervise):
 def wrapper(monkeypatch, tmp_path):
     """Make a wrapper of an application, as a server that imports it does."""
 
-    def make(inner, lifespan="off", code="1012", application="some_application:deep.app"):
+    def make(inner, lifespan="off", code="1012"):
         module = type(sys)("some_application")
         module.deep = type(sys)("deep")
         module.deep.app = inner
@@ -180,7 +180,7 @@ def wrapper(monkeypatch, tmp_path):
         path = tmp_path / "there.sock"
         path.touch()
         for key, value in {
-            "APPLICATION": application, "SOCKET": str(path), "LIFESPAN": lifespan, "RUN_LIFESPAN": "",
+            "APPLICATION": "some_application:deep.app", "SOCKET": str(path), "LIFESPAN": lifespan, "RUN_LIFESPAN": "",
             "CLOSE_CODE": code,
         }.items():  # fmt: skip
             monkeypatch.setenv(f"VIVARIUM_{key}", value)

@@ -1,6 +1,5 @@
 """The application tide, with what the tests of servers ask beside: blocking requests, an echo, lifespan, Django at /django/."""
 
-import asyncio
 import json
 import os
 import time
@@ -36,7 +35,7 @@ async def request(scope, receive, send, query):
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
     await answer(send, {
         "scheme": scope["scheme"], "client": scope["client"], "root_path": scope.get("root_path", ""), "headers": headers,
-        "started": started, "loop": type(asyncio.get_running_loop()).__module__,
+        "started": started, "pid": os.getpid(),
     })  # fmt: skip
 
 
