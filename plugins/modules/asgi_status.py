@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: asgi_status
 short_description: Tell which releases of applications are live on a host, and how they are
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Looks at what is there, not at an inventory; it needs no secrets. Changes nothing, and runs in check mode as well.
   - For each application, its live release and since when, what runs of it, the last results of its timers, its last deploys, when
