@@ -7,6 +7,8 @@ MAKEFLAGS += --no-print-directory
 VENV := $(CURDIR)/.venv
 export PATH := $(VENV)/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+# Where Python may not keep what it compiled, each process of Ansible compiles everything again, and takes twice as long.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help setup images lint format unit scenarios scenario test bench bench-releases bench-servers demo demo-hosts demo-down clean requirements
 

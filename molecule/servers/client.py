@@ -8,7 +8,8 @@ blocking            how long 40 requests take that keep their process busy for 5
 websocket           an echo, and a look at the scope
 large               whether a WebSocket answers a message of 120 bytes
 idle                whether a connection that was idle for twelve seconds, as nginx may keep one, still takes a request
-stop                what becomes of four requests and a WebSocket that are under way when the instance is stopped
+stop                what becomes of four requests and a WebSocket that are under way when the instance is stopped, where another
+                    connection had been idle and was closed by us
 load                what becomes of all requests and of a WebSocket until standard input ends
 """
 
@@ -128,6 +129,10 @@ def websocket():
 
 
 def stop():
+    idle = Connection(HOST)
+    idle.request("GET", "/", headers=NGINX)
+    idle.getresponse().read()
+    idle.close()
     connection = WebSocket()
     connection.send("x")
     connection.receive()

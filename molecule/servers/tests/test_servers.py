@@ -236,8 +236,7 @@ def test_an_end_loses_nothing(host, name):
     )
     assert sorted(bodies) == ["", "", "form", "form"]
     assert code == SERVERS[name]["close_code"] and seconds < 3
-    # Known to fall short (docs/servers.md): Hypercorn was seen to hold a connection until the parent's 25 seconds were over.
-    assert 0.5 < took < (30 if name == "hypercorn" else 15)
+    assert 0.5 < took < 15
     result = host.check_output(f"systemctl show --property=Result --value {this}")
     goodbyes = host.check_output(f"journalctl --unit {this} --output cat").count("the shore says goodbye")
     host.check_output(f"systemctl start {this}")

@@ -1,12 +1,15 @@
 """Three hosts that work together, and an outsider who gets nowhere."""
 
 import json
+from pathlib import Path
 
 import pytest
+import yaml
 from visitor import Visitor
 
 DOMAIN = "herbarium.example.test"
-PASSWORD = "correct horse battery staple"
+INVENTORY = Path(__file__).parent.parent / "inventory/group_vars/all.yml"
+PASSWORD = yaml.safe_load(INVENTORY.read_text())["asgi_apps"][0]["secrets"]["DATABASE_PASSWORD"]
 
 
 @pytest.fixture(scope="module")
