@@ -32,7 +32,7 @@ format: setup ## Format the Python files
 	@tools/lint --fix
 
 unit: setup ## Run the tests of plugins and templates
-	@pytest tests/unit
+	@pytest --numprocesses auto tests/unit
 
 scenarios: images ## Run every Molecule scenario
 	@tools/suite

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import testinfra
 import yaml
+from shell import Shell
 
 
 def _scenario() -> tuple[dict[str, dict], dict[str, set[str]]]:
@@ -49,10 +50,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("host", chosen, indirect=True, scope="session")
 
 
+def _reach(container: str) -> testinfra.host.Host:
+    backend = Shell(container)
+    host = testinfra.host.Host(backend)
+    backend.set_host(host)
+    return host
+
+
 @pytest.fixture(scope="session")
 def hosts() -> dict[str, testinfra.host.Host]:
-    instances, _ = _scenario()
-    return {name: testinfra.get_host(f"podman://{each['container']}") for name, each in instances.items()}
+    return {name: _reach(each["container"]) for name, each in _scenario()[0].items()}
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Playbooks of the collection for scenarios' tests, run as a user does, and somebody who asks an application all the while."""
+"""Playbooks of the collection for scenarios' tests, run as a user does, and visitors who come all the while."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import os
 import re
 import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
@@ -106,3 +108,39 @@ def asking(host, *names):
         seen = json.loads(process.communicate(timeout=60)[0])
     for name, count in seen.items():
         assert count["failures"] == [] and count["requests"] > 20, (host.backend.name, name, count)
+
+
+@contextlib.contextmanager
+def visitors(web, domain, directory, *options):
+    """Visitors (tools/load) come to a site through a web server until the block ends; then the dictionary is their report."""
+    published = subprocess.run(
+        ["podman", "port", web.backend.name, "443/tcp"], capture_output=True, text=True, check=True
+    ).stdout
+    port = published.strip().rsplit(":", 1)[1]
+    path, errors, report = directory / "load.json", directory / "load.err", {}
+    command = [
+        sys.executable, PROJECT / "tools/load", f"https://{domain}", "--connect", f"127.0.0.1:{port}",
+        "--workers", "6", "--closing", "2", "--rate", "30", "--seconds", "600", "--json", path, *options,
+    ]  # fmt: skip
+    with errors.open("w") as stream:
+        process = subprocess.Popen(
+            [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stream
+        )
+        try:
+            deadline = time.monotonic() + 60
+            while "started" not in errors.read_text():
+                assert process.poll() is None and time.monotonic() < deadline, errors.read_text()
+                time.sleep(0.1)
+            yield report
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=120)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+    report.update(json.loads(path.read_text()))
+
+
+def noticed(report):
+    """What a failing test says of the visitors."""
+    return json.dumps({key: report[key] for key in ("failures", "first_failures", "releases")}, indent=1)

@@ -5,18 +5,15 @@ The tests run in their order, each begins with what the one before left.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from play import PROJECT, Play
+from play import PROJECT, Play, noticed, visitors
 from visitor import Visitor
 
 DOMAIN = "herbarium.example.test"
@@ -50,46 +47,14 @@ def committed():
     change()
 
 
-@contextlib.contextmanager
-def visitors(web, directory):
-    """Visitors come through the web server until the block ends; gives the file that then holds what they saw."""
-    port = subprocess.run(
-        ["podman", "port", web.backend.name, "443/tcp"], capture_output=True, text=True, check=True
-    ).stdout.rsplit(":", 1)[1]
-    report, errors = directory / "load.json", directory / "load.err"
-    with errors.open("w") as stream:
-        load = subprocess.Popen(
-            [
-                sys.executable, str(PROJECT / "tools/load"), f"https://{DOMAIN}", "--connect", f"127.0.0.1:{port.strip()}",
-                "--workers", "6", "--closing", "2", "--sockets", "0", "--rate", "30", "--seconds", "600", "--json", str(report),
-            ],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stream,
-        )  # fmt: skip
-        try:
-            deadline = time.monotonic() + 60
-            while "started" not in errors.read_text():
-                assert load.poll() is None and time.monotonic() < deadline, errors.read_text()
-                time.sleep(0.1)
-            yield report
-            load.send_signal(signal.SIGTERM)
-            load.wait(timeout=120)
-        finally:
-            if load.poll() is None:
-                load.kill()
-                load.wait()
-
-
 def test_visitors_notice_nothing_of_a_release_on_two_hosts(hosts, tmp_path):
     before = live(hosts)
     assert len(set(before.values())) == 1
-    with visitors(hosts["web"], tmp_path) as report:
+    with visitors(hosts["web"], DOMAIN, tmp_path, "--sockets", "0") as seen:
         change(urls=f"# {time.time()}")
         Play("deploy", asgi_only="herbarium").succeed()
         time.sleep(8)
-    seen = json.loads(report.read_text())
-    assert seen["failed"] == 0, json.dumps(
-        {key: seen[key] for key in ("failures", "first_failures", "releases")}, indent=1
-    )
+    assert seen["failed"] == 0, noticed(seen)
     assert seen["requests"] >= 200 and seen["forms"] >= 20
     assert (seen["stored"]["missing"], seen["stored"]["twice"]) == (0, 0)
     after = live(hosts)

@@ -5,25 +5,20 @@ All of it happens once, in one stretch under load (the fixture `story`); the tes
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import os
 import re
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from play import Play, noticed, visitors
 
 DOMAIN = "herbarium.example.test"
 DRAIN = 8
-PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 CODE = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "herbarium"
-INVENTORY = Path(os.environ["MOLECULE_INVENTORY_FILE"]).parent
 
 
 @dataclass
@@ -42,48 +37,6 @@ def live_release(server):
     return server.check_output("basename $(readlink /srv/herbarium/live)")
 
 
-def playbook(name, *options):
-    """Start a playbook as a user does."""
-    command = ["ansible-playbook", "-i", str(INVENTORY), str(PROJECT / "playbooks" / f"{name}.yml"), *options]
-    return subprocess.Popen(
-        command, cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        start_new_session=True,
-    )  # fmt: skip
-
-
-@contextlib.contextmanager
-def visitors(server, directory):
-    """Visitors come until the block ends; gives the file that then holds what they saw."""
-    port = (
-        subprocess.run(["podman", "port", server.backend.name, "443/tcp"], capture_output=True, text=True, check=True)
-        .stdout.rsplit(":", 1)[1]
-        .strip()
-    )
-    report, errors = directory / "load.json", directory / "load.err"
-    with errors.open("w") as stream:
-        load = subprocess.Popen(
-            [
-                sys.executable, str(PROJECT / "tools" / "load"), f"https://{DOMAIN}", "--connect", f"127.0.0.1:{port}",
-                "--workers", "6", "--closing", "2", "--sockets", "10", "--rate", "30", "--seconds", "600", "--at-least", "500",
-                "--drain", str(DRAIN), "--json", str(report),
-            ],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stream,
-        )  # fmt: skip
-        try:
-            deadline = time.monotonic() + 60
-            while "started" not in errors.read_text():
-                assert load.poll() is None, errors.read_text()
-                assert time.monotonic() < deadline, "the visitors did not start"
-                time.sleep(0.1)
-            yield report
-            load.send_signal(signal.SIGTERM)
-            load.wait(timeout=120)
-        finally:
-            if load.poll() is None:
-                load.kill()
-                load.wait()
-
-
 @pytest.fixture(scope="module")
 def story(hosts, tmp_path_factory):
     server, told = hosts["server"], Story()
@@ -93,9 +46,8 @@ def story(hosts, tmp_path_factory):
     good = health.read_text()
 
     def run(what, name, *options):
-        process = playbook(name, *options)
-        told.outputs[what] = process.communicate(timeout=180)[0]
-        told.codes[what] = process.returncode
+        play = Play(name, *options).end()
+        told.outputs[what], told.codes[what] = play.output, play.process.returncode
         look(what)
 
     def look(what):
@@ -105,7 +57,8 @@ def story(hosts, tmp_path_factory):
             told.switches.append((release, since))
 
     look("start")
-    with visitors(server, tmp_path_factory.mktemp("visitors")) as report:
+    options = ["--sockets", "10", "--at-least", "500", "--drain", str(DRAIN)]
+    with visitors(server, DOMAIN, tmp_path_factory.mktemp("visitors"), *options) as told.report:
         for number in (1, 2):
             page.write_text(page.read_text() + f"<!-- change {number} -->\n")
             style.write_text(style.read_text() + f"\n.change-{number} {{ color: green; }}\n")
@@ -116,12 +69,7 @@ def story(hosts, tmp_path_factory):
         health.write_text(good)
 
         page.write_text(page.read_text() + "<!-- change 3 -->\n")
-        killed = playbook("deploy")
-        for line in killed.stdout:
-            if "Migrate the database" in line:
-                break
-        os.killpg(killed.pid, signal.SIGKILL)
-        killed.wait()
+        Play("deploy").until("Migrate the database").kill()
         look("killed")
         run("after the kill", "deploy")
         run("again", "deploy")
@@ -130,16 +78,11 @@ def story(hosts, tmp_path_factory):
         run("rollback", "rollback")
         # The sockets of the last two releases are drained while somebody watches.
         time.sleep(DRAIN + 3)
-    told.report = json.loads(report.read_text())
     return told
 
 
-def failures(story):
-    return json.dumps({key: story.report[key] for key in ("failures", "first_failures", "releases")}, indent=1)
-
-
 def test_no_visitor_noticed_anything(story):
-    assert story.report["failed"] == 0, failures(story)
+    assert story.report["failed"] == 0, noticed(story.report)
     assert story.report["requests"] >= 500
     assert story.report["forms"] >= 50
 
@@ -152,7 +95,7 @@ def test_every_form_was_stored_once(story):
 
 def test_sockets_were_left_alone_until_the_drain_timeout(story):
     sockets = story.report["sockets"]
-    assert sockets["closed_early"] == 0, failures(story)
+    assert sockets["closed_early"] == 0, noticed(story.report)
     successor = {release: since for (release, _), (_, since) in itertools.pairwise(story.switches)}
     lived_on = [each["closed_at"] - successor[each["release"]] for each in sockets["closings"]]
     # All of them sat on the first release, and it did end.
