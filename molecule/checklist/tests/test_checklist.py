@@ -259,20 +259,40 @@ def test_a_waiver_without_a_reason_is_refused_before_anything_changes(hosts):
     assert "Stage the code" not in output
 
 
-def test_a_deploy_with_a_new_key_keeps_everybody_signed_in(hosts, admins):
+def test_a_deploy_with_a_new_key_and_more_services_keeps_everybody_signed_in(hosts, admins):
     before = {name: live(host) for name, host in hosts.items()}
-    files = {"+shop/urls.py": "\nurlpatterns += [path('boom/', lambda request: 1 / 0)]\n", "shop/wrap.py": WRAP}
+    files = {
+        "+shop/urls.py": "\nurlpatterns += [path('boom/', lambda request: 1 / 0)]\n",
+        "shop/wrap.py": WRAP,
+        "+requirements.txt": "redis>=6,<9\nsentry-sdk>=2,<3\n",
+    }
     code, output = deploy(
         sources=variant(hosts, "boom", files),
         changes={
-            "secrets": {"SECRET_KEY": SECOND_KEY, "SECRET_KEY_FALLBACKS": FIRST_KEY},
+            "env": {"REDIS_URL": "redis://127.0.0.1/1"},
+            "secrets": {
+                "SECRET_KEY": SECOND_KEY,
+                "SECRET_KEY_FALLBACKS": FIRST_KEY,
+                "EMAIL_URL": "smtp://127.0.0.1:2525",
+                "SENTRY_DSN": f"http://{'0' * 32}@127.0.0.1:9000/1",
+            },
             "asgi_middleware": ["shop.wrap.Marked"],
         },
     )
     assert code == 0, output
-    assert "Django's deployment checklist: 18 proven, 1 waived of 19" in output.replace("''", "'")
+    assert "Django's deployment checklist: 19 proven of 19" in output.replace("''", "'")
     for name, host in hosts.items():
         assert live(host) != before[name] and is_signed_in(admins[name])
+
+
+def test_cache_and_sessions_are_in_redis(hosts, admins):
+    for name, host in hosts.items():
+        assert is_signed_in(admins[name])
+        shell(host, "from django.core.cache import cache; cache.set('greeting', 'hello')")
+        keys = host.check_output("redis-cli -n 1 keys '*'")
+        assert "greeting" in keys and "cached_db" in keys
+        caches = next(each for each in report(host)["headings"] if each["title"] == "CACHES")
+        assert "Redis" in caches["how"]
 
 
 def test_middleware_of_the_inventory_wraps_the_application(hosts):
@@ -295,6 +315,19 @@ def test_an_error_reaches_the_journal_as_one(hosts):
         assert "ERROR django.request: Internal Server Error: /boom/" in errors and "ZeroDivisionError" in errors
 
 
+def test_an_error_reaches_the_admins_and_sentry(hosts):
+    """The one that the visit above made."""
+    for host in hosts.values():
+        mails = host.check_output("cat /var/lib/receiver/mails")
+        assert "To: admin@example.test" in mails and f"From: root@{DOMAIN}" in mails
+        assert re.search(r"^Subject: .*Internal Server Error: /boom/", mails, re.M)
+        deadline = time.monotonic() + 20  # Sentry's library sends in a thread
+        while "ZeroDivisionError" not in (events := host.run("cat /var/lib/receiver/events").stdout):
+            assert time.monotonic() < deadline, events
+            time.sleep(0.5)
+        assert live(host) in events and '"environment":"production"' in events.replace(": ", ":")
+
+
 def test_the_playbook_tells_how_everything_is(hosts, tmp_path):
     code, output = play("playbooks/status.yml", status_file=str(tmp_path / "status.json"))
     assert code == 0
@@ -307,7 +340,7 @@ def test_the_playbook_tells_how_everything_is(hosts, tmp_path):
         assert {unit["unit"]: unit["state"] for unit in shop["units"]}[f"shop@{live(host)}.service"] == "active"
         assert shop["certificate_ends"] > time.time()
         assert [each["title"] for each in shop["checklist"]["headings"]] == HEADINGS
-        assert shop["checklist"]["counts"] == {"proven": 18, "waived": 1, "failed": 0, "unknown": 0}
+        assert shop["checklist"]["counts"] == {"proven": 19, "waived": 0, "failed": 0, "unknown": 0}
     assert re.search(r"proven +DEBUG: a missing page answers 404", " ".join(output.split()))
 
 
