@@ -315,7 +315,7 @@ def _complete_django(app, wrong):
     for path in app["asgi_middleware"]:
         if not MODULE.fullmatch(path) or "." not in path:
             wrong(f"asgi_middleware: '{path}' must be a dotted path to a class or function that wraps an ASGI callable")
-    for key in ("vivarium_settings", "hsts_subdomains", "hsts_preload", "waivers"):
+    for key in ("vivarium_settings", "hsts_subdomains", "hsts_preload"):
         if app[key] and not django:
             wrong(f"{key} is for framework django")
     if app["hsts_preload"] and not app["hsts_subdomains"]:

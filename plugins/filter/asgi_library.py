@@ -44,15 +44,17 @@ _value:
 """
 
 # What of the description the checks look at.
-CONTEXT = ("workers", "hosts", "migrate", "waivers", "standing_waivers")
+CONTEXT = ("framework", "callable", "workers", "hosts", "migrate", "waivers", "standing_waivers")
 
 
 def asgi_library(app, path, servers):
     """The modules that an application wants, and what the checks are told of it."""
     django = app["framework"] == "django"
     wanted = {
-        "vivarium_gate.py": django,
+        "vivarium_gate.py": True,
+        "vivarium_code.py": True,
         "vivarium_checks.py": django,
+        "vivarium_plain_checks.py": not django,
         "vivarium_settings.py": app["vivarium_settings"],
         "vivarium_clearsessions.py": app["vivarium_settings"],
         "vivarium_asgi.py": app["asgi_middleware"],
@@ -68,11 +70,10 @@ def asgi_library(app, path, servers):
                 "vars": {"made_by": app["made_by"]},
             }
         )
-    if not django:
-        return modules
     context = {key: app[key] for key in CONTEXT} | {
         "fail_level": app["check_fail_level"],
         "processes": len(app["processes"]),
+        "secrets": sorted(app["secret_env"]),
     }
     return [
         *modules,

@@ -52,7 +52,7 @@ HEADINGS = (
     ("Run manage.py check --deploy", "checks", ()),
     ("Switch away from manage.py runserver", "server", ()),
     ("SECRET_KEY", "secret_key", ("security.W009", "security.W025", "vivarium.E009")),
-    ("DEBUG", "debug", ("security.W018",)),
+    ("DEBUG", "debug", ("security.W018", "vivarium.E027")),
     ("ALLOWED_HOSTS", "allowed_hosts", ("security.W020", "vivarium.E001")),
     ("CACHES", "caches", ("vivarium.W004",)),
     ("DATABASES", "databases", ("vivarium.E011", "vivarium.E012", "vivarium.W016", "vivarium.E017")),
@@ -72,6 +72,12 @@ HEADINGS = (
     ("ADMINS and MANAGERS", "admins", ("vivarium.W008", "vivarium.W018")),
     ("Customize the default error views", "error_views", ()),
 )  # fmt: skip
+# What some are called for an application without Django.
+PLAIN = {
+    "Run manage.py check --deploy": "Checks of the deployment",
+    "Switch away from manage.py runserver": "Server",
+    "SECRET_KEY": "Secrets",
+}
 
 
 class Unproven(Exception):
@@ -137,6 +143,7 @@ class _Report:
         found = []
         for title, method, ids in HEADINGS:
             covers = ()
+            title = title if self.django else PLAIN.get(title, title)
             if self.django and not self.facts:
                 state, how = "unknown", "the release was made before there was a report"
             else:
@@ -191,8 +198,8 @@ class _Report:
     # The headings.
 
     def checks(self):
-        if not self.django:
-            return None
+        if not self.gate:
+            raise Unproven("the release was made before there was a report")
         waived = sum(each["state"] == "waived" for each in self.gate["messages"])
         when = moment(self.gate["made"])
         return f"passed at level {self.gate['fail_level']} before the release got a request ({when}), {waived} messages waived"
@@ -211,12 +218,13 @@ class _Report:
         return f"{self.site['server']} runs as {self.release.unit}"
 
     def secret_key(self):
-        if not self.django:
-            return None
-        key = self.facts["secret_key"]
         mode = stat.S_IMODE((self.release.path / "env").stat().st_mode)
         if mode & 0o077:
             raise Broken(f"its environment file can be read by others (mode {mode:04o})")
+        if not self.django:
+            number = self.facts.get("secrets")
+            return f"{number} from a file that root alone reads; none stands in the code" if number else None
+        key = self.facts["secret_key"]
         if not key["from_environment"]:
             raise Broken("it is not the one of the environment")
         fallbacks = f", {key['fallbacks']} fallbacks" if key["fallbacks"] else ""
@@ -226,7 +234,8 @@ class _Report:
 
     def debug(self):
         if not self.django:
-            return None
+            # Not every callable has an attribute that tells.
+            return "the application says that it is off" if self.facts.get("debug") is False else None
         status, _headers, body, way = self.missing_page()
         if DEBUG_PAGE in body or self.facts["debug"]:
             raise Broken(f"a missing page shows Django's debug page ({way})", "security.W018")

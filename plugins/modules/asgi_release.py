@@ -239,9 +239,7 @@ class Deploy:
         return True
 
     def checked(self):
-        """The gate: Django's deployment checks and ours, in one start of Django."""
-        if self.app["framework"] != "django":
-            return False
+        """The gate: Django's deployment checks and ours, in one start of Django; for others, those that concern any."""
         code = self.run([], "python", str(self.release.path / "lib/vivarium_gate.py"), "--json", lines=None)
         gate = report_in(self.output)
         if not gate:

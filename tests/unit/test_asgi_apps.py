@@ -99,9 +99,11 @@ def test_a_release_gets_the_modules_that_it_wants():
         (app,) = asgi_apps([app])
         return [entry["path"].removeprefix("/r/lib/vivarium_") for entry in asgi_library(app, "/r", servers)]
 
-    assert names(SHOP) == ["gate.py", "checks.py", "settings.py", "clearsessions.py", "gate.json"]
-    assert names(shop(vivarium_settings=False)) == ["gate.py", "checks.py", "gate.json"]
-    assert names(PLAIN) == [] and names(PLAIN | {"asgi_middleware": ["a.B"]}) == ["asgi.py"]
+    assert names(SHOP) == ["gate.py", "code.py", "checks.py", "settings.py", "clearsessions.py", "gate.json"]
+    assert names(shop(vivarium_settings=False)) == ["gate.py", "code.py", "checks.py", "gate.json"]
+    plain = ["gate.py", "code.py", "plain_checks.py"]
+    assert names(PLAIN) == [*plain, "gate.json"]
+    assert names(PLAIN | {"asgi_middleware": ["a.B"]}) == [*plain, "asgi.py", "gate.json"]
     (app,) = asgi_apps(
         [shop(workers=3, processes={"w": {"command": "x"}}, waivers={"a.W001": "b"})], {"shop": {"hosts": 2}}
     )
@@ -297,7 +299,6 @@ def test_numbers_booleans_and_lists_are_good_values_of_the_environment():
         ),
         ({"vivarium_settings": "no"}, "vivarium_settings must be true or false"),
         ({"framework": "none", "vivarium_settings": True}, "vivarium_settings is for framework django"),
-        ({"framework": "none", "waivers": {"security.W021": "x"}}, "waivers is for framework django"),
         ({"asgi_middleware": ["Wrap"]}, "asgi_middleware: 'Wrap' must be a dotted path"),
         ({"asgi_middleware": [5]}, "asgi_middleware must be a list of strings"),
         ({"hsts_preload": True}, "hsts_preload needs hsts_subdomains"),

@@ -18,6 +18,7 @@ LIBRARY = ROOT / "roles/asgi/files/django"
 SECRET = "hunter2-" + "x7Kq!" * 15
 STANDING = {"security.W005": "not ours to bind", "security.W021": "not ours to list"}
 CONTEXT = {
+    "framework": "django", "callable": "shop.asgi:application", "secrets": ["SECRET_KEY"],
     "workers": 2, "hosts": 1, "processes": 0, "migrate": False, "fail_level": "WARNING", "waivers": {},
     "standing_waivers": STANDING,
 }  # fmt: skip
@@ -257,8 +258,77 @@ def test_a_database_that_is_not_there_is_a_message_too(project):
     assert {"vivarium.E001", "vivarium.E022"} <= ids(report)
 
 
+@pytest.fixture
+def other(tmp_path):
+    """The gate of an application without Django, whose module is given."""
+    place = tmp_path / "code"
+    place.mkdir()
+    told = {"framework": "none", "callable": "api:site.app", "secrets": ["API_KEY", "DATABASE_URL"]}
+
+    def judge(code, context=None, **variables):
+        (place / "api.py").write_text(code)
+        return gate(place, own=True, context=told | (context or {}), **variables)
+
+    return judge
+
+
+SITE = "class site:\n    class app:\n        debug = {}\n"
+
+
+def test_an_application_without_django_has_the_checks_that_concern_it(other):
+    good = other(SITE.format(False), API_KEY=SECRET, DATABASE_URL=f"postgresql://shop:{SECRET}@db/shop")
+    assert good["passed"] and good["messages"] == [] and "passed (0 waived)" in good["text"]
+    assert good["facts"]["debug"] is False and good["facts"]["secrets"] == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "variables", "hosts", "expected"),
+    [
+        (SITE.format(True), {}, 1, {"vivarium.E027"}),
+        (SITE.format(True), {"VIVARIUM_ASGI_APPLICATION": "api:site"}, 1, set()),
+        (f"KEY = {SECRET!r}", {"API_KEY": SECRET}, 1, {"vivarium.E009"}),
+        (
+            f"KEY = {SECRET!r}",
+            {"DATABASE_URL": f"postgresql://shop:{SECRET.replace('!', '%21')}@db/shop"},
+            1,
+            {"vivarium.E009"},
+        ),
+        ("", {"DATABASE_URL": "sqlite:///data.db"}, 1, {"vivarium.E012"}),
+        ("", {"DATABASE_URL": "sqlite+aiosqlite:////var/lib/asgi-api/data.db"}, 1, set()),
+        ("", {"DATABASE_URL": "sqlite:////var/lib/asgi-api/data.db"}, 2, {"vivarium.E011"}),
+        ("", {"DATABASE_URL": "sqlite://"}, 1, set()),
+        ("", {"SENTRY_DSN": "https://key@sentry.example.com/1"}, 1, {"vivarium.W018"}),
+    ],
+)
+def test_what_an_application_without_django_is_told(other, code, variables, hosts, expected):
+    report = other(code, {"hosts": hosts}, **variables)
+    assert ids(report) == expected
+    assert all(message["hint"] for message in report["messages"])
+
+
+@pytest.mark.parametrize(
+    "code", ["raise SystemExit(3)", "import nowhere", "site = None", "import time\ntime.sleep(600)"]
+)
+def test_an_import_that_fails_is_for_the_start_to_tell(other, code, monkeypatch):
+    report = other(code)
+    assert report["passed"] and report["facts"]["debug"] is None
+
+
+def test_a_thread_of_the_application_does_not_keep_the_gate(other):
+    code = "import threading, time\nthreading.Thread(target=time.sleep, args=[600]).start()\n"
+    assert other(code + SITE.format(False))["passed"]
+
+
+def test_waivers_without_django(other):
+    on = SITE.format(True)
+    assert other(on, {"waivers": {"vivarium.E027": "a workshop"}})["passed"]
+    assert ids(other(on, {"waivers": {"vivarium.E001": "it is of Django"}})) == {"vivarium.E027", "vivarium.E023"}
+    assert ids(other("", {"waivers": {"security.W021": "it is of Django"}})) == {"vivarium.E023"}
+
+
 def test_every_check_is_documented():
-    said = set(re.findall(r'"([EWI]\d{3})"', (LIBRARY / "vivarium_checks.py").read_text()))
+    modules = ("vivarium_checks.py", "vivarium_plain_checks.py")
+    said = {each for name in modules for each in re.findall(r'"([EWI]\d{3})"', (LIBRARY / name).read_text())}
     said |= set(re.findall(r'vivarium\.([EWI]\d{3})"', (LIBRARY / "vivarium_gate.py").read_text()))
     documented = set(re.findall(r"`vivarium\.([EWI]\d{3})`", (ROOT / "docs/checklist.md").read_text()))
     assert said == documented and len(said) > 20

@@ -12,6 +12,7 @@ from pathlib import Path
 from django.conf import settings
 from django.core import checks
 from django.db import DEFAULT_DB_ALIAS, connections
+from vivarium_code import found_in_code, is_inside
 
 DOCS = "https://docs.djangoproject.com/en/stable/"
 TAG = "vivarium"
@@ -26,10 +27,6 @@ DEVELOPMENT_MAIL = tuple(
 )
 SMTP = "django.core.mail.backends.smtp.EmailBackend"
 CACHE_MIDDLEWARE = ("django.middleware.cache.UpdateCacheMiddleware", "django.middleware.cache.FetchFromCacheMiddleware")
-# A secret is looked for in the code's files up to this size.
-READABLE = 1_000_000
-# A shorter one may stand there by chance.
-SHORTEST = 12
 # How long to wait for a server (seconds).
 PATIENCE = 3
 
@@ -385,25 +382,6 @@ def handlers_of(name):
         found += logger.handlers
         logger = logger.parent if logger.propagate else None
     return found
-
-
-def is_inside(path, directory):
-    path, directory = Path(os.path.realpath(path)), Path(os.path.realpath(directory))
-    return path == directory or directory in path.parents
-
-
-def found_in_code(secrets):
-    """The names of secrets that stand in a file of the code, and the file."""
-    wanted = {name: str(value).encode() for name, value in secrets.items() if value and len(str(value)) >= SHORTEST}
-    for directory, directories, files in os.walk("."):
-        directories[:] = [name for name in directories if name not in ("node_modules", ".git")]
-        for path in (Path(directory, name) for name in files):
-            if not wanted or not path.is_file() or path.is_symlink() or path.stat().st_size > READABLE:
-                continue
-            content = path.read_bytes()
-            for name in [name for name, value in wanted.items() if value in content]:
-                del wanted[name]
-                yield name, path
 
 
 def shortened(names, most=12):

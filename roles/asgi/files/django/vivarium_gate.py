@@ -1,4 +1,5 @@
 """The gate of a deploy: Django's deployment checks and ours in one start of Django, with waivers and with facts for the report.
+An application without Django has the checks that concern any.
 
     vivarium_gate.py [--json] [CONTEXT]
 
@@ -27,20 +28,33 @@ def main(arguments):
     context = json.loads(Path(paths[0] if paths else Path(__file__).with_name("vivarium_gate.json")).read_text())
     # As `python manage.py` has it: the project's code comes first.
     sys.path.insert(0, os.getcwd())
+    found, known_facts = (of_django if context["framework"] == "django" else of_others)(context)
+    messages = judged(found, context)
+    failed = [message for message in messages if message["state"] == "failed"]
+    report = {"passed": not failed, "fail_level": context["fail_level"], "messages": messages, "facts": known_facts}
+    report["text"] = text_of(messages, report["passed"])
+    # The last line, whatever the project printed before.
+    print(json.dumps(report, default=str) if as_json else report["text"])
+    return 0 if report["passed"] else 1
+
+
+def of_django(context):
     import django
 
     django.setup()
     import vivarium_checks
 
     vivarium_checks.context.update({key: context[key] for key in vivarium_checks.context if key in context})
-    messages = judged(run_checks(context["migrate"]), context)
-    failed = [message for message in messages if message["state"] == "failed"]
-    report = {"passed": not failed, "fail_level": context["fail_level"], "messages": messages, "facts": facts()}
-    report["text"] = text_of(messages, report["passed"])
-    let_go()
-    # The last line, whatever the project printed before.
-    print(json.dumps(report, default=str) if as_json else report["text"])
-    return 0 if report["passed"] else 1
+    try:
+        return run_checks(context["migrate"]), facts()
+    finally:
+        let_go()
+
+
+def of_others(context):
+    import vivarium_plain_checks
+
+    return list(vivarium_plain_checks.messages(context)), vivarium_plain_checks.facts(context)
 
 
 def let_go():
@@ -95,7 +109,7 @@ def judged(messages, context):
     for waiver in waivers:
         if waiver in seen:
             continue
-        known = is_known(waiver)
+        known = is_known(waiver, context["framework"])
         result.append({
             "id": "vivarium.I024" if known else "vivarium.E023", "level": "INFO" if known else "ERROR",
             "state": "told" if known else "failed", "reason": None, "object": "",
@@ -110,8 +124,22 @@ def name_of(obj):
     return "" if obj is None else str(getattr(getattr(obj, "_meta", None), "label", obj))
 
 
-def is_known(identifier):
+def is_known(identifier, framework):
     """Whether a check can say an id: it stands in the code of Django, of an installed application or of ours."""
+    # Ours are said without their prefix.
+    said = re.escape(identifier.removeprefix("vivarium.").encode())
+    if identifier.startswith("vivarium."):
+        files = [
+            Path(__file__).with_name("vivarium_checks.py" if framework == "django" else "vivarium_plain_checks.py")
+        ]
+    else:
+        files = files_of_django() if framework == "django" else []
+    wanted = re.compile(rb"['\"(]" + said + rb"['\")]")
+    return any(wanted.search(path.read_bytes()) for path in files if path.suffix == ".py")
+
+
+def files_of_django():
+    """Where Django and installed applications say the ids of their checks."""
     from django.apps import apps
     from django.core import checks
 
@@ -119,13 +147,7 @@ def is_known(identifier):
     directories = {Path(config.path) for config in apps.get_app_configs()}
     directories |= {Path(importlib.import_module("django").__file__).parent}
     files = [Path(module.__file__) for module in modules if getattr(module, "__file__", None)]
-    files += [path for directory in directories for path in directory.rglob("*.py") if "locale" not in path.parts]
-    # Ours are said without their prefix.
-    said = re.escape(identifier.removeprefix("vivarium.").encode())
-    if identifier.startswith("vivarium."):
-        files = [Path(__file__).with_name("vivarium_checks.py")]
-    wanted = re.compile(rb"['\"(]" + said + rb"['\")]")
-    return any(wanted.search(path.read_bytes()) for path in files if path.suffix == ".py")
+    return files + [path for directory in directories for path in directory.rglob("*.py") if "locale" not in path.parts]
 
 
 def text_of(messages, passed):
@@ -233,4 +255,7 @@ def facts():
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    # Not sys.exit: what the code began on import (a thread, say) is not waited for.
+    os._exit(code)

@@ -1,0 +1,114 @@
+"""Checks of the deployment of an application without Django: its code, its environment, and what it says of itself.
+
+Those that Django's projects have too have the same ids; docs/checklist.md lists them all.
+"""
+
+import importlib
+import importlib.util
+import os
+import platform
+import signal
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from vivarium_code import found_in_code, is_inside
+
+ERROR, WARNING = 40, 30
+# An import that takes longer is left to the start of the instance, which has a limit of its own (seconds).
+PATIENCE = 10
+
+
+class Message:
+    """With the attributes of Django's django.core.checks.CheckMessage."""
+
+    obj = None
+
+    def __init__(self, level, identifier, msg, hint):
+        self.level, self.id, self.msg, self.hint = level, f"vivarium.{identifier}", msg, hint
+
+    def is_silenced(self):
+        return False
+
+
+def messages(context):
+    yield from secrets(context["secrets"])
+    yield from sqlite(os.environ.get("DATABASE_URL", ""), context["hosts"])
+    if os.environ.get("SENTRY_DSN") and not importlib.util.find_spec("sentry_sdk"):
+        yield Message(
+            WARNING, "W018", "SENTRY_DSN is set, but sentry-sdk is not installed.", "Put it among the requirements."
+        )
+    if debug_of(context):
+        yield Message(
+            ERROR, "E027", "The application is in debug mode: an error shows its code to visitors.",
+            "Make it without debug=True, or from the environment.",
+        )  # fmt: skip
+
+
+def facts(context):
+    return {
+        "python": platform.python_version(),
+        "debug": debug_of(context),
+        "secrets": len(context["secrets"]),
+    }
+
+
+def secrets(names):
+    """Each secret of the environment, and the password in one that is a URL."""
+    kept = {}
+    for name in names:
+        value = kept[name] = os.environ.get(name, "")
+        if "://" in value:
+            kept[f"the password in {name}"] = unquote(urlsplit(value).password or "")
+    for name, path in found_in_code(kept):
+        yield Message(
+            ERROR, "E009", f"{name} stands in the code, in {path}: whoever reads the code knows it.",
+            "Make a new one and keep it in Ansible Vault.",
+        )  # fmt: skip
+
+
+def sqlite(url, hosts):
+    scheme, _, rest = url.partition("://")
+    if not scheme.startswith("sqlite"):
+        return
+    if hosts > 1:
+        yield Message(
+            ERROR,
+            "E011",
+            f"DATABASE_URL is a file, and each of {hosts} hosts has its own.",
+            "Use PostgreSQL: `database: true`.",
+        )
+    # sqlite:///relative, sqlite:////absolute
+    if rest.startswith("/") and rest[1:] and is_inside(rest[1:], Path.cwd()):
+        yield Message(
+            ERROR, "E012", "DATABASE_URL is a file inside the release, where nothing can be written.",
+            "Put it into the application's home.",
+        )  # fmt: skip
+
+
+loaded = {}
+
+
+def debug_of(context):
+    """What Starlette, FastAPI, Litestar, Quart and others call `debug`; None where the application does not say."""
+    # Middleware of the inventory stands around the callable.
+    path = os.environ.get("VIVARIUM_ASGI_APPLICATION") or context["callable"]
+    if path not in loaded:
+        loaded[path] = load(path)
+    debug = getattr(loaded[path], "debug", None)
+    return debug if isinstance(debug, bool) else None
+
+
+def load(path):
+    """The callable; None where it cannot be had: the start of the instance, which comes next, tells why."""
+    module, _, name = path.partition(":")
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.alarm(PATIENCE)
+    try:
+        target = importlib.import_module(module)
+        for part in name.split("."):
+            target = getattr(target, part)
+        return target
+    except BaseException:
+        return None
+    finally:
+        signal.alarm(0)
