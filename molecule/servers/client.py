@@ -7,7 +7,7 @@ pids                which processes answer
 blocking            how long 40 requests take that keep their process busy for 50 ms, from eight clients
 websocket           an echo, and a look at the scope
 large               whether a WebSocket answers a message of 120 bytes
-idle                whether a connection that was idle for twelve seconds, as nginx may keep one, still takes a request
+idle                whether a connection that was idle for eight seconds, longer than nginx keeps one, still takes a request
 stop                what becomes of four requests and a WebSocket that are under way when the instance is stopped, where another
                     connection had been idle and was closed by us
 load                what becomes of all requests and of a WebSocket until standard input ends
@@ -164,7 +164,7 @@ def large():
 def idle():
     connection = Connection(HOST)
     pids = []
-    for pause in (0, 12):
+    for pause in (0, 8):
         time.sleep(pause)
         connection.request("POST", "/", "form", NGINX)
         pids.append(json.loads(connection.getresponse().read())["pid"])

@@ -107,7 +107,7 @@ def test_workers_are_really_parallel(host, name):
 
 
 def test_an_idle_connection_is_nginxs_to_close(host):
-    """Which it does after ten seconds at most: a server that is faster may lose the next request."""
+    """Which it does after five seconds: a server that is faster may lose the next request."""
     processes = {name: client(host, name, "idle") for name in SERVERS}
     for name, process in processes.items():
         output, errors = process.communicate(timeout=60)
