@@ -52,6 +52,8 @@ STEPS = {
     "no change": ("site.yml", "plain/site.yml"),
     "code-only deploy": ("playbooks/deploy.yml", "plain/deploy.yml"),
 }
+# Tasks that do nothing, to tell how fast the machine is: what each of them takes is the difference of two plays.
+TRIVIAL = (1, 16)
 AIMS = {"first converge": "< 60 s", "no change": "< 6 s, <= 20 runs", "code-only deploy": "< 10 s"}
 
 
@@ -100,6 +102,7 @@ class Bench(Stage):
         self.options = options
         self.code = Code(work)
         self.runs: dict[tuple[str, str], list[Run]] = collections.defaultdict(list)
+        self.trivial: list[float] = []
 
     # Hosts and inventories
 
@@ -154,11 +157,22 @@ class Bench(Stage):
             f"{step:<18} {side:<9} {run.seconds:7.1f} s  {run.modules:4} module runs{note}   (load {os.getloadavg()[0]:.1f})"
         )
 
+    def measure_machine(self, side: str) -> None:
+        """What a task takes that runs a module which does nothing."""
+        seconds = []
+        for number in TRIVIAL:
+            playbook = self.work / "trivial.yml"
+            tasks = [{"ansible.builtin.ping": {}}] * number
+            playbook.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "become": True, "tasks": tasks}]))
+            seconds.append(self.play(side, playbook, f"{number} trivial tasks").seconds)
+        self.trivial.append((seconds[1] - seconds[0]) / (TRIVIAL[1] - TRIVIAL[0]))
+
     def compare(self) -> None:
         for _ in range(self.options.repeat):
             for side in self.options.sides:
                 self.side(side)
                 self.measure("first converge", side)
+            self.measure_machine(self.options.sides[0])
             for side in self.options.sides:
                 self.measure("no change", side)
             self.code.change()
@@ -220,6 +234,13 @@ class Bench(Stage):
                 cells += f"{side[0]:>{width}.1f} s {side[1]:>5} {side[2]:>6}" if side else " " * (width + 15)
             ratio = f"{other[0] / own[0]:>8.1f}x" if own and other else " " * 9
             say(f"{cells}{ratio}   {AIMS[step]}")
+        trivial = statistics.median(self.trivial)
+        own = ", ".join(
+            f"{step} {self.median(step, 'vivarium')[0] / trivial:.0f}"
+            for step in STEPS
+            if self.median(step, "vivarium")
+        )
+        say(f"A task that runs a trivial module takes {trivial:.2f} s here. In such tasks, vivarium: {own}.")
 
 
 def describe(report: dict, side: str) -> None:

@@ -31,7 +31,7 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         _unused, arguments = self.validate_argument_spec(
             {
-                "state": {"type": "str", "required": True},
+                "state": {"type": "list", "elements": "str", "required": True},
                 "application": {"type": "dict", "required": True},
                 "release": {"type": "dict", "required": True},
                 "process": {"type": "raw", "default": ""},
@@ -69,8 +69,8 @@ class ActionModule(ActionBase):
         except AnsibleError:
             self._tell_fleet(arguments["state"])
             raise
-        if result.get("failed") or arguments["state"] == "abandoned":
-            self._tell_fleet(arguments["state"])
+        if result.get("failed") or arguments["state"] == ["abandoned"]:
+            self._tell_fleet(arguments["state"], result.get("step"))
         return result
 
     def _failed_elsewhere(self):
@@ -78,46 +78,47 @@ class ActionModule(ActionBase):
         failed = known(f"failed: {self.fleet}")
         return failed if failed and not failed.startswith(f"{self.host}:") else None
 
-    def _tell_fleet(self, state):
-        agreed(f"failed: {self.fleet}", lambda: f"{self.host}: {STEPS.get(state, 'a step on the controller')}")
+    def _tell_fleet(self, states, step=None):
+        step = step or STEPS.get(states[0], "a step on the controller")
+        agreed(f"failed: {self.fleet}", lambda: f"{self.host}: {step}")
 
-    def _take(self, state, data, application, process, task_vars):
-        """The step, unless the fleet says that it is not to be taken here."""
-        if state != "abandoned" and self._failed_elsewhere():
+    def _take(self, states, data, application, process, task_vars):
+        """The steps, unless the fleet says that they are not to be taken here."""
+        if states != ["abandoned"] and self._failed_elsewhere():
             raise AnsibleActionFail(
                 f"the release failed on another host ({self._failed_elsewhere()}), so it does not go on here"
             )
         # One database, one migration; a run that deploys another application to the same hosts has another name.
-        once = state == "migrated" and application["database"]
+        once = states == ["migrated"] and application["database"]
         if once and known(f"migrated: {self.fleet}"):
             return {"changed": False, "msg": f"done by {known(f'migrated: {self.fleet}')}"}
-        if state == "staged":
-            return self._stage(data, application, process, task_vars)
-        result = self._step(state, data, task_vars)
+        if "staged" in states:
+            return self._stage(states, data, application, process, task_vars)
+        result = self._steps(states, data, task_vars)
         if once and not result.get("failed"):
             agreed(f"migrated: {self.fleet}", lambda: self.host)
         return result
 
-    def _stage(self, data, application, process, task_vars):
+    def _stage(self, states, data, application, process, task_vars):
         source = resolve_application(application, task_vars)
         data["parts"] = parts_of(application, source, process)
         if data["kind"] == "package":
-            return self._step("staged", data, task_vars)
+            return self._steps(states, data, task_vars)
         # Two more round trips: no other step needs a directory on the host.
         self._make_tmp_path()
         try:
             data["archive"] = self._send(source)
-            return self._step("staged", data, task_vars)
+            return self._steps(states, data, task_vars)
         finally:
             self._remove_tmp_path(self._connection._shell.tmpdir)
 
-    def _step(self, state, data, task_vars):
-        """One step on the host; once more where a run that has died on this controller holds the lock."""
+    def _steps(self, states, data, task_vars):
+        """Steps on the host; once more where a run that has died on this controller holds the lock."""
 
         def run():
             return self._execute_module(
                 "vivarium.server.asgi_release",
-                module_args={"state": state, "data": json.dumps(data, default=str)},
+                module_args={"state": states, "data": json.dumps(data, default=str)},
                 task_vars=task_vars,
             )
 

@@ -9,8 +9,8 @@ module: asgi_release
 short_description: Take a release of an application through the steps of a deploy
 version_added: 0.1.0
 description:
-  - One call is one step of a deploy. Each is safe to kill and to run again; until C(live) nothing that serves requests is
-    touched.
+  - One call takes one step of a deploy, or several that follow one another. Each is safe to kill and to run again; until C(live)
+    nothing that serves requests is touched.
   - A run of a playbook that begins with C(locked) or C(staged) holds the application's lock until C(live) or C(abandoned).
     Another run is refused meanwhile. When the run that holds it has died, the next one takes over as soon as the step that
     may still run on the host has ended.
@@ -31,7 +31,8 @@ options:
         instance finish what it holds, and removes releases that are no longer kept.
       - C(abandoned) stops and forgets a release whose deploy failed.
       - A step is refused on every host of a fleet once one host of the run has failed with the same release.
-    type: str
+    type: list
+    elements: str
     required: true
     choices: [locked, staged, built, collected, checked, migrated, started, live, abandoned]
   application:
@@ -68,9 +69,9 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Stage the code
+- name: Stage the code and build its environment
   vivarium.server.asgi_release:
-    state: staged
+    state: [staged, built]
     application: "{{ application }}"
     release: "{{ plan.deployments[0] }}"
 """
@@ -79,6 +80,10 @@ RETURN = r"""
 output:
   description: What the step's own command printed, shortened.
   returned: when it ran one
+  type: str
+step:
+  description: The step that failed, by the name that it has in the application's log of deploys.
+  returned: on failure
   type: str
 live:
   description: The release that serves requests after the step.
@@ -357,6 +362,10 @@ class Deploy:
             self.owns_lock = True
         elif self.owns_lock:
             self.holder = other
+        self.begin(step)
+
+    def begin(self, step):
+        """Note which step is under way."""
         self.begun = time.monotonic()
         if self.owns_lock:
             self.holder |= {"since": time.time(), **({"step": step, "reason": None} if step else {})}
@@ -804,7 +813,7 @@ def shorten(text, lines=40):
 def main():
     module = AnsibleModule(
         argument_spec={
-            "state": {"type": "str", "required": True, "choices": [*STEPS, "abandoned"]},
+            "state": {"type": "list", "elements": "str", "required": True, "choices": [*STEPS, "abandoned"]},
             # One JSON text: it holds the digests of secrets and, for a private index, its credentials.
             "data": {"type": "str", "required": True, "no_log": True},
         },
@@ -812,18 +821,21 @@ def main():
     # Whoever runs the play may have a narrow umask; the application must read its code.
     os.umask(0o022)
     deploy = Deploy(json.loads(module.params["data"]))
-    name, state = deploy.app["name"], module.params["state"]
+    name, changed, states = deploy.app["name"], False, module.params["state"]
     try:
         # A step in the middle does not begin without the lock, or after somebody took it away.
-        deploy.lock(take=state in ("locked", "staged"), step=STEPS.get(state))
-        if not deploy.owns_lock and state != "abandoned":
+        deploy.lock(take=states[0] in ("locked", "staged"), step=STEPS.get(states[0]))
+        if not deploy.owns_lock and states != ["abandoned"]:
             raise ReleaseError("another run took over the lock, so this one stops")
-        try:
-            changed = getattr(deploy, state)()
-        except (ReleaseError, OSError, subprocess.CalledProcessError) as error:
-            deploy.end(reason=str(error))
-            raise
-        deploy.end()
+        for number, state in enumerate(states):
+            if number:
+                deploy.begin(STEPS[state])
+            try:
+                changed = getattr(deploy, state)() or changed
+            except (ReleaseError, OSError, subprocess.CalledProcessError) as error:
+                deploy.end(reason=str(error))
+                raise
+            deploy.end()
     except LockedError as error:
         holder = error.holder
         since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(holder["since"]))
@@ -833,7 +845,7 @@ def main():
             holder=holder,
         )
     except (ReleaseError, OSError, subprocess.CalledProcessError) as error:
-        module.fail_json(msg=f"{name}: {error}")
+        module.fail_json(msg=f"{name}: {error}", step=deploy.holder.get("step"))
     for warning in deploy.warnings:
         module.warn(warning)
     live = deploy.application.live()

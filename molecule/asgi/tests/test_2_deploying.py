@@ -181,7 +181,7 @@ def test_secrets_did_not_reach_the_journal(hosts):
 
 
 STARTING = "Start its instance beside the old one and wait for an answer"
-BUILDING = "Build its environment from the lock file"
+BUILDING = "Stage the code and build its environment from the lock file"
 
 
 def broken(variant, debian12, debian13):
@@ -281,12 +281,12 @@ def test_django_stops_a_release_with_an_error_in_its_settings_or_without_a_packa
     with undisturbed(hosts):
         play = Play("deploy", sources={"pond": sources}, asgi_only="pond").fail()
     settings, package = play.message("debian12"), play.message("debian13")
-    assert "Collect its static files" in settings and "NO_SUCH_TOKEN" in settings
+    assert "Run the deployment checks in it" in settings and "NO_SUCH_TOKEN" in settings
     assert "Run the deployment checks in it" in package and "No module named 'rest_framework'" in package
     for name, host in hosts.items():
         assert live(host, "pond") == before[name]
         assert log(host, "pond")[-1]["outcome"] == "failed"
-    assert [log(hosts[name], "pond")[-1]["step"] for name in ("debian12", "debian13")] == ["static", "check"]
+    assert [log(hosts[name], "pond")[-1]["step"] for name in ("debian12", "debian13")] == ["check", "check"]
 
 
 def test_a_release_that_dies_after_the_switch_gives_the_requests_back(hosts, variant):
@@ -325,7 +325,7 @@ def test_a_release_that_dies_after_the_switch_gives_the_requests_back(hosts, var
 
 @pytest.mark.parametrize(
     ("moment", "all_of_it"),
-    [("Build its environment", True), ("Start its instance", False), ("Switch requests to it", True)],
+    [("Stage the code", True), ("Start its instance", False), ("Switch requests to it", True)],
 )
 def test_a_deploy_that_is_killed_leaves_a_release_serving(hosts, variant, moment, all_of_it):
     before = {name: live(host) for name, host in hosts.items()}
