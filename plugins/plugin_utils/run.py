@@ -48,8 +48,10 @@ def agreed(question, answer):
     if not note.exists():
         note.parent.mkdir(parents=True, exist_ok=True)
         for old in note.parent.iterdir():
-            if time.time() - old.lstat().st_mtime > MEMORY:
-                old.unlink(missing_ok=True)
+            # What other workers and other runs write there comes and goes.
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - old.lstat().st_mtime > MEMORY:
+                    old.unlink()
         with tempfile.NamedTemporaryFile("w", dir=note.parent) as scratch:
             scratch.write(answer())
             scratch.flush()

@@ -237,6 +237,10 @@ def test_a_run_agrees_on_the_first_answer(tmp_path, monkeypatch):
     os.utime(old, (0, 0))
     run_utils.agreed("third", lambda: "x")
     assert not old.exists() and len(list((tmp_path / "vivarium/runs").iterdir())) == 2
+    # What another worker was about to remove when the directory was read.
+    real = pathlib.Path.iterdir
+    monkeypatch.setattr(pathlib.Path, "iterdir", lambda path: [*real(path), path / "tmpgone"])
+    assert run_utils.agreed("fourth", lambda: "y") == "y"
 
 
 # the log of deploys
