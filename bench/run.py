@@ -159,9 +159,8 @@ class Bench(Stage):
 
     def measure_machine(self, side: str) -> None:
         """What a task takes that runs a module which does nothing."""
-        seconds = []
+        seconds, playbook = [], self.work / "trivial.yml"
         for number in TRIVIAL:
-            playbook = self.work / "trivial.yml"
             tasks = [{"ansible.builtin.ping": {}}] * number
             playbook.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "become": True, "tasks": tasks}]))
             seconds.append(self.play(side, playbook, f"{number} trivial tasks").seconds)
@@ -235,12 +234,9 @@ class Bench(Stage):
             ratio = f"{other[0] / own[0]:>8.1f}x" if own and other else " " * 9
             say(f"{cells}{ratio}   {AIMS[step]}")
         trivial = statistics.median(self.trivial)
-        own = ", ".join(
-            f"{step} {self.median(step, 'vivarium')[0] / trivial:.0f}"
-            for step in STEPS
-            if self.median(step, "vivarium")
-        )
-        say(f"A task that runs a trivial module takes {trivial:.2f} s here. In such tasks, vivarium: {own}.")
+        say(f"A task that runs a trivial module takes {trivial:.2f} s here. In such tasks:")
+        for side in self.options.sides:
+            say(f"  {side:<10}" + ", ".join(f"{step} {self.median(step, side)[0] / trivial:.0f}" for step in STEPS))
 
 
 def describe(report: dict, side: str) -> None:

@@ -309,7 +309,7 @@ def test_what_an_application_without_django_is_told(other, code, variables, host
 @pytest.mark.parametrize(
     "code", ["raise SystemExit(3)", "import nowhere", "site = None", "import time\ntime.sleep(600)"]
 )
-def test_an_import_that_fails_is_for_the_start_to_tell(other, code, monkeypatch):
+def test_an_import_that_fails_is_for_the_start_to_tell(other, code):
     report = other(code)
     assert report["passed"] and report["facts"]["debug"] is None
 

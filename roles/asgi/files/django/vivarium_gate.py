@@ -54,7 +54,7 @@ def of_django(context):
 def of_others(context):
     import vivarium_plain_checks
 
-    return list(vivarium_plain_checks.messages(context)), vivarium_plain_checks.facts(context)
+    return vivarium_plain_checks.look(context)
 
 
 def let_go():

@@ -30,26 +30,24 @@ class Message:
         return False
 
 
-def messages(context):
-    yield from secrets(context["secrets"])
-    yield from sqlite(os.environ.get("DATABASE_URL", ""), context["hosts"])
+def look(context):
+    """The messages of the checks, and what the report says of the application."""
+    found = [*secrets(context["secrets"]), *sqlite(os.environ.get("DATABASE_URL", ""), context["hosts"]), *reports()]
+    # Last: what the application does on import, such as to go to another directory, concerns no other check.
+    debug = debug_of(context)
+    if debug:
+        found.append(Message(
+            ERROR, "E027", "The application is in debug mode: an error shows its code to visitors.",
+            "Make it without debug=True, or from the environment.",
+        ))  # fmt: skip
+    return found, {"python": platform.python_version(), "debug": debug, "secrets": len(context["secrets"])}
+
+
+def reports():
     if os.environ.get("SENTRY_DSN") and not importlib.util.find_spec("sentry_sdk"):
         yield Message(
             WARNING, "W018", "SENTRY_DSN is set, but sentry-sdk is not installed.", "Put it among the requirements."
         )
-    if debug_of(context):
-        yield Message(
-            ERROR, "E027", "The application is in debug mode: an error shows its code to visitors.",
-            "Make it without debug=True, or from the environment.",
-        )  # fmt: skip
-
-
-def facts(context):
-    return {
-        "python": platform.python_version(),
-        "debug": debug_of(context),
-        "secrets": len(context["secrets"]),
-    }
 
 
 def secrets(names):
@@ -85,16 +83,11 @@ def sqlite(url, hosts):
         )  # fmt: skip
 
 
-loaded = {}
-
-
 def debug_of(context):
     """What Starlette, FastAPI, Litestar, Quart and others call `debug`; None where the application does not say."""
     # Middleware of the inventory stands around the callable.
-    path = os.environ.get("VIVARIUM_ASGI_APPLICATION") or context["callable"]
-    if path not in loaded:
-        loaded[path] = load(path)
-    debug = getattr(loaded[path], "debug", None)
+    application = load(os.environ.get("VIVARIUM_ASGI_APPLICATION") or context["callable"])
+    debug = getattr(application, "debug", None)
     return debug if isinstance(debug, bool) else None
 
 
