@@ -117,8 +117,7 @@ def test_a_worker_that_dies_is_started_again_and_the_others_stay(supervise):
     os.kill(victim, signal.SIGKILL)
     after = wait_for(lambda: {pid for _ in range(30) if (pid := answers(path))} - {other})
     assert victim not in after
-    after |= processes(path)
-    assert other in after and parent.poll() is None
+    assert wait_for(lambda: other in processes(path)) and parent.poll() is None
     held.close()
 
 
