@@ -57,7 +57,7 @@ class PulseStage(Stage):
         self.build += 1
         (self.code / "build").write_text(f"{self.build}\n")
         # The controller is another machine in real life: here it gets the processor that visitors and servers leave it.
-        run = self.play(HOST, playbook, title, niceness=10)
+        run = self.play(HOST, playbook, title, yielding=True)
         found = self.ask()["build"]
         if found != str(self.build):
             raise BenchError(f"{title}: build {found} answers after build {self.build} went live")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 
+from ansible_collections.vivarium.server.plugins.module_utils.certificates import problem
 from ansible_collections.vivarium.server.plugins.plugin_utils.domains import domain_problem, is_address
 
 # The documentation of these filters lies beside this file, a .yml file for each.
@@ -29,13 +30,16 @@ def certificate_problems(requests, variable="certificates_requests"):
     return problems
 
 
-def certificates_plan(requests, directory):
+def certificates_plan(requests, directory, found=None, days=397):
     """Return who does what: the module's requests, and what vivarium.server.files writes for the provided ones."""
+    found = found or {}
     plan = {"self_signed": [], "directories": [], "files": []}
     for request in requests:
         home = f"{directory}/{request['name']}"
         if (request.get("type") or "self_signed") == "self_signed":
-            plan["self_signed"].append({"name": request["name"], "domains": request["domains"]})
+            there = found.get(request["name"], {})
+            if problem(there, request["domains"], int(days)) or there["open"]:
+                plan["self_signed"].append({"name": request["name"], "domains": request["domains"]})
             continue
         plan["directories"].append({"path": home})
         plan["files"] += [

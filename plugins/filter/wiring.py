@@ -70,6 +70,12 @@ def wiring(apps, host, groups, hostvars, https_port=443, http_port=80, version=N
     return _Wiring(host, groups, hostvars, int(https_port), int(http_port)).derive(apps, version)
 
 
+def wiring_names(apps):
+    """Return the names of the applications for people to read, whatever else is wrong with them."""
+    entries = apps if isinstance(apps, list) else []
+    return ", ".join(str(entry["name"]) for entry in entries if isinstance(entry, dict) and "name" in entry)
+
+
 class _Wiring:
     def __init__(self, host, groups, hostvars, https_port, http_port):
         self.host = host
@@ -220,4 +226,4 @@ class FilterModule:
     """Ansible's entry point."""
 
     def filters(self):
-        return {"wiring": wiring}
+        return {"wiring": wiring, "wiring_names": wiring_names}

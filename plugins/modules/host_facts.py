@@ -11,8 +11,8 @@ version_added: 0.1.0
 description:
   - Gathers the facts that the roles of this collection need (C(distribution), C(distribution_major_version) and
     C(default_ipv4.address), as M(ansible.builtin.setup) calls them) in a fraction of its time.
-  - Tells in the same run which packages are installed, which services run now and from the next boot on, and which of some files
-    are there, so that a role has to ask the host only about what is missing.
+  - Tells in the same run which packages are installed, which services run now and from the next boot on, which of some files are
+    there, and what the self-signed certificates are, so that a role has to ask the host only about what is missing.
   - Changes nothing; runs in check mode as well.
 options:
   paths:
@@ -20,6 +20,11 @@ options:
     type: list
     elements: path
     default: []
+  certificates:
+    description:
+      - A directory that holds a directory for each certificate, as M(vivarium.server.self_signed_certificates) makes them.
+      - Needs root, to whom the keys belong.
+    type: path
 author:
   - Vivarium maintainers
 """
@@ -55,8 +60,16 @@ paths:
   returned: always
   type: list
   elements: str
+certificates:
+  description:
+    - The self-signed certificates below O(certificates) by the names of their directories. Of each its C(names), how long it is
+      good (C(life)) and from now on (C(left), both in seconds), whether it is C(paired) with its key and whether that key is
+      C(open) to others than root.
+  returned: always
+  type: dict
 """
 
+import glob
 import os
 import platform
 import re
@@ -65,6 +78,7 @@ import subprocess
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.vivarium.server.plugins.module_utils.certificates import look
 
 STATUS = Path("/var/lib/dpkg/status")
 ENABLED = Path("/etc/systemd/system")
@@ -99,10 +113,20 @@ def lasting_services(running, enabled):
     return sorted({line.split()[0] for line in running.splitlines() if line.strip()} & enabled)
 
 
+def self_signed(module, directory):
+    """What is in each directory of certificates, by its name; nothing without openssl."""
+    openssl = module.get_bin_path("openssl")
+    if not directory or not openssl:
+        return {}
+    found = {os.path.basename(home): look(module.run_command, openssl, home) for home in glob.glob(f"{directory}/*")}
+    return {name: certificate for name, certificate in found.items() if certificate.get("self_signed")}
+
+
 def main():
     """Ansible's entry point."""
     module = AnsibleModule(
-        argument_spec={"paths": {"type": "list", "elements": "path", "default": []}}, supports_check_mode=True
+        argument_spec={"paths": {"type": "list", "elements": "path", "default": []}, "certificates": {"type": "path"}},
+        supports_check_mode=True,
     )
     listing = subprocess.run(
         ["systemctl", "list-units", "--plain", "--no-legend", "--type=service", "--state=active"],
@@ -116,6 +140,7 @@ def main():
         packages=installed(STATUS.read_text(errors="replace")) if STATUS.is_file() else [],
         services=lasting_services(listing.stdout, {path.name for path in ENABLED.glob("*.wants/*.service")}),
         paths=[path for path in module.params["paths"] if os.path.exists(path)],
+        certificates=self_signed(module, module.params["certificates"]),
     )
 
 

@@ -70,20 +70,19 @@ openssl_missing:
 """
 
 import glob
-import ipaddress
-import itertools
 import os
 import shutil
-import ssl
-import stat
 import tempfile
-import time
 
 from ansible.module_utils.basic import AnsibleModule
-
-CERTIFICATE = "fullchain.pem"
-KEY = "privkey.pem"
-DAY = 86400
+from ansible_collections.vivarium.server.plugins.module_utils.certificates import (
+    CERTIFICATE,
+    KEY,
+    is_address,
+    is_open,
+    look,
+    problem,
+)
 
 
 class Certificate:
@@ -102,42 +101,9 @@ class Certificate:
 
     def problem(self):
         """Why a new certificate is needed, or None."""
-        if not os.path.exists(self.certificate) or not os.path.exists(self.key):
-            return "is missing"
-        code, text, _error = self.run(
-            "x509",
-            "-in",
-            self.certificate,
-            "-noout",
-            "-subject_hash",
-            "-issuer_hash",
-            "-startdate",
-            "-enddate",
-            "-ext",
-            "subjectAltName",
-            "-pubkey",
+        return problem(
+            look(self.module.run_command, self.openssl, self.directory), self.names, self.module.params["days"]
         )
-        if code != 0:
-            return "is not readable"
-        lines = [line.strip() for line in text.splitlines()]
-        dates = dict(line.split("=", 1) for line in lines if line.startswith(("notBefore=", "notAfter=")))
-        begin, end = (ssl.cert_time_to_seconds(dates[key]) for key in ("notBefore", "notAfter"))
-        hashes = [line for line in lines if len(line) == 8 and "=" not in line]
-        if len(set(hashes)) != 1:
-            return "was issued by an authority"
-        if self.wanted_names() != found_names(lines):
-            return "is for other names"
-        if end - begin > (self.module.params["days"] + 1) * DAY:
-            return "is good for too long"
-        if end - time.time() < (end - begin) / 3:
-            return "expires soon"
-        code, public, _error = self.run("pkey", "-in", self.key, "-pubout", "-passin", "pass:")
-        if code != 0 or public.strip() not in text:
-            return "does not belong to its key"
-        return None
-
-    def wanted_names(self):
-        return {canonical(name) for name in self.names}
 
     def make(self):
         """A new key and certificate beside the old ones, then in their place."""
@@ -195,34 +161,9 @@ class Certificate:
             "subjectKeyIdentifier = hash\nauthorityKeyIdentifier = keyid:always\n"
         )
 
-    def open_to_others(self):
-        """Whether the key may be read by anyone but root."""
-        status = os.stat(self.key)
-        return stat.S_IMODE(status.st_mode) != 0o600 or status.st_uid != 0
-
     def close(self):
         os.chown(self.key, 0, 0)
         os.chmod(self.key, 0o600)
-
-
-def is_address(name):
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
-
-
-def canonical(name):
-    return str(ipaddress.ip_address(name)) if is_address(name) else name.lower()
-
-
-def found_names(lines):
-    """The names that openssl printed on the line after the extension's own name."""
-    for title, value in itertools.pairwise(lines):
-        if title.startswith("X509v3 Subject Alternative Name"):
-            return {canonical(entry.strip().partition(":")[2]) for entry in value.split(",")}
-    return set()
 
 
 def main():
@@ -251,7 +192,7 @@ def main():
             made[entry["name"]] = problem
             if not module.check_mode:
                 certificate.make()
-        elif certificate.open_to_others():
+        elif is_open(certificate.key):
             closed.append(entry["name"])
             if not module.check_mode:
                 certificate.close()

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import os
+import shutil
+import subprocess
 
 import pytest
 from ansible_collections.vivarium.server.plugins.filter.certificates import certificate_problems, certificates_plan
+from ansible_collections.vivarium.server.plugins.module_utils.certificates import look, problem
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -136,3 +140,69 @@ def test_only_provided_keys_are_written_and_as_secrets():
     assert [entry["path"] for entry in plan["files"]] == ["/d/shop/fullchain.pem", "/d/shop/privkey.pem"]
     key = plan["files"][1]
     assert (key["mode"], key["secret"]) == ("0600", True)
+
+
+GOOD = {
+    "self_signed": True,
+    "names": ["192.0.2.7", "own.test"],
+    "life": 397 * 86400,
+    "left": 300 * 86400,
+    "paired": True,
+    "open": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        ({}, "is missing"),
+        ({"self_signed": None}, "is not readable"),
+        ({"self_signed": False}, "was issued by an authority"),
+        (GOOD | {"names": ["own.test"]}, "is for other names"),
+        (GOOD | {"life": 826 * 86400, "left": 800 * 86400}, "is good for too long"),
+        (GOOD | {"left": 132 * 86400}, "expires soon"),
+        (GOOD | {"paired": False}, "does not belong to its key"),
+        (GOOD, None),
+    ],
+)
+def test_why_a_self_signed_certificate_is_made_anew(found, reason):
+    assert problem(found, ["OWN.test", "192.0.2.7"], 397) == reason
+    # The module gets what is not known to be good.
+    requests = [{"name": "own", "domains": ["own.test", "192.0.2.7"]}]
+    assert bool(certificates_plan(requests, "/etc/ssl/vivarium", {"own": found})["self_signed"]) == bool(reason)
+
+
+def test_a_key_that_others_may_read_is_the_modules_business():
+    plan = certificates_plan(
+        [{"name": "own", "domains": ["own.test", "192.0.2.7"]}], "/etc/ssl/vivarium", {"own": GOOD | {"open": True}}
+    )
+    assert len(plan["self_signed"]) == 1
+
+
+def test_what_openssl_says_of_a_certificate_it_made(tmp_path):
+    def run_command(command, environ_update):
+        run = subprocess.run(command, env={**os.environ, **environ_update}, capture_output=True, text=True, check=False)
+        return run.returncode, run.stdout, run.stderr
+
+    openssl = shutil.which("openssl")
+    assert look(run_command, openssl, str(tmp_path)) == {}
+    make = [
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "9",
+        "-subj",
+        "/CN=x",
+    ]
+    make += ["-addext", "subjectAltName=DNS:Own.test,IP:2001:db8::7", "-out", "fullchain.pem", "-keyout", "privkey.pem"]
+    subprocess.run([openssl, *make], cwd=tmp_path, capture_output=True, check=True)
+    found = look(run_command, openssl, str(tmp_path))
+    assert found.pop("left") in range(9 * 86400 - 60, 9 * 86400 + 1) and found.pop("open") is (os.getuid() != 0)
+    assert found == {"self_signed": True, "names": ["2001:db8::7", "own.test"], "life": 9 * 86400, "paired": True}
+    subprocess.run([openssl, "genpkey", "-algorithm", "ed25519", "-out", "privkey.pem"], cwd=tmp_path, check=True)
+    assert look(run_command, openssl, str(tmp_path))["paired"] is False

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.vivarium.server.plugins.filter.asgi_apps import asgi_apps
-from ansible_collections.vivarium.server.plugins.filter.wiring import wiring
+from ansible_collections.vivarium.server.plugins.filter.wiring import wiring, wiring_names
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PASSWORD = "p@ss:w/rd?#&%20 'ü\"$"
@@ -248,3 +248,16 @@ def test_vault_values_are_read_by_a_real_run(tmp_path):
     assert users == [{"name": "shop", "password": PASSWORD}]
     assert unquote(urlsplit(derived["shop"]["secrets"]["DATABASE_URL"]).password) == PASSWORD
     assert apps[0]["secret_env"] == {"SECRET_KEY": "hunter2"}
+
+
+@pytest.mark.parametrize(
+    ("apps", "names"),
+    [
+        ([{"name": "shop"}, {"name": "blog", "server": 7}], "shop, blog"),
+        ([], ""),
+        (["shop", {}, {"name": 3}], "3"),
+        ("shop", ""),
+    ],
+)
+def test_names_of_applications_are_told_whatever_else_is_wrong(apps, names):
+    assert wiring_names(apps) == names

@@ -1,0 +1,96 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What a self-signed certificate on a host is, and why it would have to be made anew."""
+
+from __future__ import annotations
+
+import calendar
+import ipaddress
+import itertools
+import os
+import stat
+import time
+
+CERTIFICATE = "fullchain.pem"
+KEY = "privkey.pem"
+DAY = 86400
+ENVIRONMENT = {"LC_ALL": "C"}
+
+
+def look(run_command, openssl, directory):
+    """Return what the certificate in a directory is: nothing if it or its key is missing, C(self_signed) alone if that is not so.
+
+    ``run_command`` is AnsibleModule's. Times are seconds by the host's clock.
+    """
+    certificate, key = os.path.join(directory, CERTIFICATE), os.path.join(directory, KEY)
+    if not os.path.exists(certificate) or not os.path.exists(key):
+        return {}
+    wanted = ("-subject_hash", "-issuer_hash", "-startdate", "-enddate", "-ext", "subjectAltName", "-pubkey")
+    code, text, _error = run_command(
+        [openssl, "x509", "-in", certificate, "-noout", *wanted], environ_update=ENVIRONMENT
+    )
+    if code != 0:
+        return {"self_signed": None}
+    lines = [line.strip() for line in text.splitlines()]
+    hashes = {line for line in lines if len(line) == 8 and "=" not in line}
+    if len(hashes) != 1:
+        return {"self_signed": False}
+    dates = dict(line.split("=", 1) for line in lines if line.startswith(("notBefore=", "notAfter=")))
+    begin, end = (
+        calendar.timegm(time.strptime(dates[name], "%b %d %H:%M:%S %Y GMT")) for name in ("notBefore", "notAfter")
+    )
+    code, public, _error = run_command(
+        [openssl, "pkey", "-in", key, "-pubout", "-passin", "pass:"], environ_update=ENVIRONMENT
+    )
+    return {
+        "self_signed": True,
+        "names": sorted(found_names(lines)),
+        "life": end - begin,
+        "left": end - int(time.time()),
+        "paired": code == 0 and public.strip() in text,
+        "open": is_open(key),
+    }
+
+
+def problem(found, names, days):
+    """Why a new certificate for these names is needed instead of what ``look`` found, or None."""
+    if not found:
+        return "is missing"
+    if found["self_signed"] is None:
+        return "is not readable"
+    if not found["self_signed"]:
+        return "was issued by an authority"
+    if found["names"] != sorted({canonical(name) for name in names}):
+        return "is for other names"
+    if found["life"] > (days + 1) * DAY:
+        return "is good for too long"
+    if found["left"] < found["life"] / 3:
+        return "expires soon"
+    return None if found["paired"] else "does not belong to its key"
+
+
+def is_open(key):
+    """Whether a key may be read by anyone but root."""
+    status = os.stat(key)
+    return stat.S_IMODE(status.st_mode) != 0o600 or status.st_uid != 0
+
+
+def is_address(name):
+    """Whether a name is an IP address."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def canonical(name):
+    """A name or an address in the one way to write it."""
+    return str(ipaddress.ip_address(name)) if is_address(name) else name.lower()
+
+
+def found_names(lines):
+    """The names that openssl printed on the line after the extension's own name."""
+    for title, value in itertools.pairwise(lines):
+        if title.startswith("X509v3 Subject Alternative Name"):
+            return {canonical(entry.strip().partition(":")[2]) for entry in value.split(",")}
+    return set()
