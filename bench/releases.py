@@ -26,7 +26,7 @@ import sys
 import time
 
 from pulse_stage import DOMAIN, DRAIN, HOST, PulseStage
-from stage import LOGS, ROOT, BenchError, announce, drains, remove_hosts, say
+from stage import LOGS, ROOT, BenchError, announce, controller_alone, drains, remove_hosts, say
 
 SERVERS = ("uvicorn", "gunicorn", "hypercorn", "daphne", "granian")
 # Two cores hold the visitors, nginx, the server, and the controller as well: at this rate they have room, so that a quantile says
@@ -46,7 +46,7 @@ def measure(stage: PulseStage, server: str, deploys: int, quiet: int) -> dict:
     stage.settle(server)
     # What an instance of the server before still held is gone.
     time.sleep(DRAIN + 3)
-    times, switches, during = [], [stage.switch(HOST, "pulse")], []
+    runs, switches, during = [], [stage.switch(HOST, "pulse")], []
     options = ("--site", "pulse", "--rate", RATE, "--slow", SLOW, "--sockets", SOCKETS, "--drain", DRAIN, "--samples")
     with stage.visitors(HOST, DOMAIN, *options) as report:
         # The first second is that of handshakes.
@@ -56,7 +56,7 @@ def measure(stage: PulseStage, server: str, deploys: int, quiet: int) -> dict:
         for number in range(1, deploys + 1):
             begun = time.time()
             run = stage.deploy(f"{server}, deploy {number}")
-            times.append(run.seconds)
+            runs.append(run)
             during.append((begun, time.time()))
             switches.append(stage.switch(HOST, "pulse"))
             say(f"  {server:<10} deploy {number:>2} of {deploys} {run.seconds:6.1f} s")
@@ -64,12 +64,17 @@ def measure(stage: PulseStage, server: str, deploys: int, quiet: int) -> dict:
         time.sleep(DRAIN + 6)
         calm.append((time.time(), time.time() + quiet))
         time.sleep(quiet)
+        begun, share = time.time(), sum(run.processor for run in runs) / sum(run.seconds for run in runs)
+        controller_alone(quiet, share)
+        alone = [(begun, time.time())]
     samples, answered = report.pop("samples"), {release["id"] for release in report["releases"]}
     return {
         **report,
         "deploys": deploys,
-        "seconds_per_deploy": round(statistics.median(times), 1),
+        "seconds_per_deploy": round(statistics.median(run.seconds for run in runs), 1),
         "p99_quiet": p99(samples, calm),
+        "p99_controller": p99(samples, alone),
+        "controller_share": round(share, 2),
         "p99_deploys": p99(samples, during),
         # How long after the switch each WebSocket was closed, by the host's own record of the switch.
         "drains": drains(report["sockets"]["closings"], switches),
@@ -98,7 +103,7 @@ def table(results: dict[str, dict]) -> None:
     )
     say(
         f"{'server':<11}{'deploys':>8}{'requests':>10}{'POST':>7}{'failed':>8}{'closed early':>14}{'drained after':>16}"
-        f"{'p99 quiet':>11}{'deploys':>9}{'ratio':>7}{'s/deploy':>10}"
+        f"{'p99 quiet':>11}{'controller':>12}{'deploys':>9}{'ratio':>7}{'s/deploy':>10}"
     )
     for server, result in results.items():
         quiet, busy, after = result["p99_quiet"], result["p99_deploys"], result["drains"]
@@ -108,9 +113,11 @@ def table(results: dict[str, dict]) -> None:
         posts = result["forms"] + result["slow"]["answered"] // 2
         say(
             f"{server:<11}{result['deploys']:>8}{result['requests']:>10}{posts:>7}{result['failed']:>8}{early:>14}{drained:>16}"
-            f"{quiet or '-':>11}{busy or '-':>9}{ratio:>7}{result['seconds_per_deploy']:>10}"
+            f"{quiet or '-':>11}{result['p99_controller'] or '-':>12}{busy or '-':>9}{ratio:>7}{result['seconds_per_deploy']:>10}"
         )
-    say(f"{'aim':<11}{'':>8}{'':>10}{'':>7}{'0':>8}{'0':>14}{f'>= {DRAIN} s':>16}{'':>11}{'':>9}{f'<= {AIM}':>7}")
+    say(
+        f"{'aim':<11}{'':>8}{'':>10}{'':>7}{'0':>8}{'0':>14}{f'>= {DRAIN} s':>16}{'':>11}{'':>12}{'':>9}{f'<= {AIM}':>7}"
+    )
 
 
 def main() -> int:
@@ -128,7 +135,7 @@ def main() -> int:
         parser.error(f"no such server: {', '.join(unknown)} (there are: {', '.join(SERVERS)})")
     deploys, quiet = (min(options.deploys, 3), 8) if options.quick else (options.deploys, QUIET)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    load = announce("bench-releases", options.image, 1 + len(servers) * (2 * quiet + 40 + deploys * 7) // 60)
+    load = announce("bench-releases", options.image, 1 + len(servers) * (3 * quiet + 40 + deploys * 7) // 60)
     results: dict[str, dict] = {}
     with contextlib.ExitStack() as stack:
         work = ROOT / ".cache" / "bench-releases"

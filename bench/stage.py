@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -37,6 +38,7 @@ class Run:
     modules: int
     round_trips: int
     changed: int
+    processor: float  # what the controller used, in seconds
     by_module: dict[str, int] = field(default_factory=dict)
 
 
@@ -63,21 +65,51 @@ def announce(name: str, image: str, minutes: int) -> float:
     return load
 
 
-def idle_group() -> Path:
+@contextlib.contextmanager
+def idle_group() -> Iterator[Path]:
     """A control group whose processes run only where no other process wants the processor.
 
     Niceness would not do: a kernel that groups processes by session (sched_autogroup) counts it within the session alone, and
     whoever has the processor keeps it until its slice is over, however nice it is. Needs root and Linux 5.15.
     """
     top = Path("/sys/fs/cgroup")
-    if (top / "cgroup.controllers").is_file():
-        (top / "cgroup.subtree_control").write_text("+cpu")
-        group = top / "vivarium-bench"
-    else:
-        group = top / "cpu" / "vivarium-bench"
-    group.mkdir(exist_ok=True)
-    (group / "cpu.idle").write_text("1")
-    return group
+    unified = (top / "cgroup.controllers").is_file()
+    group = (top if unified else top / "cpu") / "vivarium-bench"
+    try:
+        if unified:
+            (top / "cgroup.subtree_control").write_text("+cpu")
+        group.mkdir(exist_ok=True)
+        (group / "cpu.idle").write_text("1")
+    except OSError as error:
+        raise BenchError(f"the controller cannot give way to visitors: {error}") from error
+    try:
+        yield group
+    finally:
+        with contextlib.suppress(OSError):
+            group.rmdir()
+
+
+def within(group: Path, *command: str | Path) -> list[str | Path]:
+    """The command, as a process of a control group."""
+    return ["sh", "-c", 'echo $$ >"$0"; exec "$@"', group / "cgroup.procs", *command]
+
+
+def processor_time() -> float:
+    """What the processes that have ended used, in seconds."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def controller_alone(seconds: float, share: float) -> None:
+    """Let a controller use its share of a processor for a while, as in a deploy, without any host."""
+    command = [BIN / "ansible-playbook", "-i", ROOT / "inventories/prod", "--syntax-check", ROOT / "site.yml"]
+    end = time.monotonic() + seconds
+    with idle_group() as group:
+        while time.monotonic() < end:
+            begun, used = time.monotonic(), processor_time()
+            call(*within(group, *command), cwd=ROOT)
+            took, used = time.monotonic() - begun, processor_time() - used
+            time.sleep(max(0, used / share - took))
 
 
 class Stage:
@@ -138,7 +170,8 @@ class Stage:
         """Run a playbook as a user would; one that yields gets the processor that everybody else leaves it."""
         counts = self.work / "module_runs"
         counts.unlink(missing_ok=True)
-        with tempfile.TemporaryDirectory(prefix="bench-") as control:
+        with contextlib.ExitStack() as stack:
+            control = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
             environment = {
                 # Bytecode is kept, as it is wherever nobody has forbidden it.
                 **{
@@ -158,13 +191,13 @@ class Stage:
             }
             command = [BIN / "ansible-playbook", "-i", self.work / f"{name}.yml", playbook]
             if yielding:
-                command = ["sh", "-c", 'echo $$ >"$0"; exec "$@"', str(idle_group() / "cgroup.procs"), *command]
-            begun = time.monotonic()
+                command = within(stack.enter_context(idle_group()), *command)
+            begun, used = time.monotonic(), processor_time()
             result = subprocess.run(
                 command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT, text=True, check=False,
             )  # fmt: skip
-            seconds = time.monotonic() - begun
+            seconds, used = time.monotonic() - begun, processor_time() - used
             close_connections(control)
         self.log.write(f"\n=== {title}, {name}: {seconds:.1f} s\n{result.stdout}")
         self.log.flush()
@@ -180,6 +213,7 @@ class Stage:
             modules=len(modules),
             round_trips=sum(1 for note in notes if note["kind"] != "module" and note["remote"]),
             changed=sum(int(number) for number in re.findall(r" changed=(\d+) ", result.stdout)),
+            processor=used,
             by_module=dict(collections.Counter(note["name"] for note in modules)),
         )
 
