@@ -77,9 +77,9 @@ import tempfile
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.vivarium.server.plugins.module_utils.certificates import (
     CERTIFICATE,
+    ENVIRONMENT,
     KEY,
     is_address,
-    is_open,
     look,
     problem,
 )
@@ -97,13 +97,7 @@ class Certificate:
         self.names = request["domains"]
 
     def run(self, *arguments, **options):
-        return self.module.run_command([self.openssl, *arguments], environ_update={"LC_ALL": "C"}, **options)
-
-    def problem(self):
-        """Why a new certificate is needed, or None."""
-        return problem(
-            look(self.module.run_command, self.openssl, self.directory), self.names, self.module.params["days"]
-        )
+        return self.module.run_command([self.openssl, *arguments], environ_update=ENVIRONMENT, **options)
 
     def make(self):
         """A new key and certificate beside the old ones, then in their place."""
@@ -187,16 +181,17 @@ def main():
     made, closed = {}, []
     for entry in module.params["requests"]:
         certificate = Certificate(module, openssl, entry)
-        problem = certificate.problem()
-        if problem:
-            made[entry["name"]] = problem
+        found = look(module.run_command, openssl, certificate.directory)
+        reason = problem(found, certificate.names, module.params["days"])
+        if reason:
+            made[entry["name"]] = reason
             if not module.check_mode:
                 certificate.make()
-        elif is_open(certificate.key):
+        elif found["open"]:
             closed.append(entry["name"])
             if not module.check_mode:
                 certificate.close()
-    before = [f"{name}: {problem}\n" for name, problem in made.items()] + [
+    before = [f"{name}: {reason}\n" for name, reason in made.items()] + [
         f"{name}: its key is readable\n" for name in closed
     ]
     module.exit_json(

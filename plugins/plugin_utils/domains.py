@@ -3,20 +3,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
+
+from ansible_collections.vivarium.server.plugins.module_utils.certificates import is_address
 
 LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 DOMAIN = re.compile(rf"(?=.{{1,253}}\Z){LABEL}(?:\.{LABEL})*\Z")
-
-
-def is_address(text):
-    """Whether a text is an IPv4 or IPv6 address."""
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def domain_problem(name, wildcard=True):
