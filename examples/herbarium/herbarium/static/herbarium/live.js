@@ -54,10 +54,12 @@ function connect() {
       show(message);
     }
   };
-  socket.onclose = () => {
+  socket.onclose = (event) => {
     say("Reconnecting…", "off");
-    // At once after a hiccup, then slower and slower; never all browsers at the same moment.
-    const pause = Math.min(30000, 500 * 2 ** attempts) * (0.5 + Math.random());
+    // A server that ends says 1012 (Daphne 4012) to everybody at once: come back within seconds, each browser at its own moment.
+    // Soon after a hiccup, then slower and slower.
+    const restart = event.code === 1012 || event.code === 4012;
+    const pause = restart ? 1000 + 4000 * Math.random() : Math.min(30000, 500 * 2 ** attempts) * (0.5 + Math.random());
     attempts += 1;
     setTimeout(connect, pause);
   };
