@@ -10,9 +10,9 @@ import socket
 import tempfile
 
 from ansible.errors import AnsibleActionFail, AnsibleError
-from ansible.plugins.action import ActionBase
 from ansible_collections.vivarium.server.plugins.action.asgi_plan import parts_of
 from ansible_collections.vivarium.server.plugins.module_utils.asgi import STEPS
+from ansible_collections.vivarium.server.plugins.plugin_utils.files import FilesAction
 from ansible_collections.vivarium.server.plugins.plugin_utils.run import agreed, is_dead, known, this_run
 from ansible_collections.vivarium.server.plugins.plugin_utils.source import SourceError, resolve_application
 
@@ -24,7 +24,7 @@ def holder():
     return {"run": this_run(), "user": getpass.getuser(), "controller": socket.gethostname()}
 
 
-class ActionModule(ActionBase):
+class ActionModule(FilesAction):
     """Ansible's entry point."""
 
     def run(self, tmp=None, task_vars=None):
@@ -35,6 +35,7 @@ class ActionModule(ActionBase):
                 "application": {"type": "dict", "required": True},
                 "release": {"type": "dict", "required": True},
                 "process": {"type": "raw", "default": ""},
+                "files": {"type": "list", "elements": "dict", "default": []},
                 "build_environment": {"type": "dict", "default": {}},
                 "break_lock": {"type": "bool", "default": False},
                 "action": {"type": "str", "choices": ["deploy", "rollback", "resume"], "default": "deploy"},
@@ -48,7 +49,7 @@ class ActionModule(ActionBase):
         elsewhere = self._failed_elsewhere()
         kind = next(key for key in ("git", "path", "archive", "package") if application["source"].get(key))
         data = {
-            # Secrets stay here: no step needs them, the release's own file has the environment.
+            # Secrets stay here: no step needs them, but for the file that has the release's environment.
             "application": {key: value for key, value in application.items() if key not in NOT_SENT},
             "release": release,
             "kind": kind,
@@ -59,6 +60,10 @@ class ActionModule(ActionBase):
             "dead": [],
             "archive": "",
             "parts": {},
+            "files": [
+                {key: entry[key] for key in ("path", "mode", "content")}
+                for entry in self.order({"files": arguments["files"]}, task_vars)["files"]
+            ],
             # Where the host itself has nothing to say of a failure.
             "stopped": f"it failed on another host ({elsewhere})" if elsewhere else "the controller could not go on",
         }

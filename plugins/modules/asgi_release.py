@@ -21,8 +21,9 @@ options:
       - C(locked) locks the application against a second deploy; a rollback begins with it.
       - C(staged) locks the application likewise, and unpacks the code.
       - C(built) makes the release's own venv from its lock file, as the application's user, then gives both to root.
-      - C(collected) gathers static files and adds them to what nginx serves; files of older releases stay.
+      - C(configured) writes O(files) into the release.
       - C(checked) runs C(manage.py check --deploy) and this collection's checks in the new release with its real environment.
+      - C(collected) gathers static files and adds them to what nginx serves; files of older releases stay.
       - C(migrated) applies database migrations, with the hooks before and after them. Where the fleet has one database, one
         host of a run does it.
       - C(started) starts the release's own instance beside the live one, waits until it answers on its socket, asked as
@@ -34,7 +35,7 @@ options:
     type: list
     elements: str
     required: true
-    choices: [locked, staged, built, collected, checked, migrated, started, live, abandoned]
+    choices: [locked, staged, built, configured, checked, collected, migrated, started, live, abandoned]
   application:
     description: The application, completed by P(vivarium.server.asgi_apps#filter).
     type: dict
@@ -47,6 +48,13 @@ options:
     description: The same value that M(vivarium.server.asgi_plan) was given.
     type: raw
     default: ''
+  files:
+    description:
+      - What C(configured) writes, such as the environment and the command line, as entries of the same option of
+        M(vivarium.server.files). They lie in the release and belong to root; their contents are never shown.
+    type: list
+    elements: dict
+    default: []
   action:
     description: What the steps are taken for; the application's log of deploys tells it.
     type: str
@@ -69,11 +77,15 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Stage the code and build its environment
+- name: Stage the code, build its environment and write its environment variables
   vivarium.server.asgi_release:
-    state: [staged, built]
+    state: [staged, built, configured]
     application: "{{ application }}"
     release: "{{ plan.deployments[0] }}"
+    files:
+      - path: "/srv/shop/releases/{{ plan.deployments[0].id }}/env"
+        content: "{{ shop_environment | vivarium.server.env_file }}"
+        mode: "0600"
 """
 
 RETURN = r"""
@@ -232,15 +244,16 @@ class Deploy:
         self.release.note(state="built", venv=key)
         return True
 
-    def collected(self):
-        if self.app["framework"] != "django" or not self.app["static_url"]:
-            return False
-        target = self.release.path / "static"
-        target.mkdir(mode=0o755, exist_ok=True)
-        shutil.chown(target, self.app["user"], self.app["user"])
-        self.manage("collectstatic", "--noinput", "--verbosity", "1", writable=target)
-        seal(target)
-        self.publish(target, self.application.root / "static")
+    def configured(self):
+        """What the release runs with beside its code; live() sees to it that it is on the disk before the switch is."""
+        for entry in self.data["files"]:
+            path = Path(entry["path"])
+            path.parent.mkdir(mode=0o755, exist_ok=True)
+            # From its first moment nobody can read it who may not read it in the end.
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(entry["content"].encode("utf-8", "surrogateescape"))
+                os.fchmod(descriptor, int(entry["mode"], 8))
         return True
 
     def checked(self):
@@ -254,6 +267,17 @@ class Deploy:
         if code != 0:
             raise ReleaseError(f"the deployment checks say no:\n{self.output}")
         return False
+
+    def collected(self):
+        if self.app["framework"] != "django" or not self.app["static_url"]:
+            return False
+        target = self.release.path / "static"
+        target.mkdir(mode=0o755, exist_ok=True)
+        shutil.chown(target, self.app["user"], self.app["user"])
+        self.manage("collectstatic", "--noinput", "--verbosity", "1", writable=target)
+        seal(target)
+        self.publish(target, self.application.root / "static")
+        return True
 
     def migrated(self):
         hooks, applied = self.app["hooks"], False

@@ -50,7 +50,7 @@ def deploy(root):
         }  # fmt: skip
         defaults = {
             "kind": "path", "dead": [], "break_lock": False, "server": {"packages": ["uvicorn"]}, "action": "deploy",
-            "wait": False, "stopped": "", "parts": {},
+            "wait": False, "stopped": "", "parts": {}, "files": [],
         }  # fmt: skip
         app |= data.pop("app", {})
         return asgi_release.Deploy(
@@ -496,6 +496,22 @@ def test_staging_over_a_good_release_is_refused(deploy, root):
     add(root, "r1", state="good")
     with pytest.raises(asgi.ReleaseError, match="a release r1 already"):
         deploy("r1").staged()
+
+
+def test_what_a_release_runs_with_is_written_for_whom_it_is(deploy, root):
+    path = add(root, "r1").path
+    write(path / "env", "left by a kill, and longer than what comes")
+    files = [
+        {"path": f"{path}/env", "mode": "0600", "content": 'KEY="\udcff"\n'},
+        {"path": f"{path}/serve", "mode": "0755", "content": "#!/bin/sh\n"},
+        {"path": f"{path}/lib/vivarium_gate.py", "mode": "0644", "content": ""},
+    ]
+    deploy("r1", files=files).configured()
+    modes = {
+        entry.relative_to(path).as_posix(): entry.stat().st_mode & 0o777 for entry in path.rglob("*") if entry.is_file()
+    }
+    assert modes == {"env": 0o600, "serve": 0o755, "lib/vivarium_gate.py": 0o644}
+    assert (path / "env").read_bytes() == b'KEY="\xff"\n' and (path / "lib").stat().st_mode & 0o777 == 0o755
 
 
 def test_an_account_of_somebody_else_is_refused(deploy):

@@ -21,6 +21,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from ansible_collections.vivarium.server.plugins.action import files as action
 from ansible_collections.vivarium.server.plugins.modules import files as module
+from ansible_collections.vivarium.server.plugins.plugin_utils import files as rendering
 
 OWNER = {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -141,7 +142,7 @@ def test_a_template_is_rendered_as_ansible_does(write, tmp_path):
 
 
 def test_the_collections_own_templates_come_last(write, tmp_path, monkeypatch):
-    monkeypatch.setattr(action, "COLLECTION", str(tmp_path / "collection"))
+    monkeypatch.setattr(rendering, "COLLECTION", str(tmp_path / "collection"))
     for folder, text in (("collection/templates", "shared"), ("templates", "own")):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "both.j2").write_text(text)

@@ -181,7 +181,10 @@ def test_secrets_did_not_reach_the_journal(hosts):
 
 
 STARTING = "Start its instance beside the old one and wait for an answer"
-BUILDING = "Stage the code and build its environment from the lock file"
+
+
+def failed_at(step):
+    return f'the new release failed at the step "{step}"'
 
 
 def broken(variant, debian12, debian13):
@@ -199,7 +202,7 @@ def check_failure(play, hosts, before, expected):
     for name, host in hosts.items():
         message = play.message(name)
         step, *reasons = expected[name]
-        assert f'tide: the new release failed at the step "{step}"' in message
+        assert f"tide: {failed_at(step)}" in message
         assert f"Release {before[name][0]} serves on" in message
         for reason in reasons:
             assert reason in message
@@ -215,8 +218,8 @@ def test_a_release_that_fails_changes_nothing(hosts, variant):
     with undisturbed(hosts):
         play = Play("deploy", **broken(variant, {"tide.py": "import django\n"}, {"tide.py": sick})).fail()
     check_failure(play, hosts, before, {
-        "debian12": (STARTING, "tide cannot be imported", "ModuleNotFoundError: No module named 'django'"),
-        "debian13": (STARTING, "not ready within 8 s of start_timeout: GET /health/: status 500", "startup complete"),
+        "debian12": ("start", "tide cannot be imported", "ModuleNotFoundError: No module named 'django'"),
+        "debian13": ("start", "not ready within 8 s of start_timeout: GET /health/: status 500", "startup complete"),
     })  # fmt: skip
 
 
@@ -234,8 +237,8 @@ def test_a_second_deploy_is_refused_while_one_hangs_and_that_changes_nothing_eit
     assert f"Release {before['debian12'][0]} serves on" in message
     assert len(instances(hosts["debian12"])) == 2, "the first deploy goes on undisturbed"
     check_failure(first.fail(), hosts, before, {
-        "debian12": (STARTING, "not ready within 20 s of start_timeout: GET /health/: no answer on its socket", "I hang"),
-        "debian13": (BUILDING, "no-such-package-of-anybody"),
+        "debian12": ("start", "not ready within 20 s of start_timeout: GET /health/: no answer on its socket", "I hang"),
+        "debian13": ("build", "no-such-package-of-anybody"),
     })  # fmt: skip
 
 
@@ -245,7 +248,7 @@ def test_a_process_that_falls_over_stops_the_release(hosts, variant):
     files = {"worker.py": "raise SystemExit('I do not work')\n"}
     with undisturbed(hosts):
         play = Play("deploy", "--limit", "debian13", **broken(variant, {}, files)).fail()
-    assert STARTING in play.message("debian13") and "does not stay up" in play.message("debian13")
+    assert failed_at("start") in play.message("debian13") and "does not stay up" in play.message("debian13")
     assert "I do not work" in play.message("debian13")
     assert serves(host) == before and instances(host, "tide-worker") == worker == [before]
 
@@ -264,8 +267,8 @@ def test_django_stops_a_release_that_would_be_insecure_or_cannot_migrate(hosts, 
     before = {name: live(host, "pond") for name, host in hosts.items()}
     with undisturbed(hosts):
         play = Play("deploy", sources={"pond": sources}, asgi_only="pond").fail()
-    assert "Run the deployment checks in it" in play.message("debian12") and "security.W018" in play.message("debian12")
-    assert "Migrate the database" in play.message("debian13") and "RuntimeError: no pond" in play.message("debian13")
+    assert failed_at("check") in play.message("debian12") and "security.W018" in play.message("debian12")
+    assert failed_at("migrate") in play.message("debian13") and "RuntimeError: no pond" in play.message("debian13")
     for name, host in hosts.items():
         assert live(host, "pond") == before[name] and json.loads(answer(host, "pond"))["ducks"] == 1
 
@@ -281,8 +284,8 @@ def test_django_stops_a_release_with_an_error_in_its_settings_or_without_a_packa
     with undisturbed(hosts):
         play = Play("deploy", sources={"pond": sources}, asgi_only="pond").fail()
     settings, package = play.message("debian12"), play.message("debian13")
-    assert "Run the deployment checks in it" in settings and "NO_SUCH_TOKEN" in settings
-    assert "Run the deployment checks in it" in package and "No module named 'rest_framework'" in package
+    assert failed_at("check") in settings and "NO_SUCH_TOKEN" in settings
+    assert failed_at("check") in package and "No module named 'rest_framework'" in package
     for name, host in hosts.items():
         assert live(host, "pond") == before[name]
         assert log(host, "pond")[-1]["outcome"] == "failed"
@@ -304,9 +307,7 @@ def test_a_release_that_dies_after_the_switch_gives_the_requests_back(hosts, var
     }  # fmt: skip
     play = Play("deploy", **description).fail()
     message = play.message("debian13")
-    assert (
-        'failed at the step "Switch requests to it' in message and f"Release {before['debian13']} serves on" in message
-    )
+    assert failed_at("switch") in message and f"Release {before['debian13']} serves on" in message
     assert "loses workers; its last lines" in message and "I give up" in message
     assert "fatal: [debian12]" not in play.output
     for name, host in hosts.items():
