@@ -400,6 +400,11 @@ def test_logs_are_rotated_and_written_on(target):
     assert "before-rotation" not in target.host.check_output("cat /var/log/nginx/access.log")
 
 
+def test_logs_are_rotated_from_the_first_day_on(target):
+    """Not only from the next boot: its package could start nothing."""
+    assert target.host.service("logrotate.timer").is_running and target.host.service("logrotate.timer").is_enabled
+
+
 def test_moving_the_link_moves_the_traffic_without_a_reload_or_a_failure(target):
     workers = target.workers()
     result: dict = {}
