@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from play import Play
 from visitor import Visitor
 
 DOMAIN = "herbarium.example.test"
@@ -89,3 +90,11 @@ def test_the_database_refuses_other_hosts_even_with_the_password(hosts, addresse
 def test_a_wrong_name_gets_nothing_from_the_web_server(visitor):
     assert visitor.curl("http://wrong.example.test/").rc == 52
     assert visitor.curl("https://wrong.example.test/").rc == 35
+
+
+def test_input_that_is_bad_on_one_host_stops_all_before_anything_changes(hosts):
+    days = "{{ 4000 if inventory_hostname == 'app' else 90 }}"
+    play = Play("site", certificates_self_signed_days=days, nginx_worker_connections=2048).fail()
+    assert "certificates_self_signed_days must be from 1 to 397, not 4000" in play.message("app")
+    assert [play.changed(name) for name in ("web", "app", "db")] == [0, 0, 0]
+    assert not any("configure |" in task or "install |" in task for task in play.tasks())

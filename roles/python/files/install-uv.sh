@@ -10,14 +10,16 @@ target=/usr/local/lib/uv-$version
 work=$(mktemp -d)
 trap 'rm -rf "$work" "$target.new"' EXIT
 
-# pip comes and goes with a venv: Debian's own Python is not touched.
-python3 -m venv "$work/venv"
+# pip runs from the wheel that python3-venv puts into venvs: Debian's own Python is not touched.
+for wheel in /usr/share/python-wheels/pip-*.whl; do
+    pip=$wheel/pip
+done
 {
     printf 'uv==%s' "$version"
     printf ' --hash=sha256:%s' "$@"
 } >"$work/requirements.txt"
 rm -rf "$target.new"
-"$work/venv/bin/pip" --disable-pip-version-check install --quiet --root-user-action=ignore --require-hashes --no-deps \
+python3 "$pip" --disable-pip-version-check install --quiet --root-user-action=ignore --require-hashes --no-deps \
     --only-binary=:all: --target "$target.new" --requirement "$work/requirements.txt"
 
 # The directory comes last: as long as it is missing, the next run installs again.
