@@ -60,17 +60,14 @@ class ActionModule(FilesAction):
             "dead": [],
             "archive": "",
             "parts": {},
-            "files": [
-                {key: entry[key] for key in ("path", "mode", "content")}
-                for entry in self.order({"files": arguments["files"]}, task_vars)["files"]
-            ],
+            "files": [],
             # Where the host itself has nothing to say of a failure.
             "stopped": f"it failed on another host ({elsewhere})" if elsewhere else "the controller could not go on",
         }
         # A deploy key stays here.
         data["application"]["source"] = {key: value for key, value in application["source"].items() if key != "key"}
         try:
-            result = self._take(arguments["state"], data, application, process, task_vars)
+            result = self._take(arguments, data, process, task_vars)
         except AnsibleError:
             self._tell_fleet(arguments["state"])
             raise
@@ -87,12 +84,18 @@ class ActionModule(FilesAction):
         step = step or STEPS.get(states[0], "a step on the controller")
         agreed(f"failed: {self.fleet}", lambda: f"{self.host}: {step}")
 
-    def _take(self, states, data, application, process, task_vars):
+    def _take(self, arguments, data, process, task_vars):
         """The steps, unless the fleet says that they are not to be taken here."""
+        states, application = arguments["state"], arguments["application"]
         if states != ["abandoned"] and self._failed_elsewhere():
             raise AnsibleActionFail(
                 f"the release failed on another host ({self._failed_elsewhere()}), so it does not go on here"
             )
+        if "configured" in states:
+            entries = self.order({"files": arguments["files"]}, task_vars)["files"]
+            if any(entry["state"] != "present" for entry in entries):
+                raise AnsibleActionFail("files: a new release has nothing that could be absent")
+            data["files"] = [{key: entry[key] for key in ("path", "mode", "content")} for entry in entries]
         # One database, one migration; a run that deploys another application to the same hosts has another name.
         once = states == ["migrated"] and application["database"]
         if once and known(f"migrated: {self.fleet}"):

@@ -4,18 +4,15 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
 import socket
-import ssl
 import subprocess
 import time
 from pathlib import Path
 
 ROOT = Path("/srv")
 PROGRAMS = "/usr/local/lib/asgi"
-NOBODY = 65534
 # The steps as people know them (docs/releases.md).
 STEPS = {
     "locked": "lock",
@@ -64,9 +61,10 @@ class Application:
             return None
 
     def running_units(self, *more_states):
-        """Its instances and background processes, and what drains old ones: the units that run or are about to."""
+        """Its instances, background processes and what drains old ones, if they run or are about to: units and their states."""
         prefixes = (f"{self.name}@", f"{self.name}-")
-        return [unit for unit in active_units(f"{self.name}*@*.service", *more_states) if unit.startswith(prefixes)]
+        units = active_units(f"{self.name}*@*.service", *more_states)
+        return {unit: state for unit, state in units.items() if unit.startswith(prefixes)}
 
     def point_live_at(self, release):
         """Switch in one rename: the socket, the code and the environment of `live` change together. None takes it away."""
@@ -211,7 +209,7 @@ def sync_directory(path):
 
 
 def active_units(pattern, *more_states):
-    """The names of the units of a pattern that run or are about to."""
+    """The units of a pattern that run or are about to, by name, and the state of each."""
     states = ",".join(["active", "activating", "reloading", *more_states])
     listing = subprocess.run(
         ["systemctl", "list-units", "--plain", "--no-legend", f"--state={states}", pattern],
@@ -219,7 +217,8 @@ def active_units(pattern, *more_states):
         text=True,
         check=False,
     )
-    return [line.split()[0] for line in listing.stdout.splitlines() if line.strip()]
+    rows = (line.split(None, 4) for line in listing.stdout.splitlines())
+    return {row[0]: row[2] for row in rows if len(row) > 3}
 
 
 def systemctl_show(unit, *properties):
@@ -239,92 +238,6 @@ def journal(unit, lines=30):
         check=False,
     )
     return run.stdout.strip()
-
-
-class UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path, timeout, group=None):
-        super().__init__("localhost", timeout=timeout)
-        self.path, self.group = path, group
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        with contextlib.nullcontext() if self.group is None else member_of(self.group):
-            self.sock.connect(self.path)
-
-
-@contextlib.contextmanager
-def member_of(group):
-    """For a moment nobody, in one group: root may connect to a socket that is closed to the ones it is for."""
-    before = os.getgroups()
-    os.setgroups([])
-    os.setegid(group)
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
-        os.setgroups(before)
-
-
-class LocalTLSConnection(http.client.HTTPConnection):
-    """TLS to this host under the name of a site: whether the certificate is trusted is not the question here."""
-
-    def __init__(self, port, domain, timeout):
-        super().__init__("127.0.0.1", port, timeout=timeout)
-        self.domain = domain
-
-    def connect(self):
-        super().connect()
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        self.sock = context.wrap_socket(self.sock, server_hostname=self.domain)
-
-
-def answer_of(connection, path, host):
-    """One GET; returns the status, the headers and the beginning of the body. OSError and HTTPException are the caller's."""
-    try:
-        connection.request(
-            "GET",
-            path,
-            headers={
-                "Host": host,
-                "X-Forwarded-Proto": "https",
-                "X-Forwarded-For": "127.0.0.1",
-                "User-Agent": "vivarium-probe",
-                "Connection": "close",
-            },
-        )
-        response = connection.getresponse()
-        body = response.read1(65536)  # the rest may go on for ever
-        headers = {}
-        for name, value in response.getheaders():
-            headers[name.lower()] = "\n".join(filter(None, [headers.get(name.lower()), value]))
-        return response.status, headers, body.decode(errors="replace")
-    finally:
-        connection.close()
-
-
-def ask(connection, path, host):
-    """One GET; returns the status alone."""
-    return answer_of(connection, path, host)[0]
-
-
-def ask_socket(path, url, host, timeout=10, group=None):
-    """Ask an instance on its socket; with a group as a member of it, such as nginx is, and with no other right."""
-    return ask(UnixConnection(path, timeout, group), url, host)
-
-
-def ask_site(port, domain, url, timeout=10):
-    host = domain if port == 443 else f"{domain}:{port}"
-    return ask(LocalTLSConnection(port, domain, timeout), url, host)
-
-
-def healthy(status, strict):
-    """A path of the user's own must answer 2xx or 3xx; for the default one any answer but a server error will do."""
-    return 200 <= status < (400 if strict else 500)
 
 
 def wait_until(question, seconds, pause=0.05):

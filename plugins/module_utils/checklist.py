@@ -17,12 +17,11 @@ import subprocess
 import time
 from pathlib import Path
 
-from ansible_collections.vivarium.server.plugins.module_utils.asgi import (
+from ansible_collections.vivarium.server.plugins.module_utils.asgi import systemctl_show, wait_until
+from ansible_collections.vivarium.server.plugins.module_utils.asgi_probe import (
     LocalTLSConnection,
     UnixConnection,
     answer_of,
-    systemctl_show,
-    wait_until,
 )
 
 STRANGER = "vivarium-probe.invalid"

@@ -131,15 +131,13 @@ from ansible_collections.vivarium.server.plugins.module_utils.asgi import (
     Application,
     ReleaseError,
     Watch,
-    ask_site,
-    ask_socket,
-    healthy,
     journal,
     process_units,
     wait_until,
     write_private,
 )
 from ansible_collections.vivarium.server.plugins.module_utils.asgi_packages import installed, missing, too_old
+from ansible_collections.vivarium.server.plugins.module_utils.asgi_probe import ask_site, ask_socket, healthy
 from ansible_collections.vivarium.server.plugins.module_utils.checklist import checklist, summary
 
 # What a project says of its packages, at the top of its code.
@@ -310,13 +308,13 @@ class Deploy:
             complaint = str(error)
         if complaint:
             self.switch_back(before, complaint)
-        systemctl("start", "--no-block", f"{self.app['name']}.service", *self.process_units(self.release))
+        units = self.application.running_units("deactivating")
+        self.hand_over(units)
         try:
             self.run_hooks("after_switch")
         except ReleaseError as error:
             self.warnings.append(f"{self.app['name']}: release {self.release.id} is live, but a hook failed: {error}")
-        self.retire_others()
-        self.prune()
+        self.prune(units)
         self.checklist = checklist(self.application, self.release, self.app)
         write_private(self.release.path / "checklist.json", self.checklist)
         self.log("good", "after_switch" if self.warnings else None, "".join(self.warnings) or None)
@@ -737,25 +735,26 @@ class Deploy:
     def process_units(self, release):
         return process_units(release, self.app["processes"])
 
-    def retire_others(self):
-        """Old instances finish what they hold, watched by a unit of their own: no deploy waits for them."""
-        name = self.app["name"]
-        for unit in self.application.running_units():
+    def hand_over(self, units):
+        """Its own processes run. Old instances finish what they hold, watched by a unit each: no deploy waits for them."""
+        name, started, stopped = self.app["name"], [], []
+        for unit, state in units.items():
             kind, identifier = unit.removesuffix(".service").split("@", 1)
-            if identifier == self.release.id or kind == f"{name}-drain":
+            if identifier == self.release.id or kind == f"{name}-drain" or state == "deactivating":
                 continue
             if kind == name:
-                systemctl("start", "--no-block", f"{name}-drain@{identifier}.service")
+                started.append(f"{name}-drain@{identifier}.service")
             else:  # a background process, of this description or of an earlier one
-                systemctl("stop", "--no-block", unit, check=False)
+                stopped.append(unit)
+        systemctl("start", "--no-block", f"{name}.service", *self.process_units(self.release), *started)
+        if stopped:
+            systemctl("stop", "--no-block", *stopped, check=False)
 
-    def prune(self):
+    def prune(self, units):
         """Remove old releases, but none that is live, that runs or still stops, or that a rollback would want."""
         releases = self.application.releases()
         good = [release for release in releases if release.record.get("state") == "good"]
-        running = {
-            unit.removesuffix(".service").split("@", 1)[1] for unit in self.application.running_units("deactivating")
-        }
+        running = {unit.removesuffix(".service").split("@", 1)[1] for unit in units}
         kept = set(good[-self.app["keep_releases"] :]) | {self.application.live(), self.release}
         for release in releases:
             if release not in kept and release.id not in running and not is_somewhere(release.path):

@@ -58,9 +58,9 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.vivarium.server.plugins.module_utils.asgi import (
     ROOT,
     Application,
-    LocalTLSConnection,
     systemctl_show,
 )
+from ansible_collections.vivarium.server.plugins.module_utils.asgi_probe import LocalTLSConnection
 from ansible_collections.vivarium.server.plugins.module_utils.checklist import (
     checklist,
     line_of,

@@ -23,7 +23,7 @@ from socketserver import UnixStreamServer
 
 import pytest
 from ansible_collections.vivarium.server.plugins.action import asgi_plan as plan_action
-from ansible_collections.vivarium.server.plugins.module_utils import asgi
+from ansible_collections.vivarium.server.plugins.module_utils import asgi, asgi_probe
 from ansible_collections.vivarium.server.plugins.modules import asgi_plan, asgi_release
 from ansible_collections.vivarium.server.plugins.plugin_utils import run as run_utils
 from ansible_collections.vivarium.server.plugins.plugin_utils.source import Source
@@ -269,7 +269,7 @@ def quiet(monkeypatch):
     """A host whose systemd does whatever it is told and whose units run; the list of what it was told."""
     told = []
     monkeypatch.setattr(asgi_release, "systemctl", lambda *words, check=True: told.append(words) or "")
-    monkeypatch.setattr(asgi, "active_units", lambda pattern, *states: [])
+    monkeypatch.setattr(asgi, "active_units", lambda pattern, *states: {})
     monkeypatch.setattr(asgi_release.Deploy, "verify", lambda self: None)
     return told
 
@@ -519,29 +519,27 @@ def test_an_account_of_somebody_else_is_refused(deploy):
         deploy(app={"name": "shop", "user": "root"}).check_account()
 
 
-def test_pruning_keeps_what_is_needed(deploy, root, monkeypatch):
+def test_pruning_keeps_what_is_needed(deploy, root):
     for number in range(1, 8):
         add(root, f"r{number}", state="good")
     add(root, "r0", state="built")  # left by a failure
     add(root, "r55")  # left by a kill
     running = ["shop@r2.service", "shop-drain@r2.service", "shop-worker@r3.service"]
-    monkeypatch.setattr(asgi, "active_units", lambda pattern, *states: running)
     step = deploy("r7")
     step.application.point_live_at(asgi.Application("shop").release("r4"))  # after a rollback
-    step.prune()
+    step.prune(dict.fromkeys(running, "active"))
     assert sorted(path.name for path in (root / "releases").iterdir()) == ["r2", "r3", "r4", "r6", "r7"]
 
 
-def test_a_release_in_which_somebody_works_is_not_removed(deploy, root, monkeypatch):
-    monkeypatch.setattr(asgi, "active_units", lambda pattern, *states: [])
+def test_a_release_in_which_somebody_works_is_not_removed(deploy, root):
     old = add(root, "r1", state="built")
     (old.path / "code").mkdir()
     add(root, "r2", state="good")
     with subprocess.Popen(["sleep", "60"], cwd=old.path / "code") as process:
-        deploy("r2").prune()
+        deploy("r2").prune({})
         assert old.path.is_dir()
         process.kill()
-    deploy("r2").prune()
+    deploy("r2").prune({})
     assert not old.path.exists()
 
 
@@ -607,18 +605,21 @@ def test_a_server_that_is_locked_in_an_unsafe_version_is_refused(deploy, root):
         step.add_server(root / "venv")
 
 
-def test_retiring_stops_the_processes_and_drains_the_instances_of_others(deploy, root, monkeypatch):
+def test_handing_over_stops_the_processes_and_drains_the_instances_of_others(deploy, root, monkeypatch):
     called = []
     units = [
         "shop@r1.service", "shop-worker@r1.service", "shop-gone@r1.service", "shop@r2.service", "shop-worker@r2.service",
         "shop-drain@r0.service", "shop@r0.service", "shop_two@r1.service", "shopping@r1.service",
     ]  # fmt: skip
-    monkeypatch.setattr(asgi, "active_units", lambda pattern, *states: units)
-    monkeypatch.setattr(asgi_release, "systemctl", lambda *words, check=True: called.append((words[0], words[-1])))
-    deploy("r2").retire_others()
+    stopping = {"shop@r3.service": "deactivating", "shop-worker@r3.service": "deactivating"}
+    listed = dict.fromkeys(units, "active") | stopping
+    monkeypatch.setattr(asgi, "active_units", lambda pattern, *states: listed)
+    monkeypatch.setattr(asgi_release, "systemctl", lambda *words, check=True: called.append(words))
+    step = deploy("r2", app={"processes": {"worker": {}}})
+    step.hand_over(step.application.running_units("deactivating"))
     assert called == [
-        ("start", "shop-drain@r1.service"), ("stop", "shop-worker@r1.service"), ("stop", "shop-gone@r1.service"),
-        ("start", "shop-drain@r0.service"),
+        ("start", "--no-block", "shop.service", "shop-worker@r2.service", "shop-drain@r1.service", "shop-drain@r0.service"),
+        ("stop", "--no-block", "shop-worker@r1.service", "shop-gone@r1.service"),
     ]  # fmt: skip
 
 
@@ -1073,8 +1074,12 @@ def test_the_gate_stops_a_deploy_with_all_that_it_says(deploy, monkeypatch, outp
 
 
 def test_health():
-    assert [status for status in (200, 204, 302, 400, 404, 500, 503) if asgi.healthy(status, True)] == [200, 204, 302]
-    assert [status for status in (200, 302, 404, 500, 503) if asgi.healthy(status, False)] == [200, 302, 404]
+    assert [status for status in (200, 204, 302, 400, 404, 500, 503) if asgi_probe.healthy(status, True)] == [
+        200,
+        204,
+        302,
+    ]
+    assert [status for status in (200, 302, 404, 500, 503) if asgi_probe.healthy(status, False)] == [200, 302, 404]
 
 
 def test_waiting():
@@ -1108,10 +1113,10 @@ def test_a_socket_is_asked_and_an_endless_body_is_not_read(tmp_path):
     path = str(tmp_path / "socket")
     with UnixHTTPServer(path, Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        assert asgi.ask_socket(path, "/health/", "shop.example.com") == 200
+        assert asgi_probe.ask_socket(path, "/health/", "shop.example.com") == 200
         assert (seen["Host"], seen["X-Forwarded-Proto"], seen["path"]) == ("shop.example.com", "https", "/health/")
-        assert asgi.ask_socket(path, "/bad", "shop.example.com") == 503
-        assert asgi.ask_socket(path, "/stream", "shop.example.com") == 200
+        assert asgi_probe.ask_socket(path, "/bad", "shop.example.com") == 503
+        assert asgi_probe.ask_socket(path, "/stream", "shop.example.com") == 200
         server.shutdown()
     with pytest.raises(OSError, match=r"refused|No such file"):
-        asgi.ask_socket(path, "/", "shop.example.com")
+        asgi_probe.ask_socket(path, "/", "shop.example.com")

@@ -1,0 +1,99 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""How a release is asked over HTTP: on its socket, and through nginx as a visitor does."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import socket
+import ssl
+
+NOBODY = 65534
+
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path, timeout, group=None):
+        super().__init__("localhost", timeout=timeout)
+        self.path, self.group = path, group
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        with contextlib.nullcontext() if self.group is None else member_of(self.group):
+            self.sock.connect(self.path)
+
+
+@contextlib.contextmanager
+def member_of(group):
+    """For a moment nobody, in one group: root may connect to a socket that is closed to the ones it is for."""
+    before = os.getgroups()
+    os.setgroups([])
+    os.setegid(group)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(before)
+
+
+class LocalTLSConnection(http.client.HTTPConnection):
+    """TLS to this host under the name of a site: whether the certificate is trusted is not the question here."""
+
+    def __init__(self, port, domain, timeout):
+        super().__init__("127.0.0.1", port, timeout=timeout)
+        self.domain = domain
+
+    def connect(self):
+        super().connect()
+        # Without the system's authorities, which take a while to load.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        self.sock = context.wrap_socket(self.sock, server_hostname=self.domain)
+
+
+def answer_of(connection, path, host):
+    """One GET; returns the status, the headers and the beginning of the body. OSError and HTTPException are the caller's."""
+    try:
+        connection.request(
+            "GET",
+            path,
+            headers={
+                "Host": host,
+                "X-Forwarded-Proto": "https",
+                "X-Forwarded-For": "127.0.0.1",
+                "User-Agent": "vivarium-probe",
+                "Connection": "close",
+            },
+        )
+        response = connection.getresponse()
+        body = response.read1(65536)  # the rest may go on for ever
+        headers = {}
+        for name, value in response.getheaders():
+            headers[name.lower()] = "\n".join(filter(None, [headers.get(name.lower()), value]))
+        return response.status, headers, body.decode(errors="replace")
+    finally:
+        connection.close()
+
+
+def ask(connection, path, host):
+    """One GET; returns the status alone."""
+    return answer_of(connection, path, host)[0]
+
+
+def ask_socket(path, url, host, timeout=10, group=None):
+    """Ask an instance on its socket; with a group as a member of it, such as nginx is, and with no other right."""
+    return ask(UnixConnection(path, timeout, group), url, host)
+
+
+def ask_site(port, domain, url, timeout=10):
+    host = domain if port == 443 else f"{domain}:{port}"
+    return ask(LocalTLSConnection(port, domain, timeout), url, host)
+
+
+def healthy(status, strict):
+    """A path of the user's own must answer 2xx or 3xx; for the default one any answer but a server error will do."""
+    return 200 <= status < (400 if strict else 500)
