@@ -32,7 +32,7 @@ SERVERS = ("uvicorn", "gunicorn", "hypercorn", "daphne", "granian")
 # Two cores hold the visitors, nginx, the server, and the controller as well: at this rate they have room, so that a quantile says
 # something about releases and not about a queue. Requests of 0.3 s and the sockets' messages come on top.
 RATE, SLOW, SOCKETS, WORKERS = 60, 4, 50, 2
-QUIET = 20
+QUIET = 40
 AIM = 1.5
 
 
