@@ -58,9 +58,9 @@ class Play:
         """What a host's last failure says."""
         return re.findall(rf"^fatal: \[{host}\]: FAILED! =>.*?^(?=\S)", self.output + "\nend", re.M | re.S)[-1]
 
-    def failed_at(self, host, step):
-        """Whether a host's deploy failed at this step."""
-        return f'the new release failed at the step "{step}"' in self.message(host)
+    def failed_at(self, host, application, step):
+        """Whether a host's deploy of an application failed at this step."""
+        return f'{application}: the new release failed at the step "{step}"' in self.message(host)
 
     def changed(self, host):
         return int(re.search(rf"^{host} .*changed=(\d+)", self.output, re.M)[1])

@@ -198,7 +198,7 @@ def check_failure(play, hosts, before, expected):
     for name, host in hosts.items():
         message = play.message(name)
         step, *reasons = expected[name]
-        assert play.failed_at(name, step) and "tide: " in message
+        assert play.failed_at(name, "tide", step)
         assert f"Release {before[name][0]} serves on" in message
         for reason in reasons:
             assert reason in message
@@ -244,7 +244,7 @@ def test_a_process_that_falls_over_stops_the_release(hosts, variant):
     files = {"worker.py": "raise SystemExit('I do not work')\n"}
     with undisturbed(hosts):
         play = Play("deploy", "--limit", "debian13", **broken(variant, {}, files)).fail()
-    assert play.failed_at("debian13", "start") and "does not stay up" in play.message("debian13")
+    assert play.failed_at("debian13", "tide", "start") and "does not stay up" in play.message("debian13")
     assert "I do not work" in play.message("debian13")
     assert serves(host) == before and instances(host, "tide-worker") == worker == [before]
 
@@ -263,8 +263,8 @@ def test_django_stops_a_release_that_would_be_insecure_or_cannot_migrate(hosts, 
     before = {name: live(host, "pond") for name, host in hosts.items()}
     with undisturbed(hosts):
         play = Play("deploy", sources={"pond": sources}, asgi_only="pond").fail()
-    assert play.failed_at("debian12", "check") and "security.W018" in play.message("debian12")
-    assert play.failed_at("debian13", "migrate") and "RuntimeError: no pond" in play.message("debian13")
+    assert play.failed_at("debian12", "pond", "check") and "security.W018" in play.message("debian12")
+    assert play.failed_at("debian13", "pond", "migrate") and "RuntimeError: no pond" in play.message("debian13")
     for name, host in hosts.items():
         assert live(host, "pond") == before[name] and json.loads(answer(host, "pond"))["ducks"] == 1
 
@@ -280,8 +280,8 @@ def test_django_stops_a_release_with_an_error_in_its_settings_or_without_a_packa
     with undisturbed(hosts):
         play = Play("deploy", sources={"pond": sources}, asgi_only="pond").fail()
     settings, package = play.message("debian12"), play.message("debian13")
-    assert play.failed_at("debian12", "check") and "NO_SUCH_TOKEN" in settings
-    assert play.failed_at("debian13", "check") and "No module named 'rest_framework'" in package
+    assert play.failed_at("debian12", "pond", "check") and "NO_SUCH_TOKEN" in settings
+    assert play.failed_at("debian13", "pond", "check") and "No module named 'rest_framework'" in package
     for name, host in hosts.items():
         assert live(host, "pond") == before[name]
         assert log(host, "pond")[-1]["outcome"] == "failed"
@@ -303,7 +303,7 @@ def test_a_release_that_dies_after_the_switch_gives_the_requests_back(hosts, var
     }  # fmt: skip
     play = Play("deploy", **description).fail()
     message = play.message("debian13")
-    assert play.failed_at("debian13", "switch") and f"Release {before['debian13']} serves on" in message
+    assert play.failed_at("debian13", "tide", "switch") and f"Release {before['debian13']} serves on" in message
     assert "loses workers; its last lines" in message and "I give up" in message
     assert "fatal: [debian12]" not in play.output
     for name, host in hosts.items():

@@ -69,7 +69,7 @@ def test_a_release_that_one_host_cannot_start_goes_live_on_none(hosts):
     before = live(hosts)
     change(asgi="import sys\nassert sys.version_info >= (3, 12), 'not on this host'")
     play = Play("deploy", asgi_only="herbarium").fail()
-    assert play.failed_at("app2", "start") and "not on this host" in play.message("app2")
+    assert play.failed_at("app2", "herbarium", "start") and "not on this host" in play.message("app2")
     assert "the release failed on another host (app2: start)" in " ".join(play.message("app1").split())
     assert live(hosts) == before
     assert last_line(hosts, "app1")["outcome"] == last_line(hosts, "app2")["outcome"] == "failed"
