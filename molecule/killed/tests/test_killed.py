@@ -45,6 +45,11 @@ def live(host):
     return host.check_output("basename $(readlink /srv/pond/live)")
 
 
+def until_steps_end(host):
+    """What a dead controller's last step still does on the host ends by itself, and gives the lock up."""
+    host.check_output("timeout 30 sh -c 'while test -s /srv/pond/deploy.lock; do sleep 0.1; done'")
+
+
 def log(host):
     return [json.loads(line) for line in host.check_output("cat /srv/pond/deploys.log").splitlines()]
 
@@ -72,7 +77,7 @@ def kill_at_each(name, host, deploy, moments):
             kill(deploy(name), host, *moment)
             deploy(name, change=False).succeed()
             assert live(host) != before, moment
-            assert host.file("/srv/pond/deploy.lock").content_string == "", moment
+            until_steps_end(host)
             assert log(host)[-1]["release"] == live(host) and log(host)[-1]["outcome"] == "good", moment
         assert deploy(name, change=False).succeed().changed(name) == 0
 
