@@ -8,7 +8,6 @@ import itertools
 import json
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -38,7 +37,6 @@ class Run:
     modules: int
     round_trips: int
     changed: int
-    processor: float  # what the controller used, in seconds
     by_module: dict[str, int] = field(default_factory=dict)
 
 
@@ -92,24 +90,6 @@ def idle_group() -> Iterator[Path]:
 def within(group: Path, *command: str | Path) -> list[str | Path]:
     """The command, as a process of a control group."""
     return ["sh", "-c", 'echo $$ >"$0"; exec "$@"', group / "cgroup.procs", *command]
-
-
-def processor_time() -> float:
-    """What the processes that have ended used, in seconds."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
-def controller_alone(seconds: float, share: float) -> None:
-    """Let a controller use its share of a processor for a while, as in a deploy, without any host."""
-    command = [BIN / "ansible-playbook", "-i", ROOT / "inventories/prod", "--syntax-check", ROOT / "site.yml"]
-    end = time.monotonic() + seconds
-    with idle_group() as group:
-        while time.monotonic() < end:
-            begun, used = time.monotonic(), processor_time()
-            call(*within(group, *command), cwd=ROOT)
-            took, used = time.monotonic() - begun, processor_time() - used
-            time.sleep(max(0, used / share - took))
 
 
 class Stage:
@@ -192,12 +172,12 @@ class Stage:
             command = [BIN / "ansible-playbook", "-i", self.work / f"{name}.yml", playbook]
             if yielding:
                 command = within(stack.enter_context(idle_group()), *command)
-            begun, used = time.monotonic(), processor_time()
+            begun = time.monotonic()
             result = subprocess.run(
                 command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT, text=True, check=False,
             )  # fmt: skip
-            seconds, used = time.monotonic() - begun, processor_time() - used
+            seconds = time.monotonic() - begun
             close_connections(control)
         self.log.write(f"\n=== {title}, {name}: {seconds:.1f} s\n{result.stdout}")
         self.log.flush()
@@ -213,7 +193,6 @@ class Stage:
             modules=len(modules),
             round_trips=sum(1 for note in notes if note["kind"] != "module" and note["remote"]),
             changed=sum(int(number) for number in re.findall(r" changed=(\d+) ", result.stdout)),
-            processor=used,
             by_module=dict(collections.Counter(note["name"] for note in modules)),
         )
 

@@ -4,10 +4,13 @@ that the hosts of a fleet go together."""
 
 from __future__ import annotations
 
+import base64
 import getpass
 import json
+import os
 import socket
 import tempfile
+from pathlib import Path
 
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible_collections.vivarium.server.plugins.action.asgi_plan import parts_of
@@ -16,6 +19,8 @@ from ansible_collections.vivarium.server.plugins.plugin_utils.files import Files
 from ansible_collections.vivarium.server.plugins.plugin_utils.run import agreed, is_dead, known, this_run
 from ansible_collections.vivarium.server.plugins.plugin_utils.source import SourceError, resolve_application
 
+# Code that is packed no larger than this goes to the host with the module; as a file of its own it takes four round trips more.
+WITH_MODULE = 1024 * 1024
 NOT_SENT = ("env", "secrets", "public_env", "secret_env", "certificate")
 
 
@@ -58,7 +63,9 @@ class ActionModule(FilesAction):
             **{key: arguments[key] for key in ("break_lock", "action", "wait")},
             "holder": holder(),
             "dead": [],
+            # The packed code: the path of a file that was sent, or its text in base64.
             "archive": "",
+            "code": "",
             "parts": {},
             "files": [],
             # Where the host itself has nothing to say of a failure.
@@ -112,13 +119,21 @@ class ActionModule(FilesAction):
         data["parts"] = parts_of(application, source, process)
         if data["kind"] == "package":
             return self._steps(states, data, task_vars)
-        # Two more round trips: no other step needs a directory on the host.
-        self._make_tmp_path()
-        try:
-            data["archive"] = self._send(source)
-            return self._steps(states, data, task_vars)
-        finally:
-            self._remove_tmp_path(self._connection._shell.tmpdir)
+        with tempfile.NamedTemporaryFile(suffix=".tar.gz") as packed:
+            try:
+                source.archive(packed.name)
+            except SourceError as error:
+                raise AnsibleActionFail(str(error)) from error
+            if os.path.getsize(packed.name) <= WITH_MODULE:
+                data["code"] = base64.b64encode(Path(packed.name).read_bytes()).decode()
+                return self._steps(states, data, task_vars)
+            self._make_tmp_path()
+            try:
+                target = self._connection._shell.join_path(self._connection._shell.tmpdir, "source.tar.gz")
+                data["archive"] = self._transfer_file(packed.name, target)
+                return self._steps(states, data, task_vars)
+            finally:
+                self._remove_tmp_path(self._connection._shell.tmpdir)
 
     def _steps(self, states, data, task_vars):
         """Steps on the host; once more where a run that has died on this controller holds the lock."""
@@ -136,14 +151,3 @@ class ActionModule(FilesAction):
             data["dead"].append(other["run"])
             result = run()
         return result
-
-    def _send(self, source):
-        """Pack the code and put it into the task's own temporary directory on the host."""
-        with tempfile.NamedTemporaryFile(suffix=".tar.gz") as packed:
-            try:
-                source.archive(packed.name)
-            except SourceError as error:
-                raise AnsibleActionFail(str(error)) from error
-            return self._transfer_file(
-                packed.name, self._connection._shell.join_path(self._connection._shell.tmpdir, "source.tar.gz")
-            )

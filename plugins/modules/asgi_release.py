@@ -109,6 +109,7 @@ checklist:
   elements: str
 """
 
+import base64
 import contextlib
 import fcntl
 import hashlib
@@ -199,9 +200,12 @@ class Deploy:
         code = release.path / "code"
         code.mkdir(mode=0o755)
         shutil.chown(code, self.app["user"], self.app["user"])
-        if self.data["archive"]:
+        if self.data["kind"] != "package":
             # Unpacked as the application's own user: an archive cannot write where that user may not.
-            with open(self.data["archive"], "rb") as stream:
+            with open(self.data["archive"], "rb") if self.data["archive"] else tempfile.TemporaryFile() as stream:
+                if self.data["code"]:  # it came with the module
+                    stream.write(base64.b64decode(self.data["code"]))
+                    stream.seek(0)
                 self.as_user(["tar", "--extract", "--gzip", "--no-same-owner", "--directory", str(code)], stdin=stream)
             if self.data["kind"] == "archive":
                 self.strip_wrapper(code)
@@ -289,9 +293,11 @@ class Deploy:
     def started(self):
         release = self.release
         self.link_socket(release)
-        # After a rollback the release may still be under way out: it stays.
-        systemctl("stop", f"{self.app['name']}-drain@{release.id}.service", check=False)
-        self.start(release.unit)
+        if self.data["action"] != "deploy":  # it has run before
+            # It may still be under way out: it stays.
+            systemctl("stop", f"{self.app['name']}-drain@{release.id}.service", check=False)
+            systemctl("reset-failed", release.unit, check=False)
+        systemctl("start", release.unit)
         self.wait_for_answer(release)
         self.start_processes(release)
         return True
@@ -618,10 +624,6 @@ class Deploy:
         if not link.is_symlink():
             link.symlink_to(release.socket)
 
-    def start(self, unit):
-        systemctl("reset-failed", unit, check=False)
-        systemctl("start", unit)
-
     def wait_for_answer(self, release):
         deadline = time.monotonic() + self.app["start_timeout"]
         # A server with several workers stays up though none of them can import the application.
@@ -661,8 +663,9 @@ class Deploy:
 
     def start_processes(self, release):
         """Its background processes start before requests go to it: one that falls over is a reason not to."""
-        running = self.application.running_units()
-        units = [unit for unit in self.process_units(release) if unit not in running]
+        units = self.process_units(release)
+        running = self.application.running_units() if units else {}
+        units = [unit for unit in units if unit not in running]
         if not units:
             return
         systemctl("start", *units)
@@ -777,6 +780,7 @@ class Deploy:
         """Remove a release whole; one that is half gone after a kill has no record and is never taken for a good one."""
         (release.path / "release.json").unlink(missing_ok=True)
         shutil.rmtree(release.path, ignore_errors=True)
+        Path(release.socket).unlink(missing_ok=True)
 
 
 class LockedError(Exception):

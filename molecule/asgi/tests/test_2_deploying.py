@@ -6,7 +6,9 @@ The tests run in their order, on both hosts at once, and each begins with what t
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import secrets
 import shutil
 import subprocess
 import time
@@ -16,6 +18,8 @@ from play import PROJECT, Play, asking
 
 SCENARIO = PROJECT / "molecule/asgi"
 DRAIN = 6
+# Too much to be sent with the module, however it is packed.
+LARGE = secrets.token_hex(2_000_000)
 
 
 @pytest.fixture(scope="module")
@@ -162,13 +166,19 @@ def test_a_task_that_a_process_is_at_is_finished(hosts, variant):
     before = {name: live(host) for name, host in hosts.items()}
     for host in hosts.values():
         host.check_output("runuser -u tide -- touch /var/lib/asgi-tide/task")
-    source = variant(**{"new.py": f"# {time.time()}\n"})
+    source = variant(**{"new.py": f"# {time.time()}\n", "large": LARGE})
     Play("deploy", sources={"tide": dict.fromkeys(hosts, source)}, asgi_only="tide").succeed()
     for name, host in hosts.items():
         # Nobody waited for it: the new release serves, with a process of its own, while the old one works.
         assert live(host) != before[name] and live(host) in instances(host, "tide-worker")
         wait_until(lambda host=host: instances(host, "tide-worker") == [live(host)])
         assert host.file("/var/lib/asgi-tide/done").content_string == before[name]
+
+
+def test_code_that_is_large_arrives_too_and_leaves_nothing_behind(hosts):
+    for host in hosts.values():
+        assert host.file("/srv/tide/live/code/large").sha256sum == hashlib.sha256(LARGE.encode()).hexdigest()
+        assert host.run("find / -xdev -name source.tar.gz").stdout == ""
 
 
 def test_it_was_the_same_release_on_every_host(hosts):
