@@ -151,7 +151,7 @@ class Watch:
     def complaint(self):
         """What is wrong with it; None while it stays up."""
         # Programs that start twice a second would be felt on the host; as long as the same processes live, nothing is asked.
-        if not self.since or any(process_start(pid) != since for pid, since in self.since.items()):
+        if not (self.since and all(since and process_start(pid) == since for pid, since in self.since.items())):
             for unit in self.units:
                 state = systemctl_show(unit, "ActiveState", "NRestarts", "MainPID")
                 if state.get("ActiveState") != "active":

@@ -456,6 +456,38 @@ def test_requests_are_not_taken_back_to_what_is_no_better(root, drain, monkeypat
     assert application.live() != old and new.record["state"] == "good" and lines(root) == []
 
 
+@pytest.fixture
+def watched(root, monkeypatch):
+    """A release that runs, as a process of this test; what systemd says of it, and how often it was asked."""
+    release = good(root, "r1", 1, 10)
+    monkeypatch.setattr(asgi, "journal", lambda unit: f"the journal of {unit}")
+    with subprocess.Popen(["sleep", "60"]) as process:
+        said, asked = {"ActiveState": "active", "NRestarts": "0", "MainPID": str(process.pid)}, []
+        monkeypatch.setattr(asgi, "systemctl_show", lambda unit, *_names: asked.append(unit) or dict(said))
+        watch = asgi.Watch(release, 5)
+        watch.workers = 1
+        yield watch, process, said, asked
+        process.kill()
+
+
+def test_systemd_is_asked_no_more_while_the_same_process_lives(watched):
+    watch, _process, _said, asked = watched
+    assert [watch.complaint() for _ in range(3)] == [None] * 3 and asked == [watch.release.unit]
+
+
+@pytest.mark.parametrize("change", [{"ActiveState": "failed"}, {"NRestarts": "1", "MainPID": "1"}])
+def test_a_process_that_ends_is_noticed_even_if_systemd_is_late(watched, change):
+    watch, process, said, _asked = watched
+    assert watch.complaint() is None
+    process.kill()
+    # Not waited for yet: what is left of it is no process that lives.
+    while asgi.process_start(process.pid):
+        time.sleep(0.01)
+    assert [watch.complaint() for _ in range(2)] == [None] * 2
+    said.update(change)
+    assert f"the journal of {watch.release.unit}" in watch.complaint()
+
+
 def test_workers_are_found_below_what_runs_the_server():
     script = "sh -c 'sleep 60 & sleep 60 & wait; exit' & wait; exit"
     with subprocess.Popen(["sh", "-c", script], start_new_session=True) as process:
