@@ -139,7 +139,6 @@ from ansible_collections.vivarium.server.plugins.module_utils.asgi import (
 )
 from ansible_collections.vivarium.server.plugins.module_utils.asgi_packages import installed, missing, too_old
 from ansible_collections.vivarium.server.plugins.module_utils.asgi_probe import ask_site, ask_socket, healthy
-from ansible_collections.vivarium.server.plugins.module_utils.checklist import checklist, summary
 
 # What a project says of its packages, at the top of its code.
 LOCKS = ("uv.lock", "pylock.toml", "requirements.txt", "pyproject.toml")
@@ -179,7 +178,7 @@ class Deploy:
         self.release = self.application.release(data["release"]["id"])
         self.data = data
         self.output = ""
-        self.checklist = None
+        self.checklist = []
         self.warnings = []
         self.owns_lock = False
         # What the lock file says while this run holds it: who, for which release, what the steps have taken so far.
@@ -321,13 +320,21 @@ class Deploy:
         except ReleaseError as error:
             self.warnings.append(f"{self.app['name']}: release {self.release.id} is live, but a hook failed: {error}")
         self.prune(units)
-        self.checklist = checklist(self.application, self.release, self.app)
-        write_private(self.release.path / "checklist.json", self.checklist)
+        self.report()
         self.log("good", "after_switch" if self.warnings else None, "".join(self.warnings) or None)
         self.unlock()
         if self.data["wait"] and before != self.release:
             self.settle(before)
         return True
+
+    def report(self):
+        """What of Django's deployment checklist holds, for the run and for the playbook status."""
+        # Not for the steps before: a module is compiled at each run.
+        from ansible_collections.vivarium.server.plugins.module_utils.checklist import checklist, summary
+
+        report = checklist(self.application, self.release, self.app)
+        write_private(self.release.path / "checklist.json", report)
+        self.checklist = summary(report)
 
     def abandoned(self):
         if not self.owns_lock:
@@ -876,8 +883,7 @@ def main():
     for warning in deploy.warnings:
         module.warn(warning)
     live = deploy.application.live()
-    told = summary(deploy.checklist) if deploy.checklist else []
-    module.exit_json(changed=changed, output=deploy.output, live=live.id if live else None, checklist=told)
+    module.exit_json(changed=changed, output=deploy.output, live=live.id if live else None, checklist=deploy.checklist)
 
 
 if __name__ == "__main__":
