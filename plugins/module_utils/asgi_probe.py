@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import os
 import socket
+import ssl
 
 NOBODY = 65534
 
@@ -46,9 +47,6 @@ class LocalTLSConnection(http.client.HTTPConnection):
         self.domain = domain
 
     def connect(self):
-        # Not for those who ask a socket alone: it takes a while.
-        import ssl
-
         super().connect()
         # Without the system's authorities, which take a while to load.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
