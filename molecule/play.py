@@ -70,6 +70,13 @@ class Play:
         return re.findall(r"^TASK \[(.*?)\]", self.output, re.M)
 
 
+def wait_until(question, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not question():
+        assert time.monotonic() < deadline, question
+        time.sleep(0.3)
+
+
 # Runs on a test host until its input ends.
 ASKER = r"""
 import http.client, json, socket, sys, threading, time

@@ -14,7 +14,7 @@ import subprocess
 import time
 
 import pytest
-from play import PROJECT, Play, asking
+from play import PROJECT, Play, asking, wait_until
 
 SCENARIO = PROJECT / "molecule/asgi"
 DRAIN = 6
@@ -81,13 +81,6 @@ def undisturbed(hosts):
         for host in hosts.values():
             stack.enter_context(asking(host, "tide", "pond"))
         yield
-
-
-def wait_until(question, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not question():
-        assert time.monotonic() < deadline, question
-        time.sleep(0.3)
 
 
 def text_of(name):

@@ -9,7 +9,7 @@ import threading
 import time
 
 import pytest
-from play import PROJECT, Play, asking
+from play import PROJECT, Play, asking, wait_until
 
 POND = PROJECT / "molecule/asgi/pond"
 # Steps that one task takes one after the other, and that last long enough to be met.
@@ -45,11 +45,6 @@ def live(host):
     return host.check_output("basename $(readlink /srv/pond/live)")
 
 
-def until_steps_end(host):
-    """What a dead controller's last step still does on the host ends by itself, and gives the lock up."""
-    host.check_output("timeout 30 sh -c 'while test -s /srv/pond/deploy.lock; do sleep 0.1; done'")
-
-
 def log(host):
     return [json.loads(line) for line in host.check_output("cat /srv/pond/deploys.log").splitlines()]
 
@@ -77,7 +72,8 @@ def kill_at_each(name, host, deploy, moments):
             kill(deploy(name), host, *moment)
             deploy(name, change=False).succeed()
             assert live(host) != before, moment
-            until_steps_end(host)
+            # What a dead controller's last step still does on the host ends by itself, and gives the lock up.
+            wait_until(lambda: host.file("/srv/pond/deploy.lock").content_string == "")
             assert log(host)[-1]["release"] == live(host) and log(host)[-1]["outcome"] == "good", moment
         assert deploy(name, change=False).succeed().changed(name) == 0
 
