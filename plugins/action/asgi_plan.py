@@ -7,7 +7,7 @@ import hashlib
 import json
 import time
 
-from ansible.plugins.action import ActionBase
+from ansible_collections.vivarium.server.plugins.plugin_utils.host_code import HostAction
 from ansible_collections.vivarium.server.plugins.plugin_utils.run import agreed
 from ansible_collections.vivarium.server.plugins.plugin_utils.source import resolve_application
 
@@ -49,19 +49,19 @@ def parts_of(application, source, process):
     }
 
 
-class ActionModule(ActionBase):
+class ActionModule(HostAction):
     """Ansible's entry point."""
+
+    argument_spec = {
+        "applications": {"type": "list", "elements": "dict", "required": True},
+        "process": {"type": "raw", "default": ""},
+        "resolve": {"type": "bool", "default": True},
+        "force": {"type": "bool", "default": False},
+    }
 
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
-        _unused, arguments = self.validate_argument_spec(
-            {
-                "applications": {"type": "list", "elements": "dict", "required": True},
-                "process": {"type": "raw", "default": ""},
-                "resolve": {"type": "bool", "default": True},
-                "force": {"type": "bool", "default": False},
-            }
-        )
+        _unused, arguments = self.validate_argument_spec(self.argument_spec)
         applications = {app["name"]: app for app in arguments["applications"]}
         process = arguments["process"] or {}
         sources = {
@@ -75,9 +75,7 @@ class ActionModule(ActionBase):
             }
             for name, app in applications.items()
         }
-        result = self._execute_module(
-            "vivarium.server.asgi_plan", module_args={"wanted": json.dumps(wanted)}, task_vars=task_vars
-        )
+        result = self.on_host("asgi_plan", wanted, task_vars)
         if result.get("failed"):
             return result
         reasons = result.pop("reasons")

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import base64
 import getpass
-import json
 import os
 import socket
 import tempfile
@@ -32,21 +31,22 @@ def holder():
 class ActionModule(FilesAction):
     """Ansible's entry point."""
 
+    _supports_check_mode = False
+    argument_spec = {
+        "state": {"type": "list", "elements": "str", "choices": [*STEPS, "abandoned"], "required": True},
+        "application": {"type": "dict", "required": True},
+        "release": {"type": "dict", "required": True},
+        "process": {"type": "raw", "default": ""},
+        "files": {"type": "list", "elements": "dict", "default": []},
+        "build_environment": {"type": "dict", "default": {}},
+        "break_lock": {"type": "bool", "default": False},
+        "action": {"type": "str", "choices": ["deploy", "rollback", "resume"], "default": "deploy"},
+        "wait": {"type": "bool", "default": False},
+    }
+
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
-        _unused, arguments = self.validate_argument_spec(
-            {
-                "state": {"type": "list", "elements": "str", "required": True},
-                "application": {"type": "dict", "required": True},
-                "release": {"type": "dict", "required": True},
-                "process": {"type": "raw", "default": ""},
-                "files": {"type": "list", "elements": "dict", "default": []},
-                "build_environment": {"type": "dict", "default": {}},
-                "break_lock": {"type": "bool", "default": False},
-                "action": {"type": "str", "choices": ["deploy", "rollback", "resume"], "default": "deploy"},
-                "wait": {"type": "bool", "default": False},
-            }
-        )
+        _unused, arguments = self.validate_argument_spec(self.argument_spec)
         application, release, process = arguments["application"], arguments["release"], arguments["process"] or {}
         self.host = task_vars["inventory_hostname"]
         # One release has one name on every host.
@@ -139,11 +139,7 @@ class ActionModule(FilesAction):
         """Steps on the host; once more where a run that has died on this controller holds the lock."""
 
         def run():
-            return self._execute_module(
-                "vivarium.server.asgi_release",
-                module_args={"state": states, "data": json.dumps(data, default=str)},
-                task_vars=task_vars,
-            )
+            return self.on_host("asgi_release", {**data, "state": states}, task_vars)
 
         result = run()
         other = result.get("holder")

@@ -8,26 +8,32 @@ import ipaddress
 import itertools
 import os
 import stat
+import subprocess
 import time
 
 CERTIFICATE = "fullchain.pem"
 KEY = "privkey.pem"
 DAY = 86400
-ENVIRONMENT = {"LC_ALL": "C"}
 
 
-def look(run_command, openssl, directory):
+def run_openssl(openssl, *arguments):
+    """The exit status, the output and the error messages of a command of openssl."""
+    done = subprocess.run(
+        [openssl, *arguments], env={**os.environ, "LC_ALL": "C"}, capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def look(openssl, directory):
     """Return what the certificate in a directory is: nothing if it or its key is missing, C(self_signed) alone if that is not so.
 
-    ``run_command`` is AnsibleModule's. Times are seconds by the host's clock.
+    Times are seconds by the host's clock.
     """
     certificate, key = os.path.join(directory, CERTIFICATE), os.path.join(directory, KEY)
     if not os.path.exists(certificate) or not os.path.exists(key):
         return {}
     wanted = ("-subject_hash", "-issuer_hash", "-startdate", "-enddate", "-ext", "subjectAltName", "-pubkey")
-    code, text, _error = run_command(
-        [openssl, "x509", "-in", certificate, "-noout", *wanted], environ_update=ENVIRONMENT
-    )
+    code, text, _error = run_openssl(openssl, "x509", "-in", certificate, "-noout", *wanted)
     if code != 0:
         return {"self_signed": None}
     lines = [line.strip() for line in text.splitlines()]
@@ -38,9 +44,7 @@ def look(run_command, openssl, directory):
     begin, end = (
         calendar.timegm(time.strptime(dates[name], "%b %d %H:%M:%S %Y GMT")) for name in ("notBefore", "notAfter")
     )
-    code, public, _error = run_command(
-        [openssl, "pkey", "-in", key, "-pubout", "-passin", "pass:"], environ_update=ENVIRONMENT
-    )
+    code, public, _error = run_openssl(openssl, "pkey", "-in", key, "-pubout", "-passin", "pass:")
     return {
         "self_signed": True,
         "names": sorted(found_names(lines)),

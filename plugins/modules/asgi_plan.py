@@ -77,10 +77,8 @@ releases:
   type: dict
 """
 
-import json
 from pathlib import Path
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.vivarium.server.plugins.module_utils.asgi import Application
 
 UNITS = Path("/etc/systemd/system")
@@ -95,15 +93,8 @@ REASONS = {
 }
 
 
-def main():
-    module = AnsibleModule(
-        argument_spec={
-            # One JSON text, so that digests of secrets are neither logged nor returned.
-            "wanted": {"type": "str", "required": True, "no_log": True},
-        },
-        supports_check_mode=True,
-    )
-    wanted = json.loads(module.params["wanted"])
+def main(wanted, check_mode, diff):
+    """The module; ``wanted`` is what the action made of its options, by the names of the applications."""
     result = {"reasons": {}, "restarts": [], "releases": {}, "stale_units": []}
     for name, application in ((name, Application(name)) for name in wanted):
         live = application.live()
@@ -128,7 +119,7 @@ def main():
                     "live": live.id,
                 }
             )
-    module.exit_json(changed=False, **result)
+    return {"changed": False, **result}
 
 
 def about(live, releases, units):
@@ -179,7 +170,3 @@ def what_is_left(live, processes, units):
     }
     if others:
         yield f"parts of other releases run ({', '.join(sorted(others))})"
-
-
-if __name__ == "__main__":
-    main()

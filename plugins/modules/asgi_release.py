@@ -125,7 +125,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.vivarium.server.plugins.module_utils.asgi import (
     PROGRAMS,
     STEPS,
@@ -139,6 +138,7 @@ from ansible_collections.vivarium.server.plugins.module_utils.asgi import (
 )
 from ansible_collections.vivarium.server.plugins.module_utils.asgi_packages import installed, missing, too_old
 from ansible_collections.vivarium.server.plugins.module_utils.asgi_probe import ask_site, ask_socket, healthy
+from ansible_collections.vivarium.server.plugins.module_utils.host_code import Failed
 
 # What a project says of its packages, at the top of its code.
 LOCKS = ("uv.lock", "pylock.toml", "requirements.txt", "pyproject.toml")
@@ -844,18 +844,12 @@ def shorten(text, lines=40):
     return "\n".join(kept[-lines:] if lines else kept)
 
 
-def main():
-    module = AnsibleModule(
-        argument_spec={
-            "state": {"type": "list", "elements": "str", "required": True, "choices": [*STEPS, "abandoned"]},
-            # One JSON text: it holds the digests of secrets and, for a private index, its credentials.
-            "data": {"type": "str", "required": True, "no_log": True},
-        },
-    )
+def main(data, check_mode, diff):
+    """The module; ``data`` is what the action made of its options."""
     # Whoever runs the play may have a narrow umask; the application must read its code.
     os.umask(0o022)
-    deploy = Deploy(json.loads(module.params["data"]))
-    name, changed, states = deploy.app["name"], False, module.params["state"]
+    deploy = Deploy(data)
+    name, changed, states = deploy.app["name"], False, data["state"]
     try:
         # A step in the middle does not begin without the lock, or after somebody took it away.
         deploy.lock(take=states[0] in ("locked", "staged"), step=STEPS.get(states[0]))
@@ -873,18 +867,18 @@ def main():
     except LockedError as error:
         holder = error.holder
         since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(holder["since"]))
-        module.fail_json(
-            msg=f"{name}: a deploy by {holder['user']} on {holder['controller']} is under way since {since}; wait for it,"
+        raise Failed(
+            f"{name}: a deploy by {holder['user']} on {holder['controller']} is under way since {since}; wait for it,"
             " or take over with -e asgi_break_lock=true if it is dead",
             holder=holder,
-        )
+        ) from error
     except (ReleaseError, OSError, subprocess.CalledProcessError) as error:
-        module.fail_json(msg=f"{name}: {error}", step=deploy.holder.get("step"))
-    for warning in deploy.warnings:
-        module.warn(warning)
+        raise Failed(f"{name}: {error}", step=deploy.holder.get("step")) from error
     live = deploy.application.live()
-    module.exit_json(changed=changed, output=deploy.output, live=live.id if live else None, checklist=deploy.checklist)
-
-
-if __name__ == "__main__":
-    main()
+    return {
+        "changed": changed,
+        "output": deploy.output,
+        "live": live.id if live else None,
+        "checklist": deploy.checklist,
+        "warnings": deploy.warnings,
+    }

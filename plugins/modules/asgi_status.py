@@ -54,7 +54,6 @@ import os
 import subprocess
 import time
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.vivarium.server.plugins.module_utils.asgi import (
     ROOT,
     Application,
@@ -196,17 +195,8 @@ def text_of(name, status):
         yield f"    {line_of(heading)}"
 
 
-def main():
-    module = AnsibleModule(
-        argument_spec={
-            "deploys": {"type": "int", "default": 5},
-        },
-        supports_check_mode=True,
-    )
-    found = {name: status_of(name, module.params["deploys"]) for name in applications_here()}
+def main(parameters, check_mode, diff):
+    """The module."""
+    found = {name: status_of(name, parameters["deploys"]) for name in applications_here()}
     text = [line for name, status in found.items() for line in text_of(name, status)]
-    module.exit_json(changed=False, applications=found, text=text or ["no applications"])
-
-
-if __name__ == "__main__":
-    main()
+    return {"changed": False, "applications": found, "text": text or ["no applications"]}

@@ -184,23 +184,20 @@ output:
   type: str
 """
 
-import base64
 import contextlib
 import fcntl
 import fnmatch
 import grp
 import hashlib
-import json
 import os
 import pwd
 import shlex
 import shutil
 import stat
 import subprocess
-import zlib
 from collections import namedtuple
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.vivarium.server.plugins.module_utils.host_code import Failed
 
 # Work in progress lies in a directory of this name beside the files: new/NAME is what comes, old/NAME what was there.
 STAGE = ".vivarium~"
@@ -481,6 +478,13 @@ def secrets_in(changes):
                 yield from (part for part in (line.strip(), line.partition("=")[2].strip(" \"'")) if len(part) > 3)
 
 
+def without(secrets, text):
+    """A text in which nothing secret stands."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, "********")
+    return text
+
+
 @contextlib.contextmanager
 def locked(order):
     """Wait until no other run works in the same directories; whatever lies half done in them is then from a dead one."""
@@ -495,33 +499,26 @@ def locked(order):
         yield
 
 
-def main():
-    """The module."""
-    spec = {"payload": {"type": "str", "required": True, "no_log": True}}
-    module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
-    order = json.loads(zlib.decompress(base64.b64decode(module.params["payload"])))
+def main(order, check_mode, diff):
+    """The module; ``order`` is what the action made of its options."""
     changes = []
     try:
-        if module.check_mode:
+        if check_mode:
             changes = plan(order, tolerant=True)
         else:
             with locked(order):
                 changes = plan(order, tolerant=False)
                 apply(order, changes)
     except Refused as refusal:
-        module.no_log_values.update(secrets_in(changes))
-        module.fail_json(msg=refusal.args[0], output="".join(refusal.args[1:]))
+        message, output = (without(secrets_in(changes), text) for text in (refusal.args[0], "".join(refusal.args[1:])))
+        raise Failed(message, output=output) from refusal
     except OSError as error:
-        module.fail_json(msg=f"writing failed, and what had changed was put back: {error}")
+        raise Failed(f"writing failed, and what had changed was put back: {error}") from error
     result = {
         "changed": bool(changes),
         "changed_paths": [change.path for change in changes],
         "concerns": sorted({label for change in changes for label in change.concerns}),
     }
-    if module._diff:
+    if diff:
         result["diff"] = [difference(change) for change in changes]
-    module.exit_json(**result)
-
-
-if __name__ == "__main__":
-    main()
+    return result

@@ -18,13 +18,13 @@ options:
   paths:
     description: Files to look for.
     type: list
-    elements: path
+    elements: str
     default: []
   certificates:
     description:
       - A directory that holds a directory for each certificate, as M(vivarium.server.self_signed_certificates) makes them.
       - Needs root, to whom the keys belong.
-    type: path
+    type: str
 author:
   - Vivarium maintainers
 """
@@ -73,11 +73,11 @@ import glob
 import os
 import platform
 import re
+import shutil
 import socket
 import subprocess
 from pathlib import Path
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.vivarium.server.plugins.module_utils.certificates import look
 
 STATUS = Path("/var/lib/dpkg/status")
@@ -113,36 +113,28 @@ def lasting_services(running, enabled):
     return sorted({line.split()[0] for line in running.splitlines() if line.strip()} & enabled)
 
 
-def self_signed(module, directory):
+def self_signed(directory):
     """What is in each directory of certificates, by its name; nothing without openssl."""
-    openssl = module.get_bin_path("openssl")
+    openssl = shutil.which("openssl")
     if not directory or not openssl:
         return {}
-    found = {os.path.basename(home): look(module.run_command, openssl, home) for home in glob.glob(f"{directory}/*")}
+    found = {os.path.basename(home): look(openssl, home) for home in glob.glob(f"{directory}/*")}
     return {name: certificate for name, certificate in found.items() if certificate.get("self_signed")}
 
 
-def main():
-    """Ansible's entry point."""
-    module = AnsibleModule(
-        argument_spec={"paths": {"type": "list", "elements": "path", "default": []}, "certificates": {"type": "path"}},
-        supports_check_mode=True,
-    )
+def main(parameters, check_mode, diff):
+    """The module."""
     listing = subprocess.run(
         ["systemctl", "list-units", "--plain", "--no-legend", "--type=service", "--state=active"],
         capture_output=True,
         text=True,
         check=False,
     )
-    module.exit_json(
-        changed=False,
-        ansible_facts={**distribution(platform.freedesktop_os_release()), **default_address()},
-        packages=installed(STATUS.read_text(errors="replace")) if STATUS.is_file() else [],
-        services=lasting_services(listing.stdout, {path.name for path in ENABLED.glob("*.wants/*.service")}),
-        paths=[path for path in module.params["paths"] if os.path.exists(path)],
-        certificates=self_signed(module, module.params["certificates"]),
-    )
-
-
-if __name__ == "__main__":
-    main()
+    return {
+        "changed": False,
+        "ansible_facts": {**distribution(platform.freedesktop_os_release()), **default_address()},
+        "packages": installed(STATUS.read_text(errors="replace")) if STATUS.is_file() else [],
+        "services": lasting_services(listing.stdout, {path.name for path in ENABLED.glob("*.wants/*.service")}),
+        "paths": [path for path in parameters["paths"] if os.path.exists(path)],
+        "certificates": self_signed(parameters["certificates"]),
+    }

@@ -31,7 +31,7 @@ options:
         required: true
   directory:
     description: The directory that holds a directory for each certificate.
-    type: path
+    type: str
     default: /etc/ssl/vivarium
   days:
     description: For how many days a new certificate is good. Browsers refuse more than 397.
@@ -74,30 +74,27 @@ import os
 import shutil
 import tempfile
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.vivarium.server.plugins.module_utils.certificates import (
     CERTIFICATE,
-    ENVIRONMENT,
     KEY,
     is_address,
     look,
     problem,
+    run_openssl,
 )
+from ansible_collections.vivarium.server.plugins.module_utils.host_code import Failed
 
 
 class Certificate:
     """One certificate and its key on the host."""
 
-    def __init__(self, module, openssl, request):
-        self.module = module
+    def __init__(self, openssl, request, directory, days):
         self.openssl = openssl
-        self.directory = os.path.join(module.params["directory"], request["name"])
+        self.days = days
+        self.directory = os.path.join(directory, request["name"])
         self.certificate = os.path.join(self.directory, CERTIFICATE)
         self.key = os.path.join(self.directory, KEY)
         self.names = request["domains"]
-
-    def run(self, *arguments, **options):
-        return self.module.run_command([self.openssl, *arguments], environ_update=ENVIRONMENT, **options)
 
     def make(self):
         """A new key and certificate beside the old ones, then in their place."""
@@ -113,7 +110,8 @@ class Certificate:
             configuration = os.path.join(scratch, "request.cnf")
             with open(configuration, "w", encoding="ascii") as file:
                 file.write(self.configuration())
-            code, _text, error = self.run(
+            code, _text, error = run_openssl(
+                self.openssl,
                 "req",
                 "-x509",
                 "-batch",
@@ -126,14 +124,14 @@ class Certificate:
                 "-nodes",
                 "-sha256",
                 "-days",
-                str(self.module.params["days"]),
+                str(self.days),
                 "-keyout",
                 new_key,
                 "-out",
                 new_certificate,
             )
             if code != 0:
-                self.module.fail_json(msg=f"openssl cannot make the certificate in {self.directory}: {error.strip()}")
+                raise Failed(f"openssl cannot make the certificate in {self.directory}: {error.strip()}")
             for path, mode in ((new_key, 0o600), (new_certificate, 0o644)):
                 os.chmod(path, mode)
                 with open(path, "rb") as file:
@@ -160,47 +158,31 @@ class Certificate:
         os.chmod(self.key, 0o600)
 
 
-def main():
-    """Ansible's entry point."""
-    request = {
-        "name": {"type": "str", "required": True},
-        "domains": {"type": "list", "elements": "str", "required": True},
-    }
-    module = AnsibleModule(
-        argument_spec={
-            "requests": {"type": "list", "elements": "dict", "required": True, "options": request},
-            "directory": {"type": "path", "default": "/etc/ssl/vivarium"},
-            "days": {"type": "int", "default": 397},
-        },
-        supports_check_mode=True,
-    )
-    openssl = module.get_bin_path("openssl")
+def main(parameters, check_mode, diff):
+    """The module."""
+    openssl = shutil.which("openssl")
     if not openssl:
         # A package that is about to come: in check mode all of them would then be made.
-        module.exit_json(changed=module.check_mode, made=[], openssl_missing=True)
+        return {"changed": check_mode, "made": [], "openssl_missing": True}
     made, closed = {}, []
-    for entry in module.params["requests"]:
-        certificate = Certificate(module, openssl, entry)
-        found = look(module.run_command, openssl, certificate.directory)
-        reason = problem(found, certificate.names, module.params["days"])
+    for entry in parameters["requests"]:
+        certificate = Certificate(openssl, entry, parameters["directory"], parameters["days"])
+        found = look(openssl, certificate.directory)
+        reason = problem(found, certificate.names, parameters["days"])
         if reason:
             made[entry["name"]] = reason
-            if not module.check_mode:
+            if not check_mode:
                 certificate.make()
         elif found["open"]:
             closed.append(entry["name"])
-            if not module.check_mode:
+            if not check_mode:
                 certificate.close()
     before = [f"{name}: {reason}\n" for name, reason in made.items()] + [
         f"{name}: its key is readable\n" for name in closed
     ]
-    module.exit_json(
-        changed=bool(made or closed),
-        made=sorted(made),
-        openssl_missing=False,
-        diff={"before": "".join(before), "after": "".join(f"{name}: good\n" for name in [*made, *closed])},
-    )
-
-
-if __name__ == "__main__":
-    main()
+    return {
+        "changed": bool(made or closed),
+        "made": sorted(made),
+        "openssl_missing": False,
+        "diff": {"before": "".join(before), "after": "".join(f"{name}: good\n" for name in [*made, *closed])},
+    }

@@ -7,10 +7,8 @@ import os
 import re
 
 from ansible.errors import AnsibleActionFail, AnsibleError
-from ansible.plugins.action import ActionBase
 from ansible.template import trust_as_template
-
-COLLECTION = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from ansible_collections.vivarium.server.plugins.plugin_utils.host_code import COLLECTION, HostAction
 
 # What an entry of each list may hold: the type, and the default of what need not be said.
 OWNERSHIP = {"owner": ((str, int), "root"), "group": ((str, int), "root")}
@@ -33,7 +31,7 @@ ENTRIES = {
 }
 
 
-class FilesAction(ActionBase):
+class FilesAction(HostAction):
     """An action whose files come from templates, contents and sources."""
 
     def order(self, args, task_vars):
@@ -85,7 +83,7 @@ class FilesAction(ActionBase):
         source = self._find("templates", entry["template"])
         folder = os.path.dirname(source)
         if folder not in self._templars:
-            roots = [*self._task.get_search_path(), self._loader.get_basedir(), folder, COLLECTION]
+            roots = [*self._task.get_search_path(), self._loader.get_basedir(), folder, str(COLLECTION)]
             search = [path for root in roots for path in (os.path.join(root, "templates"), root)]
             self._templars[folder] = self._templar.copy_with_new_env(searchpath=search)
         templar = self._templars[folder]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
+import base64
 import grp
-import io
 import json
 import os
 import pathlib
@@ -12,14 +11,15 @@ import pwd
 import signal
 import subprocess
 import sys
+import zlib
 from types import SimpleNamespace
 
 import pytest
 from ansible.errors import AnsibleError
-from ansible.module_utils.testing import patch_module_args
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from ansible_collections.vivarium.server.plugins.action import files as action
+from ansible_collections.vivarium.server.plugins.module_utils.host_code import Failed
 from ansible_collections.vivarium.server.plugins.modules import files as module
 from ansible_collections.vivarium.server.plugins.plugin_utils import files as rendering
 
@@ -39,15 +39,13 @@ class Run(action.ActionModule):
         self.sent = []
 
     def _execute_module(self, module_name=None, module_args=None, **kwargs):
-        flags = {"_ansible_check_mode": self._task.check_mode, "_ansible_diff": True}
         self.sent.append(module_args)
-        with (
-            patch_module_args(module_args | flags),
-            contextlib.redirect_stdout(io.StringIO()) as out,
-            pytest.raises(SystemExit),
-        ):
-            module.main()
-        return json.loads(out.getvalue())
+        order = json.loads(zlib.decompress(base64.b64decode(module_args["payload"])))
+        try:
+            result = module.main(order["parameters"], check_mode=self._task.check_mode, diff=True)
+        except Failed as failure:
+            result = {"failed": True, "msg": str(failure), **failure.details}
+        return json.loads(json.dumps(result))
 
 
 @pytest.fixture

@@ -1,0 +1,99 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Runs one of this collection's modules on the host."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: host_code
+short_description: Run a module of this collection on a host (internal)
+version_added: 0.1.0
+description:
+  - Carries the other modules of this collection to the host. Their actions call it; a playbook has no use for it.
+  - It needs a fifth of the time that a module takes which is sent the usual way. That way, the host compiles some sixty files
+    of ansible-core at each run, and the controller packs them once per module; here only what the module consists of is sent.
+  - "See R(JSONARGS modules, flow_jsonargs) in the developer guide: Ansible puts the arguments in the place of the text that
+    C(ARGUMENTS) holds. This file must not import from ansible-core, or it would be sent the usual way."
+options:
+  payload:
+    description: JSON, compressed, in base64. What it holds is in C(plugin_utils/host_code.py).
+    type: str
+    required: true
+author: Vivarium maintainers
+"""
+
+EXAMPLES = r"""
+# Not for playbooks.
+"""
+
+RETURN = r"""
+# What the module that it runs returns.
+"""
+
+import sys
+
+# The directory of whoever logs in is no place to import from.
+sys.path = [path for path in sys.path if path]
+
+import binascii
+import importlib
+import json
+import os
+import traceback
+import zlib
+from importlib.machinery import ModuleSpec
+
+ARGUMENTS = r"""<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>"""
+
+
+class Sources:
+    """Imports Python modules from their texts, by name; packages above them are empty."""
+
+    def __init__(self, texts):
+        self.texts = texts
+
+    def find_spec(self, name, _path=None, _target=None):
+        if name in self.texts:
+            return ModuleSpec(name, self, origin=name)
+        if any(known.startswith(f"{name}.") for known in self.texts):
+            return ModuleSpec(name, self, is_package=True)
+        return None
+
+    def create_module(self, _spec):
+        return None
+
+    def exec_module(self, module):
+        if module.__name__ in self.texts:
+            code = compile(self.texts[module.__name__], module.__name__, "exec")
+            exec(code, module.__dict__)  # the sender is whoever may run any command here  # noqa: S102
+
+    def get_source(self, name):
+        """What a traceback shows."""
+        return self.texts.get(name)
+
+
+def run(arguments):
+    """The result of the module; an exception is one, too."""
+    order = json.loads(zlib.decompress(binascii.a2b_base64(arguments["payload"])))
+    sys.meta_path.insert(0, Sources(order["sources"]))
+    try:
+        module = importlib.import_module(order["module"])
+        return module.main(
+            order["parameters"], check_mode=arguments["_ansible_check_mode"], diff=arguments["_ansible_diff"]
+        )
+    except Exception as error:
+        details = getattr(error, "details", None)
+        if details is None:
+            details = {"exception": traceback.format_exc()}
+        return {"failed": True, "msg": str(error) or type(error).__name__, **details}
+
+
+if __name__ == "__main__":
+    try:
+        os.getcwd()
+    except OSError:
+        # Of somebody else, whose directory may not be entered.
+        os.chdir("/")
+    result = run(json.loads(ARGUMENTS))
+    print(json.dumps(result))
+    sys.exit(1 if result.get("failed") else 0)

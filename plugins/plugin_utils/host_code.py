@@ -1,0 +1,55 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The controller's side of the collection's modules: packs what a module consists of and sends it with its parameters."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import json
+import re
+import zlib
+from pathlib import Path
+
+from ansible.plugins.action import ActionBase
+
+COLLECTION = Path(__file__).resolve().parents[2]
+PACKAGE = "ansible_collections.vivarium.server"
+IMPORT = re.compile(rf"^\s*from {re.escape(PACKAGE)}\.(plugins\.module_utils\.\w+) import ", re.MULTILINE)
+
+
+@functools.cache
+def sources(name):
+    """The text of a Python module of the collection and of what it imports from the collection, by their full names."""
+    text = (COLLECTION / name.replace(".", "/")).with_suffix(".py").read_text()
+    found = {f"{PACKAGE}.{name}": text}
+    for needed in IMPORT.findall(text):
+        found |= sources(needed)
+    return found
+
+
+class HostAction(ActionBase):
+    """An action whose module is Python code of this collection."""
+
+    _supports_async = False
+
+    def on_host(self, module, parameters, task_vars):
+        """The result of a module of the collection; its parameters must fit into JSON, and are neither logged nor returned."""
+        order = {
+            "module": f"{PACKAGE}.plugins.modules.{module}",
+            "parameters": parameters,
+            "sources": sources(f"plugins.modules.{module}"),
+        }
+        # One opaque string: Ansible has nothing to say of single values, whatever the verbosity.
+        payload = base64.b64encode(zlib.compress(json.dumps(order, default=str).encode(), 1)).decode()
+        return self._execute_module(f"{PACKAGE.partition('.')[2]}.host_code", {"payload": payload}, task_vars=task_vars)
+
+
+class OptionsAction(HostAction):
+    """The action of a module that needs nothing from the controller but its options."""
+
+    argument_spec = None
+
+    def run(self, tmp=None, task_vars=None):
+        super().run(tmp, task_vars)
+        _unused, parameters = self.validate_argument_spec(self.argument_spec)
+        return self.on_host(type(self).__module__.rpartition(".")[2], parameters, task_vars)
