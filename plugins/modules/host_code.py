@@ -39,6 +39,7 @@ import binascii
 import importlib
 import json
 import os
+import syslog
 import traceback
 import zlib
 from importlib.machinery import ModuleSpec
@@ -75,6 +76,10 @@ class Sources:
 def run(arguments):
     """The result of the module; an exception is one, too."""
     order = json.loads(zlib.decompress(binascii.a2b_base64(arguments["payload"])))
+    if not arguments["_ansible_no_log"]:
+        # As Ansible's modules do, but without the parameters. Ansible puts the facility of its settings in the place of this one.
+        syslog.openlog(f"ansible-{order['name']}", 0, syslog.LOG_USER)
+        syslog.syslog(syslog.LOG_INFO, "Invoked" + (" in check mode" if arguments["_ansible_check_mode"] else ""))
     sys.meta_path.insert(0, Sources(order["sources"]))
     try:
         module = importlib.import_module(order["module"])

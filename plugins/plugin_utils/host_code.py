@@ -13,7 +13,8 @@ from pathlib import Path
 from ansible.plugins.action import ActionBase
 
 COLLECTION = Path(__file__).resolve().parents[2]
-PACKAGE = "ansible_collections.vivarium.server"
+NAME = "vivarium.server"
+PACKAGE = f"ansible_collections.{NAME}"
 IMPORT = re.compile(rf"^\s*from {re.escape(PACKAGE)}\.(plugins\.module_utils\.\w+) import ", re.MULTILINE)
 
 
@@ -35,13 +36,14 @@ class HostAction(ActionBase):
     def on_host(self, module, parameters, task_vars):
         """The result of a module of the collection; its parameters must fit into JSON, and are neither logged nor returned."""
         order = {
+            "name": f"{NAME}.{module}",
             "module": f"{PACKAGE}.plugins.modules.{module}",
             "parameters": parameters,
             "sources": sources(f"plugins.modules.{module}"),
         }
         # One opaque string: Ansible has nothing to say of single values, whatever the verbosity.
         payload = base64.b64encode(zlib.compress(json.dumps(order, default=str).encode(), 1)).decode()
-        return self._execute_module(f"{PACKAGE.partition('.')[2]}.host_code", {"payload": payload}, task_vars=task_vars)
+        return self._execute_module(f"{NAME}.host_code", {"payload": payload}, task_vars=task_vars)
 
 
 class OptionsAction(HostAction):

@@ -30,7 +30,7 @@ class Carried(host_code.HostAction):
 
     def _execute_module(self, module_name, module_args, task_vars):
         assert module_name == "vivarium.server.host_code"
-        arguments = {**module_args, "_ansible_check_mode": False, "_ansible_diff": False}
+        arguments = {**module_args, "_ansible_check_mode": False, "_ansible_diff": False, "_ansible_no_log": True}
         text = CARRIER.replace("<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>", json.dumps(arguments))
         done = subprocess.run(PYTHON, input=text, cwd=self.folder, capture_output=True, text=True, check=False)
         assert done.stderr == ""

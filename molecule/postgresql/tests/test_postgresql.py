@@ -269,7 +269,7 @@ def test_a_run_that_changes_nothing_is_three_module_runs_beside_the_facts(hosts)
     assert code == 0, output
     assert changes(output) == 0
     modules = re.findall(r"Using module file .*/(\w+)\.py", output)
-    assert sorted(modules) == sorted(["setup", "apt", "files", "systemd_service"] * len(hosts))
+    assert sorted(modules) == sorted(["setup", "apt", "host_code", "systemd_service"] * len(hosts))
 
 
 def test_what_somebody_changed_by_hand_is_put_right(hosts):
