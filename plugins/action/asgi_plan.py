@@ -78,10 +78,10 @@ class ActionModule(HostAction):
         result = self.on_host("asgi_plan", wanted, task_vars)
         if result.get("failed"):
             return result
-        reasons = result.pop("reasons")
+        reasons, unfinished, stale = (result.pop(key) for key in ("reasons", "unfinished", "stale_units"))
         if not sources:
-            return {**result, "deployments": [], "restarts": []}
-        result["deployments"] = [
+            return {**result, "steps": []}
+        deployments = [
             {
                 "name": name,
                 "id": new_identifier(name, sources[name], result["releases"][name]["all"]),
@@ -93,9 +93,19 @@ class ActionModule(HostAction):
             if reasons[name] or arguments["force"]
         ]
         # What is deployed anew needs no repair.
-        planned = {deployment["name"] for deployment in result["deployments"]}
-        result["restarts"] = [restart for restart in result["restarts"] if restart["name"] not in planned]
+        planned = {deployment["name"] for deployment in deployments}
+        result["steps"] = [
+            *(step("deploy", deployment) for deployment in deployments),
+            *([{"do": "stale", "title": ", ".join(stale), "units": stale}] if stale else []),
+            *(step("resume", release) for release in unfinished if release["name"] not in planned),
+        ]
         return result
+
+
+def step(do, release):
+    """What is to be done for a release."""
+    title = f"{release['name']}: {release['version']}, because {' and '.join(release['reasons'])}"
+    return {"do": do, "title": title, "release": release}
 
 
 def new_identifier(name, source, taken):

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: asgi_plan
-short_description: Tell which applications of a host need a new release
+short_description: Tell what the applications of a host need to be as wanted
 version_added: 0.1.0
 description:
   - Resolves the source of each application on the controller (a git reference to its commit, a directory to a digest of
@@ -45,29 +45,29 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-deployments:
-  description: The applications that need a new release.
+steps:
+  description: What is to be done on the host, in this order; new releases, then what is stale, then what earlier runs left.
   returned: always
   type: list
   elements: dict
   contains:
-    name: {description: The application's name., type: str}
-    id: {description: The identifier of the release to make., type: str}
-    version: {description: What a person calls the version., type: str}
-    reasons: {description: Why it is needed., type: list, elements: str}
-    live: {description: The release that is live now., type: str}
-restarts:
-  description:
-    - Applications whose live release is the wanted one, but something is left to do for it, such as to start it or to
-      finish what an earlier run did not; the keys are those of C(deployments).
-  returned: always
-  type: list
-  elements: dict
-stale_units:
-  description: Units of processes and timers that the applications no longer have.
-  returned: always
-  type: list
-  elements: str
+    do:
+      description:
+        - V(deploy) makes a new release. V(stale) removes units of processes and timers that the applications no longer have.
+          V(resume) is for a live release that is the wanted one, but something is left to do for it, such as to start it or to
+          finish what an earlier run did not.
+      type: str
+    title: {description: The same for people., type: str}
+    units: {description: The units that are stale., type: list, elements: str}
+    release:
+      description: The release to make or to finish.
+      type: dict
+      contains:
+        name: {description: The application's name., type: str}
+        id: {description: The release's identifier., type: str}
+        version: {description: What a person calls the version., type: str}
+        reasons: {description: Why it is needed., type: list, elements: str}
+        live: {description: The release that is live now., type: str}
 releases:
   description:
     - The live release of each application, with its version and since when; the releases that were live and good
@@ -95,7 +95,7 @@ REASONS = {
 
 def main(wanted, check_mode, diff):
     """The module; ``wanted`` is what the action made of its options, by the names of the applications."""
-    result = {"reasons": {}, "restarts": [], "releases": {}, "stale_units": []}
+    result = {"reasons": {}, "unfinished": [], "releases": {}, "stale_units": []}
     for name, application in ((name, Application(name)) for name in wanted):
         live = application.live()
         units = application.running_units()
@@ -108,14 +108,14 @@ def main(wanted, check_mode, diff):
         known = live.record.get("parts", {})
         reasons = [reason for part, reason in REASONS.items() if known.get(part) != wanted[name]["parts"].get(part)]
         result["reasons"][name] = reasons
-        unfinished = [] if reasons else list(what_is_left(live, wanted[name]["processes"], units))
-        if unfinished:
-            result["restarts"].append(
+        left = [] if reasons else list(what_is_left(live, wanted[name]["processes"], units))
+        if left:
+            result["unfinished"].append(
                 {
                     "name": name,
                     "id": live.id,
                     "version": live.record.get("version"),
-                    "reasons": unfinished,
+                    "reasons": left,
                     "live": live.id,
                 }
             )

@@ -41,7 +41,7 @@ options:
     type: dict
     required: true
   release:
-    description: The release, one of C(deployments) of M(vivarium.server.asgi_plan).
+    description: The release, C(release) of a step of M(vivarium.server.asgi_plan).
     type: dict
     required: true
   process:
@@ -81,9 +81,9 @@ EXAMPLES = r"""
   vivarium.server.asgi_release:
     state: [staged, built, configured]
     application: "{{ application }}"
-    release: "{{ plan.deployments[0] }}"
+    release: "{{ plan.steps[0].release }}"
     files:
-      - path: "/srv/shop/releases/{{ plan.deployments[0].id }}/env"
+      - path: "/srv/shop/releases/{{ plan.steps[0].release.id }}/env"
         content: "{{ shop_environment | vivarium.server.env_file }}"
         mode: "0600"
 """
