@@ -21,7 +21,7 @@ IMPORT = re.compile(rf"^\s*from {re.escape(PACKAGE)}\.(plugins\.module_utils\.\w
 @functools.cache
 def sources(name):
     """The text of a Python module of the collection and of what it imports from the collection, by their full names."""
-    text = (COLLECTION / name.replace(".", "/")).with_suffix(".py").read_text()
+    text = (COLLECTION / name.replace(".", "/")).with_suffix(".py").read_text(encoding="utf-8")
     found = {f"{PACKAGE}.{name}": text}
     for needed in IMPORT.findall(text):
         found |= sources(needed)
