@@ -10,7 +10,7 @@ short_description: Run a module of this collection on a host (internal)
 version_added: 0.1.0
 description:
   - Carries the other modules of this collection to the host. Their actions call it; a playbook has no use for it.
-  - It needs a third of the time that a module takes which is sent the usual way. That way, the host compiles some sixty files
+  - It needs a third of the time that a module takes which is sent the usual way. That way, the host compiles some fifty files
     of ansible-core at each run, and the controller packs them once per module; here only what the module consists of is sent.
   - "See R(JSONARGS modules, flow_jsonargs_modules) in the developer guide: Ansible puts the arguments in the place of the text
     that C(ARGUMENTS) holds. This file must not import from ansible-core, or it would be sent the usual way."
