@@ -53,7 +53,8 @@ def counted(method, kind, name_of):
 
 
 def module_name(action, module_name=None, *_args, **_kwargs):
-    return module_name or action._task.action
+    # host_code carries the collection's modules to a host; the task has the name of the one that runs.
+    return action._task.action if module_name in (None, "vivarium.server.host_code") else module_name
 
 
 class CallbackModule(CallbackBase):

@@ -60,7 +60,7 @@ class ActionModule(FilesAction):
             "kind": kind,
             "server": process.get("servers", {}).get(application["serve_with"], {}),
             "build_environment": arguments["build_environment"],
-            **{key: arguments[key] for key in ("break_lock", "action", "wait")},
+            **{key: arguments[key] for key in ("state", "break_lock", "action", "wait")},
             "holder": holder(),
             "dead": [],
             # The packed code: the path of a file that was sent, or its text in base64.
@@ -108,17 +108,17 @@ class ActionModule(FilesAction):
         if once and known(f"migrated: {self.fleet}"):
             return {"changed": False, "msg": f"done by {known(f'migrated: {self.fleet}')}"}
         if "staged" in states:
-            return self._stage(states, data, application, process, task_vars)
-        result = self._steps(states, data, task_vars)
+            return self._stage(data, application, process, task_vars)
+        result = self._steps(data, task_vars)
         if once and not result.get("failed"):
             agreed(f"migrated: {self.fleet}", lambda: self.host)
         return result
 
-    def _stage(self, states, data, application, process, task_vars):
+    def _stage(self, data, application, process, task_vars):
         source = resolve_application(application, task_vars)
         data["parts"] = parts_of(application, source, process)
         if data["kind"] == "package":
-            return self._steps(states, data, task_vars)
+            return self._steps(data, task_vars)
         with tempfile.NamedTemporaryFile(suffix=".tar.gz") as packed:
             try:
                 source.archive(packed.name)
@@ -126,20 +126,20 @@ class ActionModule(FilesAction):
                 raise AnsibleActionFail(str(error)) from error
             if os.path.getsize(packed.name) <= WITH_MODULE:
                 data["code"] = base64.b64encode(Path(packed.name).read_bytes()).decode()
-                return self._steps(states, data, task_vars)
+                return self._steps(data, task_vars)
             self._make_tmp_path()
             try:
                 target = self._connection._shell.join_path(self._connection._shell.tmpdir, "source.tar.gz")
                 data["archive"] = self._transfer_file(packed.name, target)
-                return self._steps(states, data, task_vars)
+                return self._steps(data, task_vars)
             finally:
                 self._remove_tmp_path(self._connection._shell.tmpdir)
 
-    def _steps(self, states, data, task_vars):
+    def _steps(self, data, task_vars):
         """Steps on the host; once more where a run that has died on this controller holds the lock."""
 
         def run():
-            return self.on_host("asgi_release", {**data, "state": states}, task_vars)
+            return self.on_host("asgi_release", data, task_vars)
 
         result = run()
         other = result.get("holder")

@@ -16,15 +16,15 @@ KEY = "privkey.pem"
 DAY = 86400
 
 
-def run_openssl(openssl, *arguments):
+def run_openssl(*arguments):
     """The exit status, the output and the error messages of a command of openssl."""
     done = subprocess.run(
-        [openssl, *arguments], env={**os.environ, "LC_ALL": "C"}, capture_output=True, text=True, check=False
+        ["openssl", *arguments], env={**os.environ, "LC_ALL": "C"}, capture_output=True, text=True, check=False
     )
     return done.returncode, done.stdout, done.stderr
 
 
-def look(openssl, directory):
+def look(directory):
     """Return what the certificate in a directory is: nothing if it or its key is missing, C(self_signed) alone if that is not so.
 
     Times are seconds by the host's clock.
@@ -33,7 +33,7 @@ def look(openssl, directory):
     if not os.path.exists(certificate) or not os.path.exists(key):
         return {}
     wanted = ("-subject_hash", "-issuer_hash", "-startdate", "-enddate", "-ext", "subjectAltName", "-pubkey")
-    code, text, _error = run_openssl(openssl, "x509", "-in", certificate, "-noout", *wanted)
+    code, text, _error = run_openssl("x509", "-in", certificate, "-noout", *wanted)
     if code != 0:
         return {"self_signed": None}
     lines = [line.strip() for line in text.splitlines()]
@@ -44,7 +44,7 @@ def look(openssl, directory):
     begin, end = (
         calendar.timegm(time.strptime(dates[name], "%b %d %H:%M:%S %Y GMT")) for name in ("notBefore", "notAfter")
     )
-    code, public, _error = run_openssl(openssl, "pkey", "-in", key, "-pubout", "-passin", "pass:")
+    code, public, _error = run_openssl("pkey", "-in", key, "-pubout", "-passin", "pass:")
     return {
         "self_signed": True,
         "names": sorted(found_names(lines)),

@@ -510,8 +510,8 @@ def main(order, check_mode, diff):
                 changes = plan(order, tolerant=False)
                 apply(order, changes)
     except Refused as refusal:
-        message, output = (without(secrets_in(changes), text) for text in (refusal.args[0], "".join(refusal.args[1:])))
-        raise Failed(message, output=output) from refusal
+        secrets = set(secrets_in(changes))
+        raise Failed(without(secrets, refusal.args[0]), output=without(secrets, "".join(refusal.args[1:]))) from refusal
     except OSError as error:
         raise Failed(f"writing failed, and what had changed was put back: {error}") from error
     result = {

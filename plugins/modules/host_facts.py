@@ -115,10 +115,9 @@ def lasting_services(running, enabled):
 
 def self_signed(directory):
     """What is in each directory of certificates, by its name; nothing without openssl."""
-    openssl = shutil.which("openssl")
-    if not directory or not openssl:
+    if not directory or not shutil.which("openssl"):
         return {}
-    found = {os.path.basename(home): look(openssl, home) for home in glob.glob(f"{directory}/*")}
+    found = {os.path.basename(home): look(home) for home in glob.glob(f"{directory}/*")}
     return {name: certificate for name, certificate in found.items() if certificate.get("self_signed")}
 
 

@@ -88,8 +88,7 @@ from ansible_collections.vivarium.server.plugins.module_utils.host_code import F
 class Certificate:
     """One certificate and its key on the host."""
 
-    def __init__(self, openssl, request, directory, days):
-        self.openssl = openssl
+    def __init__(self, request, directory, days):
         self.days = days
         self.directory = os.path.join(directory, request["name"])
         self.certificate = os.path.join(self.directory, CERTIFICATE)
@@ -111,7 +110,6 @@ class Certificate:
             with open(configuration, "w", encoding="ascii") as file:
                 file.write(self.configuration())
             code, _text, error = run_openssl(
-                self.openssl,
                 "req",
                 "-x509",
                 "-batch",
@@ -160,14 +158,13 @@ class Certificate:
 
 def main(parameters, check_mode, diff):
     """The module."""
-    openssl = shutil.which("openssl")
-    if not openssl:
+    if not shutil.which("openssl"):
         # A package that is about to come: in check mode all of them would then be made.
         return {"changed": check_mode, "made": [], "openssl_missing": True}
     made, closed = {}, []
     for entry in parameters["requests"]:
-        certificate = Certificate(openssl, entry, parameters["directory"], parameters["days"])
-        found = look(openssl, certificate.directory)
+        certificate = Certificate(entry, parameters["directory"], parameters["days"])
+        found = look(certificate.directory)
         reason = problem(found, certificate.names, parameters["days"])
         if reason:
             made[entry["name"]] = reason

@@ -181,12 +181,12 @@ def test_a_key_that_others_may_read_is_the_modules_business():
 
 def test_what_openssl_says_of_a_certificate_it_made(tmp_path):
     openssl = shutil.which("openssl")
-    assert look(openssl, str(tmp_path)) == {}
+    assert look(str(tmp_path)) == {}
     make = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 9 -subj /CN=x".split()
     make += ["-addext", "subjectAltName=DNS:Own.test,IP:2001:db8::7", "-out", "fullchain.pem", "-keyout", "privkey.pem"]
     subprocess.run([openssl, *make], cwd=tmp_path, capture_output=True, check=True)
-    found = look(openssl, str(tmp_path))
+    found = look(str(tmp_path))
     assert found.pop("left") in range(9 * 86400 - 60, 9 * 86400 + 1) and found.pop("open") is (os.getuid() != 0)
     assert found == {"self_signed": True, "names": ["2001:db8::7", "own.test"], "life": 9 * 86400, "paired": True}
     subprocess.run([openssl, "genpkey", "-algorithm", "ed25519", "-out", "privkey.pem"], cwd=tmp_path, check=True)
-    assert look(openssl, str(tmp_path))["paired"] is False
+    assert look(str(tmp_path))["paired"] is False
