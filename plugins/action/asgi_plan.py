@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Controller's side of asgi_plan: resolves sources, so that the host needs no repository, and asks the host once."""
+"""Controller's side of asgi_plan: resolves sources, so that the host needs no repository, and goes to the host once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import json
 import time
 
-from ansible_collections.vivarium.server.plugins.plugin_utils.host_code import HostAction
+from ansible_collections.vivarium.server.plugins.plugin_utils.files import FilesAction
 from ansible_collections.vivarium.server.plugins.plugin_utils.run import agreed
 from ansible_collections.vivarium.server.plugins.plugin_utils.source import resolve_application
 
@@ -49,12 +49,13 @@ def parts_of(application, source, process):
     }
 
 
-class ActionModule(HostAction):
+class ActionModule(FilesAction):
     """Ansible's entry point."""
 
     argument_spec = {
         "applications": {"type": "list", "elements": "dict", "required": True},
         "process": {"type": "raw", "default": ""},
+        "files": {"type": "dict", "default": {}},
         "resolve": {"type": "bool", "default": True},
         "force": {"type": "bool", "default": False},
     }
@@ -75,7 +76,8 @@ class ActionModule(HostAction):
             }
             for name, app in applications.items()
         }
-        result = self.on_host("asgi_plan", wanted, task_vars)
+        files = {"files": self.order(arguments["files"], task_vars)} if arguments["files"] else {}
+        result = self.on_host({**files, "asgi_plan": wanted}, task_vars)
         if result.get("failed"):
             return result
         reasons, unfinished, stale = (result.pop(key) for key in ("reasons", "unfinished", "stale_units"))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import getpass
+import itertools
 import os
 import socket
 import tempfile
@@ -18,6 +19,8 @@ from ansible_collections.vivarium.server.plugins.plugin_utils.files import Files
 from ansible_collections.vivarium.server.plugins.plugin_utils.run import agreed, is_dead, known, this_run
 from ansible_collections.vivarium.server.plugins.plugin_utils.source import SourceError, resolve_application
 
+# What a run on the host never goes on to by itself: it may outlive its controller.
+DELIBERATE = ("migrated", "live")
 # Code that is packed no larger than this goes to the host with the module; as a file of its own it takes four round trips more.
 WITH_MODULE = 1024 * 1024
 NOT_SENT = ("env", "secrets", "public_env", "secret_env", "certificate")
@@ -26,6 +29,12 @@ NOT_SENT = ("env", "secrets", "public_env", "secret_env", "certificate")
 def holder():
     """Who deploys."""
     return {"run": this_run(), "user": getpass.getuser(), "controller": socket.gethostname()}
+
+
+def runs_of(states):
+    """The steps of a task, in as many lists as it makes runs on the host."""
+    starts = [0, *(index for index, state in enumerate(states) if index and state in DELIBERATE), len(states)]
+    return [states[begin:end] for begin, end in itertools.pairwise(starts)]
 
 
 class ActionModule(FilesAction):
@@ -60,7 +69,7 @@ class ActionModule(FilesAction):
             "kind": kind,
             "server": process.get("servers", {}).get(application["serve_with"], {}),
             "build_environment": arguments["build_environment"],
-            **{key: arguments[key] for key in ("state", "break_lock", "action", "wait")},
+            **{key: arguments[key] for key in ("break_lock", "action", "wait")},
             "holder": holder(),
             "dead": [],
             # The packed code: the path of a file that was sent, or its text in base64.
@@ -73,13 +82,19 @@ class ActionModule(FilesAction):
         }
         # A deploy key stays here.
         data["application"]["source"] = {key: value for key, value in application["source"].items() if key != "key"}
-        try:
-            result = self._take(arguments, data, process, task_vars)
-        except AnsibleError:
-            self._tell_fleet(arguments["state"])
-            raise
-        if result.get("failed") or arguments["state"] == ["abandoned"]:
-            self._tell_fleet(arguments["state"], result.get("step"))
+        result = {"changed": False}
+        for states in runs_of(arguments["state"]):
+            changed, output = result["changed"], result.get("output")
+            try:
+                result |= self._take(states, arguments, data, process, task_vars)
+            except AnsibleError:
+                self._tell_fleet(states)
+                raise
+            result["changed"] = changed or result["changed"]
+            result["output"] = "\n".join(filter(None, (output, result.get("output"))))
+            if result.get("failed") or states == ["abandoned"]:
+                self._tell_fleet(states, result.get("step"))
+                break
         return result
 
     def _failed_elsewhere(self):
@@ -91,9 +106,9 @@ class ActionModule(FilesAction):
         step = step or STEPS.get(states[0], "a step on the controller")
         agreed(f"failed: {self.fleet}", lambda: f"{self.host}: {step}")
 
-    def _take(self, arguments, data, process, task_vars):
-        """The steps, unless the fleet says that they are not to be taken here."""
-        states, application = arguments["state"], arguments["application"]
+    def _take(self, states, arguments, data, process, task_vars):
+        """Steps that are one run on the host, unless the fleet says that they are not to be taken here."""
+        application, data = arguments["application"], {**data, "state": states}
         if states != ["abandoned"] and self._failed_elsewhere():
             raise AnsibleActionFail(
                 f"the release failed on another host ({self._failed_elsewhere()}), so it does not go on here"
@@ -139,7 +154,7 @@ class ActionModule(FilesAction):
         """Steps on the host; once more where a run that has died on this controller holds the lock."""
 
         def run():
-            return self.on_host("asgi_release", data, task_vars)
+            return self.on_host({"asgi_release": data}, task_vars)
 
         result = run()
         other = result.get("holder")

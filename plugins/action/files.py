@@ -12,4 +12,4 @@ class ActionModule(FilesAction):
     def run(self, tmp=None, task_vars=None):
         """Refuse bad input before anything is sent; never hand content back."""
         super().run(tmp, task_vars)
-        return self.on_host("files", self.order(self._task.args, task_vars or {}), task_vars)
+        return self.on_host({"files": self.order(self._task.args, task_vars or {})}, task_vars)

@@ -527,8 +527,17 @@ def _check_unique(values, what, problems):
         problems.append(f"the {what} '{value}' is used more than once")
 
 
+def asgi_only(apps, names):
+    """Those of the applications that are named, in a list or with commas between them; without names, all."""
+    names = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
+    unknown = sorted({name for name in names if name} - {app["name"] for app in apps})
+    if unknown:
+        raise AnsibleFilterError(f"asgi_only names {', '.join(unknown)}, which is no application of asgi_apps")
+    return [app for app in apps if app["name"] in names] if any(names) else apps
+
+
 class FilterModule:
     """Ansible's entry point."""
 
     def filters(self):
-        return {"asgi_apps": asgi_apps}
+        return {"asgi_apps": asgi_apps, "asgi_only": asgi_only}

@@ -52,30 +52,27 @@ def asgi_files(apps, stale_units=()):
 def _of(app):
     name = app["name"]
 
-    def entry(path, template, concern, mode="0644", **variables):
+    def entry(path, template, mode="0644", **variables):
         return {
             "path": path,
             "template": template,
             "mode": mode,
-            "concerns": [concern],
             "vars": {"app": app, **variables},
         }
 
-    yield entry(f"/etc/sysusers.d/asgi-{name}.conf", "sysusers.conf.j2", "users")
-    yield entry(f"/etc/tmpfiles.d/asgi-{name}.conf", "tmpfiles.conf.j2", "directories")
-    yield entry(f"{UNITS}/{name}.service", "live.service.j2", "units")
-    yield entry(f"{UNITS}/{name}@.service", "instance.service.j2", "units")
-    yield entry(f"{UNITS}/{name}-drain@.service", "drain.service.j2", "units")
-    yield entry(f"{PROGRAMS}/{name}-run", "run.sh.j2", "programs", mode="0755")
+    yield entry(f"/etc/sysusers.d/asgi-{name}.conf", "sysusers.conf.j2")
+    yield entry(f"/etc/tmpfiles.d/asgi-{name}.conf", "tmpfiles.conf.j2")
+    yield entry(f"{UNITS}/{name}.service", "live.service.j2")
+    yield entry(f"{UNITS}/{name}@.service", "instance.service.j2")
+    yield entry(f"{UNITS}/{name}-drain@.service", "drain.service.j2")
+    yield entry(f"{PROGRAMS}/{name}-run", "run.sh.j2", mode="0755")
     if app["framework"] == "django":
-        yield entry(f"/usr/local/bin/{name}-manage", "manage.sh.j2", "programs", mode="0755")
+        yield entry(f"/usr/local/bin/{name}-manage", "manage.sh.j2", mode="0755")
     for process, settings in app["processes"].items():
-        yield entry(
-            f"{UNITS}/{name}-{process}@.service", "process.service.j2", "units", process=process, settings=settings
-        )
+        yield entry(f"{UNITS}/{name}-{process}@.service", "process.service.j2", process=process, settings=settings)
     for timer, settings in app["timers"].items():
-        yield entry(f"{UNITS}/{name}-{timer}.service", "timed.service.j2", "units", timer=timer, settings=settings)
-        yield entry(f"{UNITS}/{name}-{timer}.timer", "timed.timer.j2", "units", timer=timer, settings=settings)
+        yield entry(f"{UNITS}/{name}-{timer}.service", "timed.service.j2", timer=timer, settings=settings)
+        yield entry(f"{UNITS}/{name}-{timer}.timer", "timed.timer.j2", timer=timer, settings=settings)
 
 
 class FilterModule:

@@ -60,6 +60,13 @@ class Application:
         except FileNotFoundError:
             return None
 
+    def lock_holder(self):
+        """Who deploys, or did when it was killed, and what; empty where nobody does."""
+        try:
+            return json.loads(self.lock_path.read_text() or "{}")
+        except (FileNotFoundError, ValueError):
+            return {}  # written by a process that was killed meanwhile, or is just being written
+
     def running_units(self, *more_states):
         """Its instances, background processes and what drains old ones, if they run or are about to: units and their states."""
         prefixes = (f"{self.name}@", f"{self.name}-")

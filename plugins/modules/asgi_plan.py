@@ -11,7 +11,7 @@ version_added: 0.1.0
 description:
   - Resolves the source of each application on the controller (a git reference to its commit, a directory to a digest of
     what git would track), asks the host once which releases are live, and tells which applications need a new one and why.
-  - Changes nothing, on the host or elsewhere; runs in check mode as well.
+  - Changes nothing on the host but what O(files) says; runs in check mode as well.
 options:
   applications:
     description: The applications, completed by P(vivarium.server.asgi_apps#filter).
@@ -24,6 +24,12 @@ options:
         new release goes live.
     type: raw
     default: ''
+  files:
+    description:
+      - What M(vivarium.server.files) writes before the host is asked, in the same run there, as the options of that module. What
+        it returns is returned here as well.
+    type: dict
+    default: {}
   resolve:
     description:
       - Whether to find the sources and to plan. Without, the module tells the releases alone; a rollback needs no repository.
@@ -157,7 +163,8 @@ def what_is_left(live, processes, units):
     name = live.application.name
     if live.unit not in units:
         yield "its live release does not run"
-    if live.record.get("state") != "good":
+    # The lock of a run that is under way just now refuses the one that is to finish.
+    if live.record.get("state") != "good" or live.application.lock_holder().get("release") == live.id:
         yield "an earlier run was stopped before it had finished"
     for process in processes:
         if f"{name}-{process}@{live.id}.service" not in units:

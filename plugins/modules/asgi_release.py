@@ -367,7 +367,7 @@ class Deploy:
         self.lock_file = open(self.application.lock_path, "a+")  # noqa: SIM115  (held until the process ends)
         deadline = time.monotonic() + LOCK_PATIENCE
         while not self.step_ended():
-            other = self.lock_holder()
+            other = self.application.lock_holder()
             if self.is_held_by_another(other):
                 if not take:
                     return
@@ -375,7 +375,7 @@ class Deploy:
             if time.monotonic() > deadline:
                 raise ReleaseError("a step of a deploy whose playbook has ended still runs on this host; wait for it")
             time.sleep(0.2)
-        other, mine = self.lock_holder(), self.data["holder"]
+        other, mine = self.application.lock_holder(), self.data["holder"]
         self.owns_lock = other.get("run") == mine["run"]
         if take and self.is_held_by_another(other):
             raise LockedError(other)
@@ -443,13 +443,6 @@ class Deploy:
         except BlockingIOError:
             return False
         return True
-
-    def lock_holder(self):
-        self.lock_file.seek(0)
-        try:
-            return json.loads(self.lock_file.read() or "{}")
-        except ValueError:
-            return {}  # written by a process that was killed meanwhile, or is just being written
 
     def is_held_by_another(self, other):
         return bool(

@@ -1,12 +1,12 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Runs one of this collection's modules on the host."""
+"""Runs modules of this collection on the host."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: host_code
-short_description: Run a module of this collection on a host (internal)
+short_description: Run modules of this collection on a host (internal)
 version_added: 0.1.0
 description:
   - Carries the other modules of this collection to the host. Their actions call it; a playbook has no use for it.
@@ -74,23 +74,25 @@ class Sources:
 
 
 def run(arguments):
-    """The result of the module; an exception is one, too."""
+    """What the modules return, in one result; an exception is one, too."""
     order = json.loads(zlib.decompress(binascii.a2b_base64(arguments["payload"])))
+    check_mode, diff = arguments["_ansible_check_mode"], arguments["_ansible_diff"]
     if not arguments["_ansible_no_log"]:
         # As Ansible's modules do, but without the parameters. Ansible puts the facility of its settings in the place of this one.
         syslog.openlog(f"ansible-{order['name']}", 0, syslog.LOG_USER)
-        syslog.syslog(syslog.LOG_INFO, "Invoked" + (" in check mode" if arguments["_ansible_check_mode"] else ""))
+        syslog.syslog(syslog.LOG_INFO, "Invoked" + (" in check mode" if check_mode else ""))
     sys.meta_path.insert(0, Sources(order["sources"]))
+    result, changed = {}, False
     try:
-        module = importlib.import_module(order["module"])
-        return module.main(
-            order["parameters"], check_mode=arguments["_ansible_check_mode"], diff=arguments["_ansible_diff"]
-        )
+        for name, parameters in order["modules"]:
+            result |= importlib.import_module(name).main(parameters, check_mode=check_mode, diff=diff)
+            changed = changed or result["changed"]
+        return {**result, "changed": changed}
     except Exception as error:
         details = getattr(error, "details", None)
         if details is None:
             details = {"exception": traceback.format_exc()}
-        return {"failed": True, "msg": str(error) or type(error).__name__, **details}
+        return {"failed": True, "changed": changed, "msg": str(error) or type(error).__name__, **details}
 
 
 if __name__ == "__main__":

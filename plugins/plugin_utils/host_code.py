@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The controller's side of the collection's modules: packs what a module consists of and sends it with its parameters."""
+"""The controller's side of the collection's modules: packs what modules consist of and sends it with their parameters."""
 
 from __future__ import annotations
 
@@ -29,18 +29,22 @@ def sources(name):
 
 
 class HostAction(ActionBase):
-    """An action whose module is Python code of this collection."""
+    """An action whose modules are Python code of this collection."""
 
     _supports_async = False
 
-    def on_host(self, module, parameters, task_vars):
-        """The result of a module of the collection; its parameters must fit into JSON, and are neither logged nor returned."""
+    def on_host(self, modules, task_vars):
+        """The results of modules of the collection, in one; given are the parameters of each. None follows one that fails.
+
+        Parameters must fit into JSON, and are neither logged nor returned.
+        """
         order = {
-            "name": f"{NAME}.{module}",
-            "module": f"{PACKAGE}.plugins.modules.{module}",
-            "parameters": parameters,
-            "sources": sources(f"plugins.modules.{module}"),
+            "name": f"{NAME}.{'+'.join(modules)}",
+            "modules": [(f"{PACKAGE}.plugins.modules.{name}", parameters) for name, parameters in modules.items()],
+            "sources": {},
         }
+        for name in modules:
+            order["sources"] |= sources(f"plugins.modules.{name}")
         # One opaque string: Ansible has nothing to say of single values, whatever the verbosity.
         payload = base64.b64encode(zlib.compress(json.dumps(order, default=str).encode(), 1)).decode()
         return self._execute_module(f"{NAME}.host_code", {"payload": payload}, task_vars=task_vars)
@@ -54,4 +58,4 @@ class OptionsAction(HostAction):
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
         _unused, parameters = self.validate_argument_spec(self.argument_spec)
-        return self.on_host(type(self).__module__.rpartition(".")[2], parameters, task_vars)
+        return self.on_host({type(self).__module__.rpartition(".")[2]: parameters}, task_vars)

@@ -23,6 +23,7 @@ from socketserver import UnixStreamServer
 
 import pytest
 from ansible_collections.vivarium.server.plugins.action import asgi_plan as plan_action
+from ansible_collections.vivarium.server.plugins.action import asgi_release as release_action
 from ansible_collections.vivarium.server.plugins.module_utils import asgi, asgi_probe
 from ansible_collections.vivarium.server.plugins.modules import asgi_plan, asgi_release
 from ansible_collections.vivarium.server.plugins.plugin_utils import run as run_utils
@@ -72,6 +73,57 @@ def write(path, text="x"):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     return path
+
+
+# runs on the host
+
+
+@pytest.fixture
+def steps(tmp_path, monkeypatch):
+    """Take the steps of a task; what the host returns for each run there is given, and the runs are told."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(release_action.FilesAction, "run", lambda *_: {}, raising=False)
+
+    def take(states, *results):
+        action, runs, answers = release_action.ActionModule.__new__(release_action.ActionModule), [], iter(results)
+        arguments = {name: option.get("default") for name, option in release_action.ActionModule.argument_spec.items()}
+        app = {"name": "shop", "serve_with": "uvicorn", "source": {"package": "shop"}, "database": True}
+        arguments |= {"state": states, "application": app, "release": {"id": "r1"}}
+        action.validate_argument_spec = lambda _spec: (None, arguments)
+
+        def on_host(modules, _variables):
+            runs.append(modules["asgi_release"]["state"])
+            return dict(next(answers))
+
+        action.on_host = on_host
+        return action.run(task_vars={"inventory_hostname": "web"}), runs
+
+    return take
+
+
+GOOD = {"changed": True, "live": "r0", "output": ""}
+
+
+def test_the_host_does_not_go_on_by_itself_to_what_cannot_be_taken_back(steps):
+    result, runs = steps(
+        ["built", "checked", "collected", "migrated", "started", "live"],
+        GOOD | {"output": "checked"}, {**GOOD, "changed": False, "output": "migrated"}, {**GOOD, "changed": False, "live": "r1"},
+    )  # fmt: skip
+    assert runs == [["built", "checked", "collected"], ["migrated", "started"], ["live"]]
+    assert result == {"changed": True, "live": "r1", "output": "checked\nmigrated"}
+
+
+def test_no_run_follows_one_that_failed(steps):
+    result, runs = steps(
+        ["checked", "migrated", "live"], GOOD, {"failed": True, "changed": False, "msg": "no", "step": "migrate"}
+    )
+    assert runs == [["checked"], ["migrated"]]
+    assert (result["failed"], result["changed"], result["step"]) == (True, True, "migrate")
+
+
+@pytest.mark.parametrize("states", [["migrated"], ["live"], ["started"], ["abandoned"]])
+def test_what_begins_with_such_a_step_is_one_run(steps, states):
+    assert steps(states, GOOD)[1] == [states]
 
 
 # the lock
@@ -986,6 +1038,14 @@ def test_what_is_left_is_told(root, units, expected):
 def test_a_release_that_was_never_finished_is_told(root):
     asgi.Application("shop").point_live_at(add(root, "r2", state="built"))
     assert plan(root, ["shop@r2.service"])[1] == ["an earlier run was stopped before it had finished"]
+
+
+def test_a_run_that_was_killed_at_its_very_end_is_told(root, deploy):
+    asgi.Application("shop").point_live_at(good(root, "r2", 2, 20))
+    # Another release's lock is the next deploy's to take.
+    for release, told in (("r2", ["an earlier run was stopped before it had finished"]), ("r3", [])):
+        deploy(release).lock(take=True)
+        assert plan(root, ["shop@r2.service"])[1] == told
 
 
 def test_units_that_nobody_describes_any_more_are_found(tmp_path, monkeypatch):

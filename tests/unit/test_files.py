@@ -40,9 +40,9 @@ class Run(action.ActionModule):
 
     def _execute_module(self, module_name=None, module_args=None, **kwargs):
         self.sent.append(module_args)
-        order = json.loads(zlib.decompress(base64.b64decode(module_args["payload"])))
+        ((_name, parameters),) = json.loads(zlib.decompress(base64.b64decode(module_args["payload"])))["modules"]
         try:
-            result = module.main(order["parameters"], check_mode=self._task.check_mode, diff=True)
+            result = module.main(parameters, check_mode=self._task.check_mode, diff=True)
         except Failed as failure:
             result = {"failed": True, "msg": str(failure), **failure.details}
         return json.loads(json.dumps(result))

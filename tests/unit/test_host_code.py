@@ -39,13 +39,14 @@ class Carried(host_code.HostAction):
 
 @pytest.fixture
 def carry(tmp_path, monkeypatch):
-    """Run the text of a module on a host."""
+    """Run the texts of modules on a host, each with the same parameters."""
 
-    def run(text, parameters=None):
-        names = {"ansible_collections.vivarium.server.plugins.modules.probe": text}
+    def run(*texts, parameters=None):
+        modules = {f"probe{number}": text for number, text in enumerate(texts)}
+        names = {f"ansible_collections.vivarium.server.plugins.modules.{name}": text for name, text in modules.items()}
         names |= host_code.sources("plugins.module_utils.host_code")
         monkeypatch.setattr(host_code, "sources", lambda _name: names)
-        return Carried(tmp_path).on_host("probe", parameters, {})
+        return Carried(tmp_path).on_host(dict.fromkeys(modules, parameters), {})
 
     return run
 
@@ -53,16 +54,34 @@ def carry(tmp_path, monkeypatch):
 def test_a_module_gets_its_parameters_and_returns_its_result(carry):
     parameters = {"text": 'quotes """ and \\ and \n and ☃ and {{ braces }}', "list": [1, None, True]}
     text = (
-        "def main(parameters, check_mode, diff):\n    return {'parameters': parameters, 'mode': [check_mode, diff]}\n"
+        "def main(parameters, check_mode, diff):\n"
+        "    return {'changed': True, 'parameters': parameters, 'mode': [check_mode, diff]}\n"
     )
-    assert carry(text, parameters) == {"parameters": parameters, "mode": [False, False], "rc": 0}
+    assert carry(text, parameters=parameters) == {
+        "changed": True, "parameters": parameters, "mode": [False, False], "rc": 0,
+    }  # fmt: skip
+
+
+CHANGES = "def main(*_, **__):\n    return {'changed': True, 'made': [1], 'both': 1}\n"
+LOOKS = "def main(*_, **__):\n    return {'changed': False, 'seen': [2], 'both': 2}\n"
+FAILS = "def main(*_, **__):\n    raise OSError('no such shop')\n"
+
+
+def test_modules_run_one_after_the_other_and_their_results_are_one(carry):
+    assert carry(CHANGES, LOOKS) == {"changed": True, "made": [1], "seen": [2], "both": 2, "rc": 0}
+
+
+def test_no_module_follows_one_that_failed(carry, tmp_path):
+    result = carry(CHANGES, FAILS, f"def main(*_, **__):\n    open({str(tmp_path / 'third')!r}, 'w')\n")
+    assert (result["failed"], result["changed"], result["msg"]) == (True, True, "no such shop")
+    assert not (tmp_path / "third").exists()
 
 
 def test_a_module_ends_with_a_message(carry):
     text = (
         f"from {Failed.__module__} import Failed\ndef main(*_, **__):\n    raise Failed('no such shop', step='build')\n"
     )
-    assert carry(text) == {"failed": True, "msg": "no such shop", "step": "build", "rc": 1}
+    assert carry(text) == {"failed": True, "changed": False, "msg": "no such shop", "step": "build", "rc": 1}
 
 
 def test_a_mistake_in_a_module_shows_where(carry):

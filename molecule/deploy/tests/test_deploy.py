@@ -69,7 +69,12 @@ def story(hosts, tmp_path_factory):
         health.write_text(good)
 
         page.write_text(page.read_text() + "<!-- change 3 -->\n")
-        Play("deploy").until("Migrate the database").kill()
+        play = Play("deploy")
+        # "step": "migrate"
+        server.check_output(
+            "timeout 100 sh -c 'until grep -q step....migrate /srv/herbarium/deploy.lock; do sleep 0.01; done'"
+        )
+        play.kill()
         look("killed")
         run("after the kill", "deploy")
         run("again", "deploy")

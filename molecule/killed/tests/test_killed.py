@@ -3,6 +3,7 @@ next run does the rest."""
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import threading
@@ -13,7 +14,9 @@ from play import PROJECT, Play, asking, wait_until
 
 POND = PROJECT / "molecule/asgi/pond"
 # Steps that one task takes one after the other, and that last long enough to be met.
-STEPS = ("build", "check", "static")
+STEPS = ("build", "check", "static", "migrate", "start")
+# Before and after the one rename that puts the release live.
+HOOKS = ("before_switch", "after_switch")
 
 
 @pytest.fixture(scope="module")
@@ -21,13 +24,15 @@ def deploy(tmp_path_factory):
     """Start a deploy of pond to a host, with a change in its code unless it is to be the same as the time before."""
     place, number = tmp_path_factory.mktemp("sources"), iter(range(1000))
 
-    def start(host, change=True):
+    def start(host, change=True, **changes):
         if change:
             source = place / f"{host}-{next(number)}"
             shutil.copytree(POND, source, ignore=shutil.ignore_patterns("__pycache__"))
             (source / "change.py").write_text(f"# {time.time()}\n")
             start.sources[host] = str(source)
-        return Play("deploy", "--limit", host, sources={"pond": {host: start.sources[host]}}, asgi_only="pond")
+        return Play(
+            "deploy", "--limit", host, sources={"pond": {host: start.sources[host]}}, changes={"pond": changes}, asgi_only="pond"
+        )  # fmt: skip
 
     start.sources = {}
     return start
@@ -37,7 +42,7 @@ def deploy(tmp_path_factory):
 def tasks(hosts, deploy):
     """What a deploy does, task by task."""
     named = deploy("debian13").succeed().tasks()
-    assert any("Switch requests to it" in task for task in named) and len(named) >= 10, named
+    assert any("switch requests to it" in task for task in named) and len(named) >= 7, named
     return list(dict.fromkeys(named))
 
 
@@ -49,19 +54,35 @@ def log(host):
     return [json.loads(line) for line in host.check_output("cat /srv/pond/deploys.log").splitlines()]
 
 
-def kill_at_task(play, host, task, pause):
+def when(host, sign):
+    """Wait for something on the host that does not last."""
+    host.check_output(f"timeout 100 sh -c 'until {sign}; do sleep 0.01; done'")
+
+
+def kill_both(play, host):
+    """Kill the controller, and what takes the step on the host, as when that runs out of memory."""
+    play.kill()
+    host.check_output("kill -KILL $(lslocks -nro PID,PATH | sed -n 's|  */srv/pond/deploy.lock$||p')")
+
+
+def kill_at_task(start, host, task, pause):
     """Kill the controller at a task, or a moment after it began."""
-    play.until(f"TASK [{task}]")
+    play = start().until(f"TASK [{task}]")
     time.sleep(pause)
     play.kill()
 
 
-def kill_at_step(play, host, step):
-    """Kill the controller, and what takes the step on the host, as when that runs out of memory."""
+def kill_at_step(start, host, step):
+    play = start()
     # "step": "build"
-    host.check_output(f"timeout 100 sh -c 'until grep -q step....{step} /srv/pond/deploy.lock; do sleep 0.01; done'")
-    play.kill()
-    host.check_output("kill -KILL $(lslocks -nro PID,PATH | sed -n 's|  */srv/pond/deploy.lock$||p')")
+    when(host, f"grep -q step....{step} /srv/pond/deploy.lock")
+    kill_both(play, host)
+
+
+def kill_at_hook(start, host, moment):
+    play = start(hooks={moment: [f"sh -c 'touch ~/{moment}; sleep 3'"]})
+    when(host, f"test -e /var/lib/asgi-pond/{moment}")
+    kill_both(play, host)
 
 
 def kill_at_each(name, host, deploy, moments):
@@ -69,7 +90,7 @@ def kill_at_each(name, host, deploy, moments):
     with asking(host, "pond"):
         for kill, *moment in moments:
             before = live(host)
-            kill(deploy(name), host, *moment)
+            kill(functools.partial(deploy, name), host, *moment)
             deploy(name, change=False).succeed()
             assert live(host) != before, moment
             # What a dead controller's last step still does on the host ends by itself, and gives the lock up.
@@ -81,7 +102,7 @@ def kill_at_each(name, host, deploy, moments):
 def test_a_controller_that_dies_at_any_task_is_not_noticed(hosts, deploy, tasks):
     """Each host gets every other moment."""
     moments = [(kill_at_task, task, 0.4 * (number % 3)) for number, task in enumerate(tasks)]
-    moments += [(kill_at_step, step) for step in STEPS]
+    moments += [(kill_at_step, step) for step in STEPS] + [(kill_at_hook, hook) for hook in HOOKS]
     failures = []
 
     def run(name, host, mine):
@@ -103,8 +124,8 @@ def test_a_controller_that_dies_at_any_task_is_not_noticed(hosts, deploy, tasks)
 
 def test_deploys_that_were_killed_are_told(hosts):
     outcomes = [line["outcome"] for host in hosts.values() for line in log(host)]
-    # Before the code is staged there is nothing to tell, and a switch that had begun ends well; three tasks lie between them.
-    assert outcomes.count("interrupted") >= 2 + len(STEPS) and set(outcomes) == {"good", "interrupted"}
+    # Before the code is staged there is nothing to tell; the task that takes all the steps is one more.
+    assert outcomes.count("interrupted") >= 1 + len(STEPS) + len(HOOKS) and set(outcomes) == {"good", "interrupted"}
 
 
 def test_nothing_is_left_over(hosts):
@@ -115,3 +136,19 @@ def test_nothing_is_left_over(hosts):
             host.run("ls -d /root/.ansible/tmp/ansible-tmp-* /home/admin/.ansible/tmp/ansible-tmp-*").stdout.count("\n")
             <= 2
         )
+
+
+def test_files_of_a_run_that_was_killed_before_they_were_in_use_are_put_in_use(hosts, deploy):
+    """A timer's files are in place, but systemd has not heard of them."""
+    host, timers = hosts["debian13"], {"tock": {"command": "true", "on_calendar": "hourly"}}
+    play = deploy("debian13", change=False, timers=timers)
+    when(host, "test -e /etc/systemd/system/pond-tock.timer")
+    host.check_output(
+        "kill -KILL $(pgrep -f [a]sgi/load) $(lslocks -nro PID,PATH | sed -n 's|  */etc/systemd/system$||p')"
+    )
+    play.fail()
+    assert not host.service("pond-tock.timer").is_enabled
+    assert deploy("debian13", change=False, timers=timers).succeed().changed("debian13") == 1
+    assert host.service("pond-tock.timer").is_enabled and host.service("pond-tock.timer").is_running
+    assert not host.file("/etc/systemd/system/.vivarium~").exists
+    assert deploy("debian13", change=False, timers=timers).succeed().changed("debian13") == 0
