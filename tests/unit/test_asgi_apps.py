@@ -7,7 +7,7 @@ import json
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible_collections.vivarium.server.plugins.filter.asgi_apps import FIELDS, asgi_apps
+from ansible_collections.vivarium.server.plugins.filter.asgi_apps import FIELDS, asgi_apps, asgi_only
 from ansible_collections.vivarium.server.plugins.filter.asgi_library import asgi_library
 
 SHOP = {
@@ -396,3 +396,19 @@ def test_hooks_and_a_deploy_key_are_taken_as_they_are():
 def test_a_sandbox_may_be_loosened():
     sandbox = {"MemoryDenyWriteExecute": None, "ProtectHome": "", "PrivateTmp": False, "ReadOnlyPaths": "/mnt/x /mnt/y"}
     assert asgi_apps([PLAIN | {"sandbox": sandbox}])[0]["sandbox"] == sandbox
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ([], "shop api blog"), ("", "shop api blog"), (["blog", "shop"], "shop blog"), ("api", "api"), ("blog, api", "api blog"),
+    ],
+)  # fmt: skip
+def test_applications_are_chosen_by_name(names, expected):
+    apps = [{"name": name} for name in ("shop", "api", "blog")]
+    assert [app["name"] for app in asgi_only(apps, names)] == expected.split()
+
+
+def test_a_name_that_no_application_has_is_told():
+    with pytest.raises(AnsibleFilterError, match="asgi_only names cart, which is no application of asgi_apps"):
+        asgi_only([{"name": "shop"}], ["shop", "cart"])

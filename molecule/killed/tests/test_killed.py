@@ -54,9 +54,9 @@ def log(host):
     return [json.loads(line) for line in host.check_output("cat /srv/pond/deploys.log").splitlines()]
 
 
-def when(host, sign):
-    """Wait for something on the host that does not last."""
-    host.check_output(f"timeout 100 sh -c 'until {sign}; do sleep 0.01; done'")
+def when(host, sign, command=":"):
+    """Wait for something on the host that does not last, and run a command at that very moment."""
+    host.check_output(f"for _ in $(seq 9000); do if {sign}; then {command}; exit 0; fi; sleep 0.01; done; exit 1")
 
 
 def kill_both(play, host):
@@ -142,12 +142,12 @@ def test_files_of_a_run_that_was_killed_before_they_were_in_use_are_put_in_use(h
     """A timer's files are in place, but systemd has not heard of them."""
     host, timers = hosts["debian13"], {"tock": {"command": "true", "on_calendar": "hourly"}}
     play = deploy("debian13", change=False, timers=timers)
-    when(host, "test -e /etc/systemd/system/pond-tock.timer")
-    host.check_output(
-        "kill -KILL $(pgrep -f [a]sgi/load) $(lslocks -nro PID,PATH | sed -n 's|  */etc/systemd/system$||p')"
-    )
+    when(
+        host, "test -e /etc/systemd/system/pond-tock.timer",
+        "kill -KILL $(pgrep -f [a]sgi/load) $(lslocks -nro PID,PATH | sed -n 's|  */etc/systemd/system$||p')",
+    )  # fmt: skip
     play.fail()
-    assert not host.service("pond-tock.timer").is_enabled
+    assert host.file("/etc/systemd/system/pond-tock.timer").exists and not host.service("pond-tock.timer").is_running
     assert deploy("debian13", change=False, timers=timers).succeed().changed("debian13") == 1
     assert host.service("pond-tock.timer").is_enabled and host.service("pond-tock.timer").is_running
     assert not host.file("/etc/systemd/system/.vivarium~").exists
