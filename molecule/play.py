@@ -77,6 +77,16 @@ def wait_until(question, seconds=30):
         time.sleep(0.3)
 
 
+def when(host, sign, command=":"):
+    """Wait for something on a host that does not last, and run a command at that very moment."""
+    host.check_output(f"for _ in $(seq 9000); do if {sign}; then {command}; exit 0; fi; sleep 0.01; done; exit 1")
+
+
+def at_step(application, step):
+    """The sign that a deploy has come to a step: what its lock says of it ("step": "build")."""
+    return f"grep -q step....{step} /srv/{application}/deploy.lock"
+
+
 # Runs on a test host until its input ends.
 ASKER = r"""
 import http.client, json, socket, sys, threading, time

@@ -14,6 +14,8 @@ description:
   - A run of a playbook that begins with C(locked) or C(staged) holds the application's lock until C(live) or C(abandoned).
     Another run is refused meanwhile. When the run that holds it has died, the next one takes over as soon as the step that
     may still run on the host has ended.
+  - C(migrated) and C(live) begin a run of their own on the host. What runs there may outlive its controller, and goes on to
+    neither by itself.
   - The code is packed on the controller and sent with the step C(staged); the host needs no access to a repository.
 options:
   state:

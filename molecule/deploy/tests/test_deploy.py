@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from play import Play, noticed, visitors
+from play import Play, at_step, noticed, visitors, when
 
 DOMAIN = "herbarium.example.test"
 DRAIN = 8
@@ -70,10 +70,7 @@ def story(hosts, tmp_path_factory):
 
         page.write_text(page.read_text() + "<!-- change 3 -->\n")
         play = Play("deploy")
-        # "step": "migrate"
-        server.check_output(
-            "timeout 100 sh -c 'until grep -q step....migrate /srv/herbarium/deploy.lock; do sleep 0.01; done'"
-        )
+        when(server, at_step("herbarium", "migrate"))
         play.kill()
         look("killed")
         run("after the kill", "deploy")

@@ -10,7 +10,7 @@ import threading
 import time
 
 import pytest
-from play import PROJECT, Play, asking, wait_until
+from play import PROJECT, Play, asking, at_step, wait_until, when
 
 POND = PROJECT / "molecule/asgi/pond"
 # Steps that one task takes one after the other, and that last long enough to be met.
@@ -54,11 +54,6 @@ def log(host):
     return [json.loads(line) for line in host.check_output("cat /srv/pond/deploys.log").splitlines()]
 
 
-def when(host, sign, command=":"):
-    """Wait for something on the host that does not last, and run a command at that very moment."""
-    host.check_output(f"for _ in $(seq 9000); do if {sign}; then {command}; exit 0; fi; sleep 0.01; done; exit 1")
-
-
 def kill_both(play, host):
     """Kill the controller, and what takes the step on the host, as when that runs out of memory."""
     play.kill()
@@ -74,8 +69,7 @@ def kill_at_task(start, host, task, pause):
 
 def kill_at_step(start, host, step):
     play = start()
-    # "step": "build"
-    when(host, f"grep -q step....{step} /srv/pond/deploy.lock")
+    when(host, at_step("pond", step))
     kill_both(play, host)
 
 
