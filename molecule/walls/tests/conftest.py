@@ -35,7 +35,7 @@ def as_role():
     """Run SQL with the database role of raider, as its application may; returns testinfra's result."""
 
     def run(host, sql, database="raider"):
-        psql = f"psql --no-psqlrc --quiet --tuples-only --no-align -v ON_ERROR_STOP=1 -h /var/run/postgresql -U raider -d {database}"
+        psql = f"psql -XqtA -v ON_ERROR_STOP=1 -h /var/run/postgresql -U raider -d {database}"
         return host.run(_into(f"env PGPASSWORD={PASSWORD} {psql}", sql))
 
     return run
