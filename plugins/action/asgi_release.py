@@ -71,7 +71,8 @@ class ActionModule(FilesAction):
             "build_environment": arguments["build_environment"],
             **{key: arguments[key] for key in ("break_lock", "action", "wait")},
             "holder": holder(),
-            "dead": [],
+            # A run that had the lock and is known to have ended.
+            "ended": "",
             # The packed code: the path of a file that was sent, or its text in base64.
             "archive": "",
             "code": "",
@@ -158,7 +159,7 @@ class ActionModule(FilesAction):
 
         result = run()
         other = result.get("holder")
-        if result.get("failed") and other and is_dead(other["run"]):
-            data["dead"].append(other["run"])
+        if result.get("failed") and other and other["run"] and is_dead(other["run"]):
+            data["ended"] = other["run"]
             result = run()
         return result

@@ -122,6 +122,7 @@ FIELDS = {
     "waivers": (dict, {}),
     "lifespan": (str, None),
     "python": (str, "python3"),
+    "step_timeout": (int, 3600),
     "start_timeout": (int, 60),
     "drain_timeout": (int, 30),
     "settle_time": (int, 10),
@@ -231,6 +232,7 @@ def _complete(raw, index, derived, version, problems):
     app["domains"] = [str(domain) for domain in app["domains"]]
     for key, low, high in (
         ("workers", 1, 256),
+        ("step_timeout", 1, 86400),
         ("start_timeout", 1, 3600),
         ("drain_timeout", 0, 86400),
         ("settle_time", 0, 3600),
@@ -296,6 +298,9 @@ def _complete(raw, index, derived, version, problems):
     ]
     app["timer_units"] = [f"{app['name']}-{timer}.timer" for timer in app["timers"]]
     app["user"] = app["name"]
+    # Who makes releases: no name of an application has a '-'.
+    app["build_user"] = f"{app['name']}-build"
+    app["build_home"] = f"/var/cache/asgi-{app['name']}-build"
     app["root"] = f"/srv/{app['name']}"
     app["runtime"] = f"/run/asgi-{app['name']}"
     app["public_env"] = {**_derived_env(app), **added.get("env", {}), **app["env"]}

@@ -9,8 +9,9 @@ positional: stale_units
 short_description: List the files that the asgi role owns for its applications
 version_added: 0.1.0
 description:
-  - An application has a user, directories, one unit template for its releases, a unit that brings the live release back
-    at boot, one that drains old releases, a runner for commands, and a unit for each process and timer.
+  - An application has users, directories, one unit template for its releases, a unit that brings the live release back at boot,
+    one that drains old releases, a program that runs commands as the application and one that does so as its build user, and a
+    unit for each process and timer.
 options:
   _input:
     description: The applications, completed by P(vivarium.server.asgi_apps#filter).
@@ -65,7 +66,8 @@ def _of(app):
     yield entry(f"{UNITS}/{name}.service", "live.service.j2")
     yield entry(f"{UNITS}/{name}@.service", "instance.service.j2")
     yield entry(f"{UNITS}/{name}-drain@.service", "drain.service.j2")
-    yield entry(f"{PROGRAMS}/{name}-run", "run.sh.j2", mode="0755")
+    yield entry(f"{PROGRAMS}/{name}-run", "run.sh.j2", mode="0755", build=False)
+    yield entry(f"{PROGRAMS}/{name}-build", "run.sh.j2", mode="0755", build=True)
     if app["framework"] == "django":
         yield entry(f"/usr/local/bin/{name}-manage", "manage.sh.j2", mode="0755")
     for process, settings in app["processes"].items():

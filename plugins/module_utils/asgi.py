@@ -4,9 +4,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
+import select
+import signal
 import socket
+import stat
 import subprocess
 import time
 from pathlib import Path
@@ -27,8 +31,26 @@ STEPS = {
 }
 
 
+# Of what an application or a step of a deploy prints, no more than its end is kept (bytes).
+OUTPUT_LIMIT = 4 * 1024 * 1024
+# What is read of a file that somebody else could have written (bytes).
+FILE_LIMIT = 16 * 1024 * 1024
+# A program of the system that has not answered by then will not (seconds).
+ANSWER_LIMIT = 60
+# Whoever holds the lock renews it with each step. One whose run cannot be asked counts as left behind after this time (seconds).
+LOCK_LIMIT = 3600
+
+
 class ReleaseError(Exception):
     """A step of a deploy failed; the message says why and shows what the step printed."""
+
+
+class LockedError(Exception):
+    """Somebody else has the lock; `holder` is what the lock says of him."""
+
+    def __init__(self, holder):
+        super().__init__()
+        self.holder = holder
 
 
 class Application:
@@ -39,7 +61,7 @@ class Application:
         self.root = ROOT / name
         self.releases_directory = self.root / "releases"
         self.live_link = self.root / "live"
-        self.lock_path = self.root / "deploy.lock"
+        self.lock = Lock(self.root / "deploy.lock")
         self.log_path = self.root / "deploys.log"
 
     def release(self, identifier):
@@ -59,13 +81,6 @@ class Application:
             return Release(self, os.path.basename(os.readlink(self.live_link)))
         except FileNotFoundError:
             return None
-
-    def lock_holder(self):
-        """Who deploys, or did when it was killed, and what; empty where nobody does."""
-        try:
-            return json.loads(self.lock_path.read_text() or "{}")
-        except (FileNotFoundError, ValueError):
-            return {}  # written by a process that was killed meanwhile, or is just being written
 
     def running_units(self, *more_states):
         """Its instances, background processes and what drains old ones, if they run or are about to: units and their states."""
@@ -101,6 +116,57 @@ class Application:
         )
 
 
+class Lock:
+    """The right to change an application's releases. A run of a playbook has it from its first step to its last.
+
+    The file says who has it: the holder. It lies on the disk, so that the next run can tell of one that was cut off, and nobody
+    but root can open it. Whoever works on the releases (a step of a deploy, or a drain that takes requests back) has the kernel's
+    lock on the file meanwhile: it ends with the process, however that ends.
+    """
+
+    def __init__(self, path):
+        self.path = path
+        self.stream = None
+
+    def holder(self):
+        """Who has the lock, or had it when he was killed, and what for; empty where nobody does."""
+        try:
+            return json.loads(read_regular(self.path) or b"{}")
+        except (OSError, ValueError):
+            return {}  # written by a process that was killed meanwhile, or is just being written
+
+    def enter(self, patience, impatient=lambda holder: False):
+        """Begin to work, as soon as nobody else does; LockedError names the holder where that takes too long.
+
+        `impatient` tells by the holder whether waiting for him has no point.
+        """
+        self.stream = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "r+")
+        os.fchmod(self.stream.fileno(), 0o600)
+        deadline = time.monotonic() + patience
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(self.stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            holder = self.holder()
+            if impatient(holder) or time.monotonic() > deadline:
+                self.leave()
+                raise LockedError(holder)
+            time.sleep(0.2)
+
+    def write(self, holder):
+        """Say who has the lock from now on; None gives it up."""
+        self.stream.seek(0)
+        self.stream.truncate()
+        self.stream.write(json.dumps(holder) if holder else "")
+        self.stream.flush()
+
+    def leave(self):
+        """The work is done; the holder remains."""
+        if self.stream:
+            self.stream.close()
+            self.stream = None
+
+
 class Release:
     """One immutable release: its directory, its record and its systemd unit."""
 
@@ -121,8 +187,8 @@ class Release:
     def record(self):
         """What is known of the release; empty where it was never staged whole."""
         try:
-            return json.loads((self.path / "release.json").read_text())
-        except (FileNotFoundError, ValueError):
+            return json.loads(read_regular(self.path / "release.json"))
+        except (OSError, ValueError):
             return {}
 
     def note(self, **changes):
@@ -184,7 +250,7 @@ def process_start(pid):
     """When a process started, in the kernel's own unit; None once it has ended."""
     try:
         # The name in parentheses may hold anything.
-        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+        state, *fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].decode().split()
     except OSError:
         return None
     return None if state == "Z" else fields[18]
@@ -209,10 +275,15 @@ def tell_journal(identifier, message, priority, fields):
         "PRIORITY": priority,
         **{f"VIVARIUM_{name.upper()}": value for name, value in fields.items()},
     }
-    lines = "".join(f"{name}={str(value).splitlines()[0] if str(value) else ''}\n" for name, value in fields.items())
+    lines = "".join(f"{name}={first_line(value)}\n" for name, value in fields.items())
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journald:
         journald.connect("/run/systemd/journal/socket")
         journald.send(lines.encode())
+
+
+def first_line(value):
+    """The first line of a text, without what a terminal or a protocol would take for more than text."""
+    return printable(next(iter(str(value).splitlines()), ""))
 
 
 def sync_directory(path):
@@ -223,36 +294,89 @@ def sync_directory(path):
         os.close(descriptor)
 
 
+def run(command, timeout=ANSWER_LIMIT, **options):
+    """Run a program of the system and return its exit code and the end of what it printed, as text whatever the bytes are."""
+    with subprocess.Popen(
+        command, **{"stdin": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **options}, stdout=subprocess.PIPE
+    ) as process:
+        kept, deadline = bytearray(), None if timeout is None else time.monotonic() + timeout
+        while True:
+            ready, _, _ = select.select(
+                [process.stdout], [], [], None if deadline is None else max(0, deadline - time.monotonic())
+            )
+            block = os.read(process.stdout.fileno(), 65536) if ready else b""
+            if not ready:
+                process.kill()
+            if not block:
+                break
+            kept += block
+            del kept[:-OUTPUT_LIMIT]
+    return process.returncode, bytes(kept).decode(errors="replace")
+
+
+def printable(text):
+    """A text that no terminal takes for commands: line ends and tabs are all that is left of control characters."""
+    return "".join(letter for letter in text if letter.isprintable() or letter in "\n\t")
+
+
+def read_regular(path, limit=FILE_LIMIT):
+    """The bytes of a regular file of bounded size; OSError where it is a link, a pipe, a device or too large."""
+    # A pipe without a writer would be waited for.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(f"{path} is not a regular file")
+        content = stream.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(f"{path} is larger than {limit // 1024 // 1024} MiB")
+    return content
+
+
+def processes_of(uid):
+    """The processes that run with a user's rights, or could take them; what has ended and waits to be buried is none."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            # Not the owner of the directory in /proc: a process may hide behind root there (prctl(2), PR_SET_DUMPABLE).
+            fields = dict(line.split(b":", 1) for line in status.read_bytes().splitlines() if b":" in line)
+        except OSError:
+            continue
+        if str(uid).encode() in fields[b"Uid"].split() and not fields[b"State"].strip().startswith(b"Z"):
+            found.append(int(status.parent.name))
+    return found
+
+
+def end_processes(uid, seconds=10):
+    """Nothing of a user runs any more when this returns; ReleaseError where the kernel does not let go of something."""
+    deadline = time.monotonic() + seconds
+    while pids := processes_of(uid):
+        if time.monotonic() > deadline:
+            raise ReleaseError(f"process {pids[0]} of an earlier build does not end")
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+
+
 def active_units(pattern, *more_states):
     """The units of a pattern that run or are about to, by name, and the state of each."""
     states = ",".join(["active", "activating", "reloading", *more_states])
-    listing = subprocess.run(
-        ["systemctl", "list-units", "--plain", "--no-legend", f"--state={states}", pattern],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    rows = (line.split(None, 4) for line in listing.stdout.splitlines())
+    listing = run(["systemctl", "list-units", "--plain", "--no-legend", f"--state={states}", pattern])[1]
+    rows = (line.split(None, 4) for line in listing.splitlines())
     return {row[0]: row[2] for row in rows if len(row) > 3}
 
 
 def systemctl_show(unit, *properties):
     """Properties of a unit as systemd has them, by name."""
-    run = subprocess.run(
-        ["systemctl", "show", f"--property={','.join(properties)}", unit], capture_output=True, text=True, check=False
-    )
-    return dict(line.split("=", 1) for line in run.stdout.splitlines() if "=" in line)
+    shown = run(["systemctl", "show", f"--property={','.join(properties)}", unit])[1]
+    return dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
 
 
 def journal(unit, lines=30):
     """The last lines that a unit wrote, for an error message."""
-    run = subprocess.run(
-        ["journalctl", "--unit", unit, "--lines", str(lines), "--output", "cat", "--no-pager"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return run.stdout.strip()
+    return printable(
+        run(["journalctl", "--unit", unit, "--lines", str(lines), "--output", "cat", "--no-pager"])[1]
+    ).strip()
 
 
 def wait_until(question, seconds, pause=0.05):

@@ -8,6 +8,7 @@ import http.client
 import os
 import socket
 import ssl
+import threading
 
 NOBODY = 65534
 
@@ -56,7 +57,26 @@ class LocalTLSConnection(http.client.HTTPConnection):
 
 
 def answer_of(connection, path, host):
-    """One GET; returns the status, the headers and the beginning of the body. OSError and HTTPException are the caller's."""
+    """One GET; returns the status, the headers and the beginning of the body. OSError and HTTPException are the caller's.
+
+    The whole takes no longer than the timeout of the connection, which by itself counts from byte to byte.
+    """
+    late = threading.Event()
+
+    def cut(carrier):
+        late.set()
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(carrier, socket.SHUT_RDWR)
+
+    try:
+        connection.connect()
+        # http.client lets go of it before the answer is read.
+        timer = threading.Timer(connection.timeout, cut, [connection.sock])
+        timer.daemon = True
+        timer.start()
+    except BaseException:
+        connection.close()
+        raise
     try:
         connection.request(
             "GET",
@@ -71,11 +91,14 @@ def answer_of(connection, path, host):
         )
         response = connection.getresponse()
         body = response.read1(65536)  # the rest may go on for ever
+        if late.is_set():
+            raise TimeoutError(f"the answer took longer than {connection.timeout} s")
         headers = {}
         for name, value in response.getheaders():
             headers[name.lower()] = "\n".join(filter(None, [headers.get(name.lower()), value]))
         return response.status, headers, body.decode(errors="replace")
     finally:
+        timer.cancel()
         connection.close()
 
 

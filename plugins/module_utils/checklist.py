@@ -13,11 +13,16 @@ import os
 import secrets
 import ssl
 import stat
-import subprocess
 import time
 from pathlib import Path
 
-from ansible_collections.vivarium.server.plugins.module_utils.asgi import systemctl_show, wait_until
+from ansible_collections.vivarium.server.plugins.module_utils.asgi import (
+    printable,
+    read_regular,
+    run,
+    systemctl_show,
+    wait_until,
+)
 from ansible_collections.vivarium.server.plugins.module_utils.asgi_probe import (
     LocalTLSConnection,
     UnixConnection,
@@ -156,7 +161,7 @@ class _Report:
                 state, how = "failed", "; ".join(f"{each['id']}: {each['message']}" for each in failed)
             elif state == "failed" and any(each["id"] in covers for each in waived):
                 state = "waived"
-            found.append({"title": title, "state": state, "how": how, "waived": waived})
+            found.append({"title": title, "state": state, "how": printable(str(how)), "waived": waived})
         return found
 
     def ask(self, method):
@@ -443,14 +448,10 @@ class _Report:
 
     def silence(self):
         """None once the journal has the request that was asked before."""
-        run = subprocess.run(
-            ["journalctl", "--unit", f"{self.application.name}@*", "--since", "-1min", "--output", "cat", "--no-pager"],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-        )
-        return None if self.nonsense in run.stdout else "it is not there"
+        said = run(
+            ["journalctl", "--unit", f"{self.application.name}@*", "--since", "-1min", "--output", "cat", "--no-pager"]
+        )[1]
+        return None if self.nonsense in said else "it is not there"
 
     def admins(self):
         if not self.django:
@@ -473,9 +474,10 @@ class _Report:
 
 def read_json(path):
     try:
-        return json.loads(Path(path).read_text())
+        content = json.loads(read_regular(path))
     except (OSError, ValueError):
         return {}
+    return content if isinstance(content, dict) else {}
 
 
 def moment(seconds):

@@ -164,7 +164,7 @@ def what_is_left(live, processes, units):
     if live.unit not in units:
         yield "its live release does not run"
     # The lock of a run that is under way just now refuses the one that is to finish.
-    if live.record.get("state") != "good" or live.application.lock_holder().get("release") == live.id:
+    if live.record.get("state") != "good" or live.application.lock.holder().get("release") == live.id:
         yield "an earlier run was stopped before it had finished"
     for process in processes:
         if f"{name}-{process}@{live.id}.service" not in units:

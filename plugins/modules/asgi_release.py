@@ -22,10 +22,12 @@ options:
     description:
       - C(locked) locks the application against a second deploy; a rollback begins with it.
       - C(staged) locks the application likewise, and unpacks the code.
-      - C(built) makes the release's own venv from its lock file, as the application's user, then gives both to root.
+      - C(built) makes the release's own venv from its lock file, then gives both to root.
       - C(configured) writes O(files) into the release.
       - C(checked) runs C(manage.py check --deploy) and this collection's checks in the new release with its real environment.
       - C(collected) gathers static files and adds them to what nginx serves; files of older releases stay.
+      - What C(staged), C(built), C(checked) and C(collected) run is run in a sandbox by the application's build user, which no
+        instance runs as. Nothing of it is left running when root looks at what it made.
       - C(migrated) applies database migrations, with the hooks before and after them. Where the fleet has one database, one
         host of a run does it.
       - C(started) starts the release's own instance beside the live one, waits until it answers on its socket, asked as
@@ -71,7 +73,8 @@ options:
     type: dict
     default: {}
   break_lock:
-    description: Take the lock even if another deploy may still hold it.
+    description:
+      - Take the lock even if another deploy may still hold it. What that one still runs on the host is ended.
     type: bool
     default: false
 author:
@@ -113,7 +116,7 @@ checklist:
 
 import base64
 import contextlib
-import fcntl
+import grp
 import hashlib
 import http.client
 import json
@@ -122,19 +125,30 @@ import pwd
 import re
 import shlex
 import shutil
+import signal
+import stat
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
 from ansible_collections.vivarium.server.plugins.module_utils.asgi import (
+    LOCK_LIMIT,
     PROGRAMS,
     STEPS,
     Application,
+    LockedError,
     ReleaseError,
     Watch,
+    active_units,
+    end_processes,
+    first_line,
     journal,
+    printable,
+    process_start,
     process_units,
+    read_regular,
+    run,
     wait_until,
     write_private,
 )
@@ -156,9 +170,15 @@ NEEDS_CODE = re.compile(
 )
 # A static file that no kept release has any more is served this long, for pages that browsers still show (seconds).
 STATIC_GRACE = 30 * 86400
-# A lock whose holder cannot be asked counts as left behind when its last step began this long ago (seconds).
-LOCK_LEASE = 3600
 BUILD_PATH = "/usr/local/bin:/usr/bin:/bin"
+# The first command of a build, in the directory of the code: unpack it, then say in the last line which interpreter it will have.
+STAGE = """
+set -eu
+[ "$1" = package ] || tar --extract --gzip --no-same-owner
+command -v "$2" >/dev/null || exit 0
+echo
+"$2" --version 2>&1 </dev/null
+"""
 # How long a new instance may keep silent before the reason is looked for (seconds).
 IMPORT_PATIENCE = 3
 # How long a background process must stay up to be taken for a good one (seconds).
@@ -169,6 +189,8 @@ SWITCH_PATIENCE = 2
 VERDICT_PATIENCE = 15
 # How long to wait for a step that still runs though its playbook has died (seconds).
 LOCK_PATIENCE = 300
+# How long systemd may take to start or stop units; the longest of their own limits (seconds).
+SYSTEMCTL_LIMIT = 3600
 
 
 class Deploy:
@@ -183,7 +205,9 @@ class Deploy:
         self.checklist = []
         self.warnings = []
         self.owns_lock = False
-        # What the lock file says while this run holds it: who, for which release, what the steps have taken so far.
+        # What runs of a step on the host, one command at a time; no process or timer of an application has such a name.
+        self.step_unit = f"{self.app['name']}.step.service"
+        # What the lock says while this run holds it: who, for which release, what the steps have taken so far.
         self.holder = {}
 
     # Steps, in their order.
@@ -195,34 +219,52 @@ class Deploy:
         release = self.release
         if release == self.application.live() or release.record.get("state") == "good":
             raise ReleaseError(f"there is a release {release.id} already; run again")
-        self.check_account()
+        self.account(self.app["user"], f"/var/lib/asgi-{self.app['name']}")
+        self.builder()
         self.clear(release)
-        release.path.mkdir(mode=0o755, parents=True)
+        # Entered by whoever needs what lies in it, listed by nobody.
+        release.path.mkdir(mode=0o711, parents=True)
         code = release.path / "code"
-        code.mkdir(mode=0o755)
-        shutil.chown(code, self.app["user"], self.app["user"])
-        if self.data["kind"] != "package":
-            # Unpacked as the application's own user: an archive cannot write where that user may not.
-            with open(self.data["archive"], "rb") if self.data["archive"] else tempfile.TemporaryFile() as stream:
-                if self.data["code"]:  # it came with the module
-                    stream.write(base64.b64decode(self.data["code"]))
-                    stream.seek(0)
-                self.as_user(["tar", "--extract", "--gzip", "--no-same-owner", "--directory", str(code)], stdin=stream)
-            if self.data["kind"] == "archive":
-                self.strip_wrapper(code)
+        self.hand_to_builder(code)
+        # An archive comes with the module, or as a file.
+        with open(self.data["archive"], "rb") if self.data["archive"] else tempfile.TemporaryFile() as stream:
+            if self.data["code"]:
+                stream.write(base64.b64decode(self.data["code"]))
+                stream.seek(0)
+            kind = self.data["kind"]
+            # The interpreter is asked here as well: the project may have brought it, so it is not root's to start.
+            self.build([code], "/bin/sh", "-c", STAGE, "stage", kind, self.app["python"], stdin=stream)
+        version = self.output.splitlines()[-1:]
+        if kind == "archive":
+            self.strip_wrapper(code)
         release.note(
-            state="staged", version=self.data["release"]["version"], parts=self.data["parts"], created=time.time()
+            state="staged",
+            version=self.data["release"]["version"],
+            parts=self.data["parts"],
+            interpreter="".join(version),
+            created=time.time(),
         )
         return True
 
-    def check_account(self):
-        """An account that was there before (a person's, with sudo perhaps) is not the application's."""
-        home = pwd.getpwnam(self.app["user"]).pw_dir
-        if home != f"/var/lib/asgi-{self.app['name']}":
+    def account(self, user, home):
+        """The application's account of a name. One that was there before (a person's, with sudo perhaps) is not its own."""
+        found = pwd.getpwnam(user)
+        if found.pw_dir != home:
             raise ReleaseError(
-                f"this host has an account '{self.app['user']}' already (home {home}), which is not the application's;"
+                f"this host has an account '{user}' already (home {found.pw_dir}), which is not the application's;"
                 " give the application another name"
             )
+        return found
+
+    def builder(self):
+        """The number of the build user."""
+        return self.account(self.app["build_user"], self.app["build_home"]).pw_uid
+
+    def hand_to_builder(self, path):
+        """A directory for the build user alone; where it is there already, it is his already."""
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+            shutil.chown(path, self.app["build_user"], self.app["build_user"])
 
     def built(self):
         if not shutil.which("uv", path=BUILD_PATH):
@@ -242,30 +284,38 @@ class Deploy:
             subprocess.run(["cp", "--archive", "--link", "--no-target-directory", str(twin), str(venv)], check=True)
         else:
             self.make_venv(code, venv)
-            seal(venv)
-        seal(code)
+            self.seal(venv)
+        self.seal(code)
         self.release.note(state="built", venv=key)
         return True
 
+    def seal(self, path):
+        """From here on nobody but root can change what lies there; the application and its builds read it, others do not."""
+        seal(path, self.builder(), grp.getgrnam(self.app["user"]).gr_gid)
+
     def configured(self):
         """What the release runs with beside its code; live() sees to it that it is on the disk before the switch is."""
+        group = grp.getgrnam(self.app["user"]).gr_gid
         for entry in self.data["files"]:
             path = Path(entry["path"])
-            path.parent.mkdir(mode=0o755, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                path.parent.mkdir(mode=0o750)
+                os.chown(path.parent, 0, group)
             # From its first moment nobody can read it who may not read it in the end.
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
             with os.fdopen(descriptor, "wb") as stream:
                 stream.write(entry["content"].encode("utf-8", "surrogateescape"))
-                os.fchmod(descriptor, int(entry["mode"], 8))
+                os.fchown(descriptor, 0, group)
+                os.fchmod(descriptor, int(entry["mode"], 8) & ~stat.S_IRWXO)
         return True
 
     def checked(self):
         """The gate: Django's deployment checks and ours, in one start of Django; for others, those that concern any."""
-        code = self.run([], "python", str(self.release.path / "lib/vivarium_gate.py"), "--json", lines=None)
+        code = self.in_build([], "python", str(self.release.path / "lib/vivarium_gate.py"), "--json", lines=None)
         gate = report_in(self.output)
         if not gate:
             raise ReleaseError(f"the deployment checks could not be made:\n{shorten(self.output)}")
-        self.output = gate.pop("text")
+        self.output = printable(str(gate.pop("text", "")))
         write_private(self.release.path / "gate.json", {**gate, "made": time.time()})
         if code != 0:
             raise ReleaseError(f"the deployment checks say no:\n{self.output}")
@@ -275,10 +325,11 @@ class Deploy:
         if self.app["framework"] != "django" or not self.app["static_url"]:
             return False
         target = self.release.path / "static"
-        target.mkdir(mode=0o755, exist_ok=True)
-        shutil.chown(target, self.app["user"], self.app["user"])
-        self.manage("collectstatic", "--noinput", "--verbosity", "1", writable=target)
-        seal(target)
+        self.hand_to_builder(target)
+        command = ("collectstatic", "--noinput", "--verbosity", "1")
+        if self.in_build([target], "python", "-m", "django", *command) != 0:
+            raise ReleaseError(f"manage.py {' '.join(command)} failed:\n{self.output}")
+        self.seal(target)
         self.publish(target, self.application.root / "static")
         return True
 
@@ -322,7 +373,10 @@ class Deploy:
         except ReleaseError as error:
             self.warnings.append(f"{self.app['name']}: release {self.release.id} is live, but a hook failed: {error}")
         self.prune(units)
-        self.report()
+        try:
+            self.report()
+        except Exception as error:  # it is about a release that is live: nothing of that is undone
+            self.warnings.append(f"{self.app['name']}: the report could not be made ({type(error).__name__}: {error})")
         self.log("good", "after_switch" if self.warnings else None, "".join(self.warnings) or None)
         self.unlock()
         if self.data["wait"] and before != self.release:
@@ -360,28 +414,29 @@ class Deploy:
     # What the steps are made of.
 
     def lock(self, take, step=None):
-        """Hold the lock until this step ends: a second deploy is refused, one that died is taken over from.
-
-        Two things together: who deploys is written into the file and stays between the steps; that a step is running is a
-        lock of the kernel's on it, which no death of a process leaves behind.
-        """
-        self.application.root.mkdir(mode=0o755, parents=True, exist_ok=True)
-        self.lock_file = open(self.application.lock_path, "a+")  # noqa: SIM115  (held until the process ends)
-        deadline = time.monotonic() + LOCK_PATIENCE
-        while not self.step_ended():
-            other = self.application.lock_holder()
-            if self.is_held_by_another(other):
-                if not take:
-                    return
-                raise LockedError(other)
-            if time.monotonic() > deadline:
-                raise ReleaseError("a step of a deploy whose playbook has ended still runs on this host; wait for it")
-            time.sleep(0.2)
-        other, mine = self.application.lock_holder(), self.data["holder"]
+        """Hold the lock until this run on the host ends; with `take`, take it where nobody has it who may keep it."""
+        # Entered by whoever needs what lies in it, listed by nobody.
+        self.application.root.mkdir(mode=0o711, parents=True, exist_ok=True)
+        lock, mine = self.application.lock, self.data["holder"]
+        if self.data["break_lock"] and take:
+            self.break_off(other=lock.holder())
+        try:
+            lock.enter(LOCK_PATIENCE, self.is_another)
+        except LockedError as error:
+            if not take:
+                return
+            if self.is_another(error.holder):
+                raise
+            raise ReleaseError(
+                "a step of a deploy whose playbook has ended still runs on this host; wait for it, or end it with"
+                " -e asgi_break_lock=true"
+            ) from error
+        other = lock.holder()
         self.owns_lock = other.get("run") == mine["run"]
-        if take and self.is_held_by_another(other):
+        if take and self.is_another(other):
             raise LockedError(other)
         if take and not (self.owns_lock and other.get("release") == self.release.id):
+            self.end_commands(of=other)
             self.tell_of_interrupted(other)
             live, parts = self.application.live(), self.data["parts"] or self.release.record.get("parts", {})
             self.holder = {
@@ -401,19 +456,47 @@ class Deploy:
             self.holder = other
         self.begin(step)
 
+    def is_another(self, holder):
+        """Whether somebody has the lock who may keep it: not this run, none that has ended, none that is silent for too long."""
+        return bool(
+            holder
+            and holder.get("run") not in (self.data["holder"]["run"], self.data["ended"])
+            and time.time() - holder.get("since", 0) < LOCK_LIMIT
+            and not self.data["break_lock"]
+        )
+
+    def break_off(self, other):
+        """End what a run that is to lose the lock still does on this host; the kernel gives its lock up then."""
+        pid = other.get("pid", 0)
+        if pid not in (0, os.getpid()) and process_start(pid) == other.get("pid_start"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        systemctl("stop", self.step_unit, check=False)
+
+    def end_commands(self, of):
+        """A run that was killed leaves what it had started: a build is ended, a migration is waited for."""
+        with contextlib.suppress(KeyError):  # before the first deploy there is no such user
+            end_processes(self.builder())
+        if of and wait_until(lambda: active_units(self.step_unit, "deactivating") or None, LOCK_PATIENCE, 0.2):
+            raise ReleaseError(
+                f"{self.step_unit}, which a deploy that was cut off has started, still runs; wait for it, or end it with"
+                " -e asgi_break_lock=true"
+            )
+
     def begin(self, step):
         """Note which step is under way."""
         self.begun = time.monotonic()
         if self.owns_lock:
-            self.holder |= {"since": time.time(), **({"step": step, "reason": None} if step else {})}
-            self.write_lock(self.holder)
+            mine = {"since": time.time(), "pid": os.getpid(), "pid_start": process_start(os.getpid())}
+            self.holder |= {**mine, **({"step": step, "reason": None} if step else {})}
+            self.application.lock.write(self.holder)
 
     def end(self, reason=None):
         """Note how long the step took and why it failed, for the line that a deploy gets at its end."""
         if self.owns_lock:
             self.holder["seconds"].setdefault(self.holder["step"], round(time.monotonic() - self.begun, 2))
             self.holder["reason"] = reason
-            self.write_lock(self.holder)
+            self.application.lock.write(self.holder)
 
     def log(self, outcome, step=None, reason=None, of=None):
         """The line of a deploy, at its end."""
@@ -430,7 +513,7 @@ class Deploy:
             source=holder.get("source"),
             outcome=outcome,
             step=step,
-            reason=reason and reason.splitlines()[0],
+            reason=reason and first_line(reason),
             seconds={**holder["seconds"], "total": round(time.time() - holder["begun"], 2)},
         )
 
@@ -439,30 +522,8 @@ class Deploy:
         if other.get("begun"):
             self.log("interrupted", other.get("step"), other.get("reason") or "the run ended in the middle", of=other)
 
-    def step_ended(self):
-        try:
-            fcntl.flock(self.lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def is_held_by_another(self, other):
-        return bool(
-            other
-            and other["run"] != self.data["holder"]["run"]
-            and other["run"] not in self.data["dead"]
-            and time.time() - other["since"] < LOCK_LEASE
-            and not self.data["break_lock"]
-        )
-
-    def write_lock(self, holder):
-        self.lock_file.seek(0)
-        self.lock_file.truncate()
-        self.lock_file.write(json.dumps(holder) if holder else "")
-        self.lock_file.flush()
-
     def unlock(self):
-        self.write_lock(None)
+        self.application.lock.write(None)
         self.owns_lock = False
 
     def run_hooks(self, moment):
@@ -471,13 +532,13 @@ class Deploy:
             if self.run([], *shlex.split(command)) != 0:
                 raise ReleaseError(f"the hook {moment}, '{command}', failed:\n{self.output}")
 
-    def as_user(self, command, cwd=None, stdin=subprocess.DEVNULL):
-        """Run a command of the build as the application's user, with a bare environment."""
+    def build(self, writable, *command, stdin=subprocess.DEVNULL):
+        """Run a command of the build as the build user, with a bare environment; it may write to these directories alone."""
         environment = {
-            "HOME": f"/var/cache/asgi-{self.app['name']}",
+            "HOME": self.app["build_home"],
             "PATH": BUILD_PATH,
             "LANG": "C.UTF-8",
-            "UV_CACHE_DIR": f"/var/cache/asgi-{self.app['name']}/uv",
+            "UV_CACHE_DIR": f"{self.app['build_home']}/uv",
             "UV_LINK_MODE": "copy",
             "UV_NO_PROGRESS": "1",
             "UV_PROJECT_ENVIRONMENT": str(self.release.path / "venv"),
@@ -491,41 +552,47 @@ class Deploy:
             },
             **{name: str(value) for name, value in self.data["build_environment"].items()},
         }
-        run = subprocess.run(
-            ["setpriv", f"--reuid={self.app['user']}", f"--regid={self.app['user']}", "--init-groups", *command],
-            cwd=cwd or "/",
-            env=environment,
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            check=False,
+        # A file, since anybody can ask systemd for the rest of what a unit is started with.
+        path = self.release.path / "build.env"
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w") as stream:
+            stream.writelines(f"{name}={quoted(value)}\n" for name, value in environment.items())
+        try:
+            if self.in_build(writable, *command, environment=path, stdin=stdin) != 0:
+                raise ReleaseError(f"'{' '.join(command[:3])}' failed:\n{self.output}")
+        finally:
+            path.unlink()
+
+    def in_build(self, writable, *command, environment=None, **options):
+        """Run a command as the build user in its sandbox; nothing of it runs any more when this returns."""
+        places = [f"--property=ReadWritePaths={place}" for place in writable]
+        code = self.program(
+            "build",
+            [f"--property=EnvironmentFile={environment or self.release.path / 'env'}", *places],
+            command,
+            **options,
         )
-        self.keep(run.stdout)
-        if run.returncode != 0:
-            raise ReleaseError(f"'{' '.join(command[:3])}' failed:\n{self.output}")
+        end_processes(self.builder())
+        return code
 
     def venv_key(self, code):
         """What a venv is made from; None where it holds the project itself and so belongs to one release alone."""
         if self.data["kind"] == "package":
             parts = [self.app["source"]["package"].encode()]
         else:
-            project = code / "pyproject.toml"
-            parts = [path.read_bytes() for path in (code / name for name in LOCKS) if path.is_file()]
-            if not parts or (project.is_file() and b"[build-system]" in project.read_bytes()):
+            found = {name: content for name in LOCKS if (content := project_file(code / name)) is not None}
+            parts = list(found.values())
+            if not parts or b"[build-system]" in found.get("pyproject.toml", b""):
                 return None
             if any(NEEDS_CODE.search(part) for part in parts):
                 return None
-        interpreter = (
-            subprocess.run([self.app["python"], "--version"], capture_output=True, check=False).stdout
-            if shutil.which(self.app["python"])
-            else b""
-        )
+        interpreter = self.release.record.get("interpreter", "").encode()
         parts += [interpreter, self.app["python"].encode(), json.dumps(self.data["server"]["packages"]).encode()]
+        # Who may read a venv has changed once: those from before are no twins.
+        parts.append(b"read by the application's group")
         return hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
     def make_venv(self, code, venv):
-        venv.mkdir(mode=0o755, exist_ok=True)
-        shutil.chown(venv, self.app["user"], self.app["user"])
+        self.hand_to_builder(venv)
         self.uv("venv", "--allow-existing", "--no-project", "--relocatable", "--python", self.app["python"], str(venv))
         if self.data["kind"] == "package":
             self.uv("pip", "install", self.app["source"]["package"])
@@ -543,26 +610,27 @@ class Deploy:
             )
         if not missing(requirements, packages):
             return
-        with tempfile.NamedTemporaryFile("w", prefix="constraints-", suffix=".txt") as constraints:
-            constraints.writelines(f"{name}=={version}\n" for name, version in packages.items())
-            constraints.flush()
-            os.chmod(constraints.name, 0o644)
-            self.uv("pip", "install", "--constraints", constraints.name, *missing(requirements, packages))
+        constraints = self.release.path / "constraints.txt"
+        constraints.write_text("".join(f"{name}=={version}\n" for name, version in packages.items()))
+        self.uv("pip", "install", "--constraints", str(constraints), *missing(requirements, packages))
+        constraints.unlink()
 
     def uv(self, *arguments):
-        self.as_user(["uv", *arguments], cwd=self.release.path / "code")
+        places = [self.release.path / "code", self.release.path / "venv"]
+        self.build([place for place in places if place.is_dir()], "uv", *arguments)
 
     def install(self, code):
         """Install exactly what the project locks; with less of a lock, what it asks for."""
-        if (code / "uv.lock").is_file():
+        requirements, project = project_file(code / "requirements.txt"), project_file(code / "pyproject.toml")
+        if project_file(code / "uv.lock") is not None:
             self.uv("sync", "--locked", "--no-dev", "--python", self.app["python"])
-        elif (code / "pylock.toml").is_file():
+        elif project_file(code / "pylock.toml") is not None:
             self.uv("pip", "sync", "pylock.toml")
-        elif (code / "requirements.txt").is_file():
-            hashed = "--hash=" in (code / "requirements.txt").read_text(errors="replace")
+        elif requirements is not None:
+            hashed = b"--hash=" in requirements
             self.uv("pip", "install", "--requirements", "requirements.txt", *(["--require-hashes"] if hashed else []))
-        elif (code / "pyproject.toml").is_file():
-            package = "[build-system]" in (code / "pyproject.toml").read_text(errors="replace")
+        elif project is not None:
+            package = b"[build-system]" in project
             self.uv("pip", "install", *(["."] if package else ["--requirements", "pyproject.toml"]))
         else:
             raise ReleaseError(
@@ -579,26 +647,31 @@ class Deploy:
             code.rmdir()
             os.rename(wrapper, code)
 
-    def manage(self, *arguments, writable=None):
+    def manage(self, *arguments):
         """Run a Django command in this release."""
-        options = [f"--property=ReadWritePaths={writable}"] if writable else []
-        if self.run(options, "python", "-m", "django", *arguments) != 0:
+        if self.run([], "python", "-m", "django", *arguments) != 0:
             raise ReleaseError(f"manage.py {' '.join(arguments)} failed:\n{self.output}")
 
     def run(self, options, *command, lines=40):
         """Run a command in this release exactly as the service runs: its user, environment and sandbox."""
-        run = subprocess.run(
-            [f"{PROGRAMS}/{self.app['name']}-run", self.release.id, *options, "--", *command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            check=False,
-        )
-        self.keep(run.stdout, lines)
-        return run.returncode
+        return self.program("run", options, command, lines)
 
-    def keep(self, output, lines=40):
-        self.output = shorten(output.decode(errors="replace"), lines)
+    def program(self, program, options, command, lines=40, stdin=subprocess.DEVNULL):
+        """Run a command in this release through one of the application's programs; it is ended when its time is over."""
+        limit, begun = self.app["step_timeout"], time.monotonic()
+        code, output = run(
+            [
+                f"{PROGRAMS}/{self.app['name']}-{program}", self.release.id, f"--unit={self.step_unit}",
+                f"--property=RuntimeMaxSec={limit}", "--property=TimeoutStopSec=5", *options, "--", *command,
+            ],
+            timeout=None,
+            stdin=stdin,
+            stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        self.output = shorten(output, lines)
+        if code != 0 and time.monotonic() - begun >= limit:
+            self.output += f"\nIt did not end within the {limit} s of step_timeout."
+        return code
 
     def publish(self, source, target):
         """Add a release's static files to those that nginx serves, each in one rename; nothing else is taken away."""
@@ -726,7 +799,7 @@ class Deploy:
 
     def settle(self, before):
         """Wait until the release has stayed up for its time. Requests are taken back by the drain of the one before, not here."""
-        self.lock_file.close()
+        self.application.lock.leave()
         self.owns_lock = False
         watch = Watch(self.release, self.app["settle_time"])
         while not watch.over():
@@ -785,27 +858,56 @@ class Deploy:
         Path(release.socket).unlink(missing_ok=True)
 
 
-class LockedError(Exception):
-    """Another deploy of the application is under way."""
+def seal(path, builder, group):
+    """Give a tree that a build has made to root, closed to others. No process that could change it runs any more.
 
-    def __init__(self, holder):
-        super().__init__()
-        self.holder = holder
+    What is not the builder's, and what is neither a file nor a directory nor a link, has no business there.
+    """
+    for directory, directories, files, handle in os.fwalk(path, follow_symlinks=False):
+        for name in (".", *files, *(name for name in directories if os.path.islink(os.path.join(directory, name)))):
+            found = os.stat(name, dir_fd=handle, follow_symlinks=False)
+            place = os.path.normpath(os.path.join(directory, name))
+            if found.st_uid != builder:
+                raise ReleaseError(f"{place} does not belong to the build")
+            if stat.S_ISLNK(found.st_mode):
+                os.chown(name, 0, group, dir_fd=handle, follow_symlinks=False)
+                continue
+            if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+                raise ReleaseError(f"{place} is neither a file nor a directory")
+            os.chown(name, 0, group, dir_fd=handle, follow_symlinks=False)
+            executable = 0o110 if found.st_mode & 0o111 else 0
+            os.chmod(name, 0o750 if stat.S_ISDIR(found.st_mode) else 0o640 | executable, dir_fd=handle)
 
 
-def seal(path):
-    """From here on nobody but root can change what lies there, and everybody can read it."""
-    subprocess.run(["chown", "--recursive", "--no-dereference", "root:root", str(path)], check=True)
-    subprocess.run(["chmod", "--recursive", "u+rwX,go+rX,go-w", str(path)], check=True)
+def project_file(path):
+    """A file of a project as bytes; None where it is not there. It may be a link within the code, but neither huge nor a pipe.
+
+    Nobody changes the code meanwhile: its build user has no process.
+    """
+    if not os.path.lexists(path):
+        return None
+    real, code = Path(os.path.realpath(path)), Path(os.path.realpath(path.parent))
+    try:
+        if code in real.parents:
+            return read_regular(real)
+    except OSError:
+        pass
+    raise ReleaseError(f"{path.name} cannot be used: it must be a file inside the code of at most 16 MiB")
+
+
+def quoted(value):
+    """A value as systemd's EnvironmentFile has it: nothing in it has a meaning."""
+    return '"' + re.sub(r'([\\"$`])', r"\\\1", value) + '"'
 
 
 def systemctl(*arguments, check=True):
-    run = subprocess.run(["systemctl", *arguments], capture_output=True, text=True, check=False)
-    if check and run.returncode != 0:
+    errors = subprocess.STDOUT if check else subprocess.DEVNULL
+    code, output = run(["systemctl", *arguments], timeout=SYSTEMCTL_LIMIT, stderr=errors)
+    if check and code != 0:
         units = [argument for argument in arguments if "@" in argument]
         lines = journal(units[0]) if units else ""
-        raise ReleaseError(f"systemctl {' '.join(arguments)} failed: {run.stderr.strip()}\n{lines}")
-    return run.stdout
+        raise ReleaseError(f"systemctl {' '.join(arguments)} failed: {printable(output).strip()}\n{lines}")
+    return output
 
 
 def is_somewhere(path):
@@ -835,7 +937,7 @@ def report_in(output):
 
 def shorten(text, lines=40):
     """The last lines of an output, or all of it, without terminal colours."""
-    kept = re.sub(r"\x1b\[[0-9;]*m", "", text).strip().splitlines()
+    kept = printable(re.sub(r"\x1b\[[0-9;]*m", "", text)).strip().splitlines()
     return "\n".join(kept[-lines:] if lines else kept)
 
 
@@ -860,7 +962,7 @@ def main(data, check_mode, diff):
                 raise
             deploy.end()
     except LockedError as error:
-        holder = error.holder
+        holder = {"user": "root", "controller": "this host", "since": time.time(), "run": "", **error.holder}
         since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(holder["since"]))
         raise Failed(
             f"{name}: a deploy by {holder['user']} on {holder['controller']} is under way since {since}; wait for it,"

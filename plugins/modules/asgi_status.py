@@ -57,6 +57,7 @@ import time
 from ansible_collections.vivarium.server.plugins.module_utils.asgi import (
     ROOT,
     Application,
+    run,
     systemctl_show,
 )
 from ansible_collections.vivarium.server.plugins.module_utils.asgi_probe import LocalTLSConnection
@@ -110,23 +111,10 @@ def last_deploys(application, number):
 
 def units_of(name):
     """Instances, processes and timers, with the state of each and how it ended last."""
-    listing = subprocess.run(
-        [
-            "systemctl",
-            "list-units",
-            "--all",
-            "--plain",
-            "--no-legend",
-            f"{name}@*.service",
-            f"{name}-*.service",
-            f"{name}-*.timer",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    patterns = (f"{name}@*.service", f"{name}-*.service", f"{name}-*.timer")
+    listing = run(["systemctl", "list-units", "--all", "--plain", "--no-legend", *patterns])[1]
     units = []
-    for unit in (line.split()[0] for line in listing.stdout.splitlines() if line.strip()):
+    for unit in (line.split()[0] for line in listing.splitlines() if line.strip()):
         shown = systemctl_show(
             unit, "ActiveState", "SubState", "Result", "ExecMainExitTimestamp", "NextElapseUSecRealtime", "NRestarts"
         )
@@ -153,12 +141,12 @@ def certificate_end(verify):
         return None
     finally:
         connection.close()
-    run = subprocess.run(
+    shown = subprocess.run(
         ["openssl", "x509", "-inform", "der", "-noout", "-enddate"], input=certificate, capture_output=True, check=False
     )
     # notAfter=Nov 24 15:00:00 2027 GMT, whatever the language of the host.
-    words = run.stdout.decode(errors="replace").partition("=")[2].split()
-    if run.returncode != 0 or len(words) < 4:
+    words = shown.stdout.decode(errors="replace").partition("=")[2].split()
+    if shown.returncode != 0 or len(words) < 4:
         return None
     hour, minute, second = map(int, words[2].split(":"))
     return calendar.timegm((int(words[3]), MONTHS.index(words[0]) + 1, int(words[1]), hour, minute, second))

@@ -15,6 +15,8 @@ from ansible.plugins.action import ActionBase
 COLLECTION = Path(__file__).resolve().parents[2]
 NAME = "vivarium.server"
 PACKAGE = f"ansible_collections.{NAME}"
+# Control characters but for line ends and tabs, and what turns the direction of writing around.
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 IMPORT = re.compile(rf"^\s*from {re.escape(PACKAGE)}\.(plugins\.module_utils\.\w+) import ", re.MULTILINE)
 
 
@@ -26,6 +28,15 @@ def sources(name):
     for needed in IMPORT.findall(text):
         found |= sources(needed)
     return found
+
+
+def printable(result):
+    """A result in which no text holds what a terminal would take for a command: some of it is an application's own words."""
+    if isinstance(result, dict):
+        return {key: printable(value) for key, value in result.items()}
+    if isinstance(result, list):
+        return [printable(value) for value in result]
+    return CONTROL.sub("", result) if isinstance(result, str) else result
 
 
 class HostAction(ActionBase):
@@ -47,7 +58,7 @@ class HostAction(ActionBase):
             order["sources"] |= sources(f"plugins.modules.{name}")
         # One opaque string: Ansible has nothing to say of single values, whatever the verbosity.
         payload = base64.b64encode(zlib.compress(json.dumps(order, default=str).encode(), 1)).decode()
-        return self._execute_module(f"{NAME}.host_code", {"payload": payload}, task_vars=task_vars)
+        return printable(self._execute_module(f"{NAME}.host_code", {"payload": payload}, task_vars=task_vars))
 
 
 class OptionsAction(HostAction):

@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
+import grp
 import hashlib
+import http.client
 import importlib.machinery
 import importlib.util
 import json
 import os
 import pathlib
+import pwd
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -34,9 +38,26 @@ ME = {"run": "here/boot/1/2", "user": "me", "controller": "here"}
 OTHER = {"run": "there/boot/3/4", "user": "other", "controller": "there"}
 
 
+# What takes a command of a step to systemd on a host: here it runs at once, in the code, with the environment that it is given.
+PROGRAM = f"""#!{sys.executable}
+import os, shlex, sys
+options, command = sys.argv[2 : sys.argv.index("--")], sys.argv[sys.argv.index("--") + 1 :]
+os.chdir(f"{{os.path.dirname(sys.argv[0])}}/shop/releases/{{sys.argv[1]}}/code")
+for path in (option.removeprefix("--property=EnvironmentFile=") for option in options if "EnvironmentFile" in option):
+    os.environ.update(word.split("=", 1) for word in shlex.split(open(path).read()))
+os.execvp(command[0], command)
+"""
+
+
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     monkeypatch.setattr(asgi, "ROOT", tmp_path)
+    monkeypatch.setattr(asgi_release, "PROGRAMS", tmp_path)
+    # The user of the tests is the build user here.
+    monkeypatch.setattr(asgi_release, "end_processes", lambda uid: None)
+    for program in ("shop-run", "shop-build"):
+        (tmp_path / program).write_text(PROGRAM)
+        (tmp_path / program).chmod(0o755)
     (tmp_path / "shop/releases").mkdir(parents=True)
     return tmp_path / "shop"
 
@@ -44,13 +65,15 @@ def root(tmp_path, monkeypatch):
 @pytest.fixture
 def deploy(root):
     def make(release="r1", holder=ME, **data):
+        me = pwd.getpwuid(os.getuid())
         app = {
-            "name": "shop", "user": "shop", "python": "python3", "keep_releases": 2, "processes": {}, "source": {}, "workers": 2,
+            "name": "shop", "user": grp.getgrgid(os.getgid()).gr_name, "build_user": me.pw_name, "build_home": me.pw_dir,
+            "step_timeout": 60, "python": "python3", "keep_releases": 2, "processes": {}, "source": {}, "workers": 2,
             "framework": "django", "migrate": True, "domains": ["shop.example.com"], "health_path": "/", "health_strict": False,
             "hooks": {moment: [] for moment in ("before_migrate", "after_migrate", "before_switch", "after_switch")},
         }  # fmt: skip
         defaults = {
-            "kind": "path", "dead": [], "break_lock": False, "server": {"packages": ["uvicorn"]}, "action": "deploy",
+            "kind": "path", "ended": "", "break_lock": False, "server": {"packages": ["uvicorn"]}, "action": "deploy",
             "wait": False, "stopped": "", "parts": {}, "files": [],
         }  # fmt: skip
         app |= data.pop("app", {})
@@ -134,12 +157,12 @@ def test_one_run_holds_the_lock_from_step_to_step(deploy):
         step = deploy()
         step.lock(take)
         assert step.owns_lock
-        step.lock_file.close()
+        step.application.lock.leave()
 
 
 def test_another_run_is_refused_and_told_by_whom(deploy):
     deploy().lock(take=True)
-    with pytest.raises(asgi_release.LockedError) as refused:
+    with pytest.raises(asgi.LockedError) as refused:
         deploy(holder=OTHER).lock(take=True)
     assert refused.value.holder["user"] == "me" and refused.value.holder["controller"] == "here"
 
@@ -148,39 +171,39 @@ def test_an_unlocked_application_may_be_taken(deploy):
     first = deploy()
     first.lock(take=True)
     first.unlock()
-    first.lock_file.close()
+    first.application.lock.leave()
     second = deploy(holder=OTHER)
     second.lock(take=True)
     assert second.owns_lock
 
 
-@pytest.mark.parametrize("how", [{"dead": [ME["run"]]}, {"break_lock": True}])
+@pytest.mark.parametrize("how", [{"ended": ME["run"]}, {"break_lock": True}])
 def test_a_lock_that_was_left_behind_is_taken_over(deploy, how):
     first = deploy()
     first.lock(take=True)
-    first.lock_file.close()
+    first.application.lock.leave()
     second = deploy(holder=OTHER, **how)
     second.lock(take=True)
     assert second.owns_lock
-    second.lock_file.close()
+    second.application.lock.leave()
     late = deploy()
     late.lock(take=False)
     assert not late.owns_lock
 
 
-def test_a_lease_runs_out_and_each_step_renews_it(deploy, root, monkeypatch):
+def test_a_lock_runs_out_and_each_step_renews_it(deploy, root, monkeypatch):
     first = deploy()
     first.lock(take=True)
-    first.lock_file.close()
+    first.application.lock.leave()
     now = time.time()
-    monkeypatch.setattr(asgi_release.time, "time", lambda: now + asgi_release.LOCK_LEASE - 1)
+    monkeypatch.setattr(asgi_release.time, "time", lambda: now + asgi_release.LOCK_LIMIT - 1)
     second = deploy()
     second.lock(take=False)
-    second.lock_file.close()
-    monkeypatch.setattr(asgi_release.time, "time", lambda: now + asgi_release.LOCK_LEASE + 1)
-    with pytest.raises(asgi_release.LockedError):
+    second.application.lock.leave()
+    monkeypatch.setattr(asgi_release.time, "time", lambda: now + asgi_release.LOCK_LIMIT + 1)
+    with pytest.raises(asgi.LockedError):
         deploy(holder=OTHER).lock(take=True)
-    monkeypatch.setattr(asgi_release.time, "time", lambda: now + 2 * asgi_release.LOCK_LEASE)
+    monkeypatch.setattr(asgi_release.time, "time", lambda: now + 2 * asgi_release.LOCK_LIMIT)
     deploy(holder=OTHER).lock(take=True)
 
 
@@ -206,7 +229,7 @@ def running_step(root, holder, seconds):
 
 def test_a_step_of_a_dead_run_is_waited_for(deploy, root):
     with running_step(root, OTHER, 0.5):
-        step, begun = deploy(dead=[OTHER["run"]]), time.monotonic()
+        step, begun = deploy(ended=OTHER["run"]), time.monotonic()
         step.lock(take=True)
         assert step.owns_lock and time.monotonic() - begun > 0.4
 
@@ -214,14 +237,63 @@ def test_a_step_of_a_dead_run_is_waited_for(deploy, root):
 def test_a_step_of_a_dead_run_is_not_waited_for_for_ever(deploy, root, monkeypatch):
     monkeypatch.setattr(asgi_release, "LOCK_PATIENCE", 0.3)
     with running_step(root, OTHER, 1), pytest.raises(asgi.ReleaseError, match="still runs on this host"):
-        deploy(dead=[OTHER["run"]]).lock(take=True)
+        deploy(ended=OTHER["run"]).lock(take=True)
 
 
 def test_a_step_of_a_live_run_is_not_waited_for(deploy, root):
     begun = time.monotonic()
-    with running_step(root, OTHER, 1), pytest.raises(asgi_release.LockedError):
+    with running_step(root, OTHER, 1), pytest.raises(asgi.LockedError):
         deploy().lock(take=True)
     assert time.monotonic() - begun < 3
+
+
+def test_a_lock_is_root_s_alone(deploy, root):
+    """An application's user that could open it could lock it, and read the last words of a step that failed."""
+    write(root / "deploy.lock", "").chmod(0o644)  # of an earlier version
+    deploy().lock(take=True)
+    assert (root / "deploy.lock").stat().st_mode & 0o777 == 0o600
+
+
+def test_breaking_a_lock_ends_what_its_holder_still_does(deploy, root, monkeypatch):
+    told = []
+    monkeypatch.setattr(asgi_release, "systemctl", lambda *words, check=True: told.append(words))
+    with subprocess.Popen(
+        [sys.executable, "-c", f"import fcntl, time; fcntl.flock(open({str(root / 'deploy.lock')!r}, 'a'), fcntl.LOCK_EX);"
+         " print(flush=True); time.sleep(60)"], stdout=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        process.stdout.readline()
+        holder = {**OTHER, "since": time.time(), "pid": process.pid, "pid_start": asgi.process_start(process.pid)}
+        write(root / "deploy.lock", json.dumps(holder))
+        with pytest.raises(asgi.LockedError):
+            deploy().lock(take=True)
+        step = deploy(break_lock=True)
+        step.lock(take=True)
+        assert step.owns_lock and process.wait(10) < 0
+    assert told == [("stop", "shop.step.service")]
+
+
+def test_a_number_that_was_given_to_another_process_is_left_alone(deploy, root, monkeypatch):
+    monkeypatch.setattr(asgi_release, "systemctl", lambda *words, check=True: "")
+    with subprocess.Popen(["sleep", "60"]) as process:
+        write(root / "deploy.lock", json.dumps({**OTHER, "since": time.time(), "pid": process.pid, "pid_start": "1"}))
+        deploy(break_lock=True).lock(take=True)
+        assert process.poll() is None
+        process.kill()
+
+
+def test_a_command_that_a_dead_run_left_is_waited_for(deploy, root, monkeypatch):
+    monkeypatch.setattr(asgi_release, "LOCK_PATIENCE", 0.5)
+    left = [{"shop.step.service": "active"}, {}]
+    monkeypatch.setattr(asgi_release, "active_units", lambda *_: left.pop(0) if len(left) > 1 else left[0])
+    write(root / "deploy.lock", json.dumps({**OTHER, "since": time.time(), "begun": 1, "action": "deploy", "release": "r0",
+          "version": "1", "from": None, "seconds": {}}))  # fmt: skip
+    step = deploy(ended=OTHER["run"])
+    step.lock(take=True)
+    step.application.lock.leave()
+    write(root / "deploy.lock", json.dumps({**OTHER, "since": time.time()}))
+    left[:] = [{"shop.step.service": "active"}]
+    with pytest.raises(asgi.ReleaseError, match="asgi_break_lock=true"):
+        deploy(ended=OTHER["run"]).lock(take=True)
 
 
 def test_a_run_that_was_refused_may_still_put_its_attempt_away(deploy, root):
@@ -312,7 +384,7 @@ def take_step(step, name, take=False):
         step.end(reason=str(error))
         raise
     finally:
-        step.lock_file.close()
+        step.application.lock.leave()
     step.end()
 
 
@@ -332,7 +404,7 @@ def test_a_good_deploy_leaves_one_line(deploy, root, quiet):
     first = deploy("r2")
     first.data["release"]["version"] = "v2 (abc)"
     first.lock(True, "stage")
-    first.lock_file.close()
+    first.application.lock.leave()
     take_step(deploy("r2"), "live")
     (line,) = lines(root)
     assert line.pop("at").endswith("Z") and set(line.pop("seconds")) == {"switch", "total"}
@@ -367,7 +439,7 @@ def test_a_host_that_has_nothing_to_say_repeats_the_controller(deploy, root, qui
 
 def test_a_run_that_died_gets_its_line_from_the_next(deploy, root, quiet):
     deploy("r1", holder=OTHER).lock(True, "stage")
-    deploy("r2", dead=[OTHER["run"]]).lock(True, "stage")
+    deploy("r2", ended=OTHER["run"]).lock(True, "stage")
     (line,) = lines(root)
     assert (line["by"], line["release"], line["outcome"], line["step"]) == ("other", "r1", "interrupted", "stage")
 
@@ -594,13 +666,15 @@ def test_what_a_release_runs_with_is_written_for_whom_it_is(deploy, root):
     modes = {
         entry.relative_to(path).as_posix(): entry.stat().st_mode & 0o777 for entry in path.rglob("*") if entry.is_file()
     }
-    assert modes == {"env": 0o600, "serve": 0o755, "lib/vivarium_gate.py": 0o644}
-    assert (path / "env").read_bytes() == b'KEY="\xff"\n' and (path / "lib").stat().st_mode & 0o777 == 0o755
+    assert modes == {"env": 0o600, "serve": 0o750, "lib/vivarium_gate.py": 0o640}
+    assert (path / "env").read_bytes() == b'KEY="\xff"\n' and (path / "lib").stat().st_mode & 0o777 == 0o750
 
 
 def test_an_account_of_somebody_else_is_refused(deploy):
     with pytest.raises(asgi.ReleaseError, match=r"account 'root' already \(home /root\)"):
-        deploy(app={"name": "shop", "user": "root"}).check_account()
+        deploy(app={"user": "root"}).staged()
+    with pytest.raises(asgi.ReleaseError, match=r"account 'daemon' already"):
+        deploy(app={"build_user": "daemon"}).builder()
 
 
 def test_pruning_keeps_what_is_needed(deploy, root):
@@ -669,6 +743,8 @@ def test_what_a_server_needs_is_added_and_nothing_locked_changes(deploy, root, m
     step = deploy(
         app={"server": "gunicorn"}, server={"packages": ["gunicorn>=23,<28", "uvicorn-worker>=0.3", "h11>=0.16"]}
     )
+
+    step.release.path.mkdir()
 
     def uv(*words):
         called.append([*words[:3], *words[4:]])
@@ -945,10 +1021,7 @@ def lock_of(form, code, environment, digest):
 @pytest.fixture
 def installing(deploy, root, tmp_path, monkeypatch, package_index):
     """Install a project that locks its packages in a form, from an index of the test's own."""
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/setpriv").write_text('#!/bin/sh\nwhile [ "${1#--}" != "$1" ]; do shift; done\nexec "$@"\n')
-    (tmp_path / "bin/setpriv").chmod(0o755)
-    monkeypatch.setattr(asgi_release, "BUILD_PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setattr(asgi_release, "BUILD_PATH", os.environ["PATH"])
     own = {
         "HOME": str(tmp_path), "UV_CACHE_DIR": str(tmp_path / "cache"), "UV_DEFAULT_INDEX": package_index,
         "NO_PROXY": "127.0.0.1", "UV_COMPILE_BYTECODE": "0",
@@ -1136,7 +1209,7 @@ def gate_of(deploy, monkeypatch, code, report):
         step.output = report
         return code
 
-    monkeypatch.setattr(step, "run", run)
+    monkeypatch.setattr(step, "in_build", run)
     return step, seen
 
 
@@ -1212,3 +1285,117 @@ def test_a_socket_is_asked_and_an_endless_body_is_not_read(tmp_path):
         server.shutdown()
     with pytest.raises(OSError, match=r"refused|No such file"):
         asgi_probe.ask_socket(path, "/", "shop.example.com")
+
+
+def test_a_socket_that_answers_a_byte_at_a_time_is_given_up(tmp_path):
+    """Each byte comes in time for itself; the whole would take for ever."""
+    path, over = str(tmp_path / "drip.sock"), threading.Event()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+
+        def drip():
+            carrier, _ = listener.accept()
+            with carrier, contextlib.suppress(OSError):
+                carrier.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+                while not over.wait(0.05):
+                    carrier.sendall(b"x")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        begun = time.monotonic()
+        with pytest.raises((OSError, http.client.HTTPException)):
+            asgi_probe.ask_socket(path, "/", "shop.example.com", timeout=1)
+        assert time.monotonic() - begun < 30
+        over.set()
+        thread.join()
+
+
+# what somebody else wrote
+
+
+def test_only_a_regular_file_of_bounded_size_is_read(tmp_path):
+    good = write(tmp_path / "good", "text")
+    assert asgi.read_regular(good) == b"text"
+    (tmp_path / "link").symlink_to(good)
+    os.mkfifo(tmp_path / "pipe")
+    with open(tmp_path / "sparse", "wb") as stream:
+        stream.truncate(asgi.FILE_LIMIT + 1)
+    for name in ("link", "pipe", "sparse", "missing"):
+        with pytest.raises(OSError, match=name):
+            asgi.read_regular(tmp_path / name)
+
+
+def test_a_file_of_a_project_lies_in_its_code(tmp_path):
+    code = tmp_path / "code"
+    write(code / "requirements/production.txt", "django")
+    (code / "requirements.txt").symlink_to("requirements/production.txt")
+    assert asgi_release.project_file(code / "requirements.txt") == b"django"
+    assert asgi_release.project_file(code / "uv.lock") is None
+    write(tmp_path / "outside")
+    for target in (tmp_path / "outside", "../outside", "/proc/kcore", "missing", "pylock.toml"):
+        (code / "pylock.toml").unlink(missing_ok=True)
+        (code / "pylock.toml").symlink_to(target)
+        with pytest.raises(asgi.ReleaseError, match=r"pylock\.toml cannot be used"):
+            asgi_release.project_file(code / "pylock.toml")
+
+
+def test_the_end_of_what_a_program_prints_is_kept_whatever_it_is():
+    code, said = asgi.run(
+        [sys.executable, "-c", "import os\nfor _ in range(100): os.write(1, b'x' * 65536 + b'\\xff')"]
+    )
+    assert code == 0 and len(said) == asgi.OUTPUT_LIMIT and said.endswith("x\ufffd")
+    begun = time.monotonic()
+    code, said = asgi.run(["sh", "-c", "echo begun; sleep 60"], timeout=0.5)
+    assert code != 0 and said == "begun\n" and time.monotonic() - begun < 30
+
+
+def test_words_of_others_are_no_commands_to_a_terminal():
+    assert asgi.printable("caf\u00e9\t1\n\x1b[2J\x9b2J\x07\r\u202eevil") == "caf\u00e9\t1\n[2J2Jevil"
+    assert asgi.first_line("\x1b[2Jone\ntwo") == "[2Jone" and asgi.first_line("") == ""
+    assert asgi_release.shorten("a\x1b[31mb\x1b]0;t\x07\n\xff") == "ab]0;t\n\xff"
+
+
+def test_processes_of_a_user_are_found_even_where_they_hide():
+    if os.getuid() != 0:
+        pytest.skip("another user's process needs root")
+    hiding = (
+        "import ctypes, os, time; os.setuid(65533); ctypes.CDLL(None).prctl(4, 0); print(flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", hiding], stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        assert asgi.processes_of(65533) == [process.pid]
+        asgi.end_processes(65533)
+        assert process.wait(10) < 0 and asgi.processes_of(65533) == []
+
+
+# sealing
+
+
+def test_a_sealed_tree_is_root_s_and_closed_to_others(tmp_path):
+    place = tmp_path / "code"
+    write(place / "run.sh").chmod(0o6777)
+    write(place / "deep/data.txt").chmod(0o666)
+    (place / "deep").chmod(0o2777)
+    (place / "out").symlink_to("/etc/shadow")
+    before = os.stat("/etc/shadow")
+    asgi_release.seal(place, os.getuid(), os.getgid())
+    modes = {
+        path.relative_to(tmp_path).as_posix(): path.lstat().st_mode & 0o7777 for path in [place, *place.rglob("*")]
+    }
+    assert modes == {
+        "code": 0o750,
+        "code/run.sh": 0o750,
+        "code/deep": 0o750,
+        "code/deep/data.txt": 0o640,
+        "code/out": 0o777,
+    }
+    assert (before.st_mode, before.st_uid) == (os.stat("/etc/shadow").st_mode, os.stat("/etc/shadow").st_uid)
+
+
+def test_what_is_no_file_or_not_the_builder_s_is_not_sealed(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(asgi.ReleaseError, match="pipe is neither a file nor a directory"):
+        asgi_release.seal(tmp_path, os.getuid(), os.getgid())
+    with pytest.raises(asgi.ReleaseError, match="does not belong to the build"):
+        asgi_release.seal(tmp_path, os.getuid() + 1, os.getgid())

@@ -143,7 +143,7 @@ def test_the_deploy_left_a_line(hosts):
         assert {"stage", "build", "start", "switch", "total"} <= set(last["seconds"])
         assert "hunter2" not in host.file("/srv/tide/deploys.log").content_string
         told = host.check_output(
-            "journalctl --output cat --identifier tide VIVARIUM_ACTION=deploy VIVARIUM_OUTCOME=good"
+            "journalctl --output cat --identifier tide _UID=0 VIVARIUM_ACTION=deploy VIVARIUM_OUTCOME=good"
         )
         assert f"deploy of release {live(host)}" in told.splitlines()[-1]
         assert host.run("runuser -u tide -- cat /srv/tide/deploys.log").rc != 0
