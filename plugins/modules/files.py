@@ -15,10 +15,16 @@ description:
     all are renamed into place. If anything fails, O(validate) included, everything is put back as it was.
   - What a killed run left half done is put back by the next run before it starts; that run then reports what it changes.
   - Says which files changed and, by labels, whom that concerns, so that a handler restarts only what must be restarted.
-  - A symbolic link at O(files[].path) is replaced by the file; it is never written through.
+  - A symbolic link at O(files[].path) is replaced by the file; it is never written through. On the way to it, links are followed
+    only where nobody but root can have made them, as C(/var/run).
+  - From the first directory on that belongs to another user, all is done with the rights of that user, who could otherwise put a
+    link in the place of anything there and have it written by root. So what lies there can only belong to that user, and to
+    a group that the user is in. A directory of root's that others may write to is refused, unless it is sticky as C(/tmp) is.
+  - Runs on one host wait for each other. One that has waited for two minutes fails and says for which process. The lock,
+    C(/run/vivarium-files.lock), can be opened by root alone.
 options:
   directories:
-    description: Directories that exist. Missing parents are made, owned by root with mode 0755.
+    description: Directories that exist. Missing parents are made with mode 0755, by root or the owner of what is there.
     type: list
     elements: dict
     default: []
@@ -92,7 +98,9 @@ options:
         type: bool
         default: false
       validate:
-        description: A command, run without a shell, that checks the new file, V(%s), before anything is replaced.
+        description:
+          - A command, run without a shell, that checks the new file, V(%s), before anything is replaced. It has ten minutes.
+          - In a directory that belongs to another user it runs with the rights of that user.
         type: str
       concerns:
         description: Labels returned in RV(concerns) when this file changed.
@@ -126,7 +134,8 @@ options:
   validate:
     description:
       - A command, run without a shell, that checks the whole set when all is in place. It runs only if something changed.
-      - If it fails, every file, link and directory is put back as it was and the task fails with the command's output.
+      - If it fails, or does not end within ten minutes, every file, link and directory is put back as it was and the task fails
+        with the command's output.
     type: str
 attributes:
   check_mode:
@@ -203,8 +212,12 @@ from ansible_collections.vivarium.server.plugins.module_utils.host_code import F
 
 # Work in progress lies in a directory of this name beside the files: new/NAME is what comes, old/NAME what was there.
 STAGE = ".vivarium~"
-# Nobody but its owner can open the lock. How long to wait for who holds it, and for a validator (seconds).
-LOCK = "/run/vivarium-files.lock" if os.geteuid() == 0 else os.path.expanduser("~/.cache/vivarium/files.lock")
+# Nobody but its owner can open the lock; who is not root has one at home. How long to wait for who holds it, and for a validator
+# (seconds).
+LOCK = "/run/vivarium-files.lock"
+if os.geteuid() != 0:
+    HOME = os.path.expanduser("~")
+    LOCK = f"{HOME}/.vivarium-files.lock" if os.access(HOME, os.W_OK) else f"/tmp/vivarium-files-{os.geteuid()}.lock"  # noqa: S108
 PATIENCE = 120
 VALIDATION = 600
 # What is there may be of any size: more is not read, unless what is to come is as large. More than so many files are not ours.
@@ -220,8 +233,8 @@ ABSENT = State("absent", None, None, None, None)
 Change = namedtuple("Change", "path have want secret concerns validate")
 # Stands for a content that was not read.
 Unread = namedtuple("Unread", "size")
-# A directory by its handle. `user` is with whose rights to work in it, None for our own; `foreign` says that it or a directory above
-# it belongs to somebody else, `links` whether a link in it may be followed.
+# A directory by its handle. `user` is with whose rights to work in it, None for our own; `foreign` says that it or a directory
+# above it belongs to somebody else, `links` whether a link in it may be followed.
 Folder = namedtuple("Folder", "path handle user foreign links")
 User = namedtuple("User", "name uid gid groups")
 
@@ -234,7 +247,7 @@ class Tree:
     """The directories on the way to the files, each opened once, by its name in the handle of the one above it.
 
     Who can change a directory can put a link or another directory in the place of what is in it, at any moment. So a link is
-    followed only where nobody but root can have made it (C(/var/run), C(/lib)), and from the first directory on that belongs to
+    followed only where nobody but root can have made it (/var/run, /lib), and from the first directory on that belongs to
     another user all is done with that user's rights: he gains nothing that he could not do himself.
     """
 
@@ -537,9 +550,9 @@ def apply(order, changes, tree):
             run(order["validate"], "the new files")
         for stage in stages.values():
             stage.check()
-        # All handles stay open until the process ends.
         undo.pop_all()
     for stage in stages.values():
+        os.close(stage.handle)
         try:
             clear(stage.folder)
         except OSError as error:
@@ -816,7 +829,6 @@ def without(secrets, text):
 @contextlib.contextmanager
 def locked(order):
     """Wait until no other run works; whatever lies half done in a directory is then from a dead one."""
-    os.makedirs(os.path.dirname(LOCK), mode=0o700, exist_ok=True)
     handle = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     try:
         info = os.fstat(handle)
@@ -838,8 +850,10 @@ def locked(order):
         more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         note(handle, f"process {os.getpid()}, since {since}, for {''.join(paths[:1])}{more}")
-        yield
-        note(handle, "")
+        try:
+            yield
+        finally:
+            note(handle, "")
     finally:
         os.close(handle)
 
