@@ -127,6 +127,7 @@ def main(parameters, check_mode, diff):
         ["systemctl", "list-units", "--plain", "--no-legend", "--type=service", "--state=active"],
         capture_output=True,
         text=True,
+        errors="replace",
         check=False,
     )
     return {

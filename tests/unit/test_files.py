@@ -49,9 +49,10 @@ class Run(action.ActionModule):
 
 
 @pytest.fixture
-def write(tmp_path, monkeypatch):
+def write(tmp_path, tmp_path_factory, monkeypatch):
     """Run the action in a scratch directory; owner and group are the tester's unless an entry says otherwise."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(module, "LOCK", str(tmp_path_factory.mktemp("run") / "lock"))
 
     def run(check=False, variables=None, **args):
         for kind in ("files", "directories"):
@@ -297,7 +298,7 @@ def test_an_error_half_way_brings_everything_back(write, busy, monkeypatch):
     base, order = busy
     before, real = tree(base), os.symlink
 
-    def full(target, path):
+    def full(target, path, **handles):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(module.os, "symlink", full)

@@ -138,7 +138,7 @@ def test_files_of_a_run_that_was_killed_before_they_were_in_use_are_put_in_use(h
     play = deploy("debian13", change=False, timers=timers)
     when(
         host, "test -e /etc/systemd/system/pond-tock.timer",
-        "kill -KILL $(pgrep -f [a]sgi/load) $(lslocks -nro PID,PATH | sed -n 's|  */etc/systemd/system$||p')",
+        "kill -KILL $(pgrep -f [a]sgi/load) $(lslocks -nro PID,PATH | sed -n 's|  */run/vivarium-files.lock$||p')",
     )  # fmt: skip
     play.fail()
     assert host.file("/etc/systemd/system/pond-tock.timer").exists and not host.service("pond-tock.timer").is_running
