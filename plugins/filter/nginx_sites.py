@@ -101,7 +101,9 @@ def nginx_sites(sites):
     for site in sites:
         if site["certificate"] and not site["listen"]:
             first.setdefault(site["certificate"]["certificate"], _identifier(site["name"]))
-    return [{**_derive(site), "certificate_id": first.get((site["certificate"] or {}).get("certificate"))} for site in sites]
+    return [
+        {**_derive(site), "certificate_id": first.get((site["certificate"] or {}).get("certificate"))} for site in sites
+    ]
 
 
 def nginx_site_files(sites, directory):
@@ -189,9 +191,9 @@ def _site_problems(site):
     problems += _location_problems(site)
     problems += _hsts_problems(site["hsts"])
     for header in site["pass_headers"]:
-        if not HEADER.match(str(header)):
+        if not isinstance(header, str) or not HEADER.match(header):
             problems.append(f"pass_headers: '{header}' is not a header of letters, digits and hyphens")
-        elif str(header).lower() in OWN_HEADERS:
+        elif header.lower() in OWN_HEADERS:
             problems.append(f"pass_headers: nginx itself says {header}, a client's own never passes")
     if not SIZE.match(str(site["client_max_body_size"])):
         problems.append(f"client_max_body_size: '{site['client_max_body_size']}' is not a size such as 10m")
@@ -321,11 +323,11 @@ def _conflicts(sites, variable):
     problems += [
         f"{variable}: two names differ only in - and _: '{name}'" for name in _repeated(map(_identifier, names))
     ]
-    for place in {site["listen"] or "" for site in sites}:
+    for place in {str(site["listen"] or "") for site in sites}:
         domains = [
             domain
             for site in sites
-            if (site["listen"] or "") == place
+            if str(site["listen"] or "") == place
             for domain in [*(site.get("domains") or []), *site["redirect_domains"]]
         ]
         where = f" on {place}" if place else ""

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Test nginx's configuration and, where nginx runs, put it in use: end well when that has happened, fail when it has not.
 
-nginx's own reload only sends a signal and calls that a success: a configuration that cannot be applied (a port that another program
-holds) is noted in a log while the old one goes on. What a log says is no proof either, visitors write to it. So each reload adds
-a server of its own to the configuration: on a unix socket with a name of that reload, in a directory that only root may enter.
-Who answers there has the new configuration. When nginx's main process waits for signals again and nobody answers, it was not taken.
+nginx's own reload only sends a signal and calls that a success: a configuration that cannot be applied (a port that another
+program holds) is noted in a log while the old one goes on. What a log says is no proof either, visitors write to it. So each
+reload adds a server of its own to the configuration: on a unix socket named after the reload, in a directory of root's alone.
+Who answers there has the new configuration. When nginx's main process waits for signals again and nobody answers, it has not.
 """
 
 import contextlib
@@ -66,7 +66,10 @@ def directory():
     """The directory, open; it is root's, or nothing that lies in it means anything."""
     with contextlib.suppress(FileExistsError):
         os.mkdir(DIRECTORY, 0o700)
-    handle = os.open(DIRECTORY, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        handle = os.open(DIRECTORY, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError as error:
+        raise Failed(f"{DIRECTORY}, where a reload asks nginx, cannot be used: {error.strerror}") from error
     try:
         info = os.fstat(handle)
         if info.st_uid != os.geteuid() or stat.S_IMODE(info.st_mode) & 0o077:
@@ -156,7 +159,8 @@ def waits(pid):
 
 def complaints(pid, started):
     """What the main process itself said since then, to explain the failure; the journal knows who wrote a line."""
-    command = ["journalctl", "--quiet", "--output", "cat", "--lines", "100", "--since", f"@{started:.6f}", f"_PID={pid}"]
+    command = "journalctl --quiet --no-pager --output cat --lines 100 --since".split()
+    command += [f"@{started:.6f}", f"_PID={pid}"]
     try:
         output = subprocess.run(command, capture_output=True, check=False, timeout=10).stdout
     except subprocess.TimeoutExpired:
