@@ -10,7 +10,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 # Where Python may not keep what it compiled, each process of Ansible compiles everything again, and takes twice as long.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup images lint format unit scenarios scenario test bench bench-releases bench-servers demo demo-hosts demo-down clean requirements
+.PHONY: help setup images lint format unit build scenarios scenario test bench bench-releases bench-servers demo demo-hosts demo-down clean requirements
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ format: setup ## Format the Python files
 
 unit: setup ## Run the tests of plugins and templates
 	@pytest --numprocesses auto tests/unit
+
+build: setup ## Pack the collection, as it is committed, into logs/
+	@tools/build logs
 
 scenarios: images ## Run every Molecule scenario
 	@tools/suite

@@ -11,17 +11,23 @@ from ansible_collections.vivarium.server.plugins.plugin_utils.domains import dom
 # The documentation of these filters lies beside this file, a .yml file for each.
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
-SIZE = re.compile(r"[0-9]+[kKmMgG]?\Z")
+NUMBER = re.compile(r"[0-9]{1,9}\Z")
+SIZE = re.compile(r"[0-9]{1,9}[kKmMgG]?\Z")
+DURATION = re.compile(r"(?:[0-9]{1,6}(?:ms|[smhdwMy]))+\Z|[0-9]{1,9}\Z")
 URL = re.compile(r"/(?:[A-Za-z0-9._~-]+/)+\Z")
 HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*\Z")
-HEADER_VALUE = re.compile(r'[^"$\\\n]+\Z')
+HEADER_VALUE = re.compile(r"[ !#%-\[\]-~]+\Z")  # what can be printed, but for " $ and the backslash
 PATH = re.compile(r"/[A-Za-z0-9._~/@+:,=-]*\Z")
+NETWORK = re.compile(r"[0-9a-fA-F.:]+(?:/[0-9]{1,3})?\Z")
 
 # What the sandbox of nginx's unit hides from it.
 HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")  # noqa: S108, nothing is written there
 
 # URLs that the role itself answers.
 RESERVED = ("/.well-known/acme-challenge/", "/.vivarium/")
+
+# What nginx itself tells an application.
+OWN_HEADERS = ("host", "connection", "upgrade", "x-forwarded-for", "x-forwarded-proto", "x-real-ip", "x-request-id")
 
 DEFAULTS = {
     "upstream": [],
@@ -35,6 +41,7 @@ DEFAULTS = {
     "redirect_domains": [],
     "listen": None,
     "trusted_proxies": [],
+    "pass_headers": [],
     "extra": "",
 }
 HSTS = {"max_age": 63072000, "include_subdomains": True, "preload": False}
@@ -44,15 +51,36 @@ def nginx_problems(inputs):
     """Return a sentence for everything that is wrong with the role's inputs; none when they are usable."""
     problems = nginx_site_problems(inputs["nginx_sites"])
     ports = [inputs["nginx_http_port"], inputs["nginx_https_port"]]
-    if not all(str(port).isdigit() and 0 < int(port) < 65536 for port in ports) or int(ports[0]) == int(ports[1]):
+    if not all(_number(port, 1, 65535) for port in ports) or int(ports[0]) == int(ports[1]):
         problems.append(f"nginx_http_port ({ports[0]}) and nginx_https_port ({ports[1]}) must be two different ports")
-    headers = inputs["nginx_security_headers"]
-    if not all(HEADER.match(str(name)) and HEADER_VALUE.match(str(value)) for name, value in headers.items()):
+    problems += _headers_problems(inputs["nginx_security_headers"])
+    if not _boolean(inputs.get("nginx_ipv6", True)):
+        problems.append(f"nginx_ipv6: '{inputs['nginx_ipv6']}' is neither true nor false")
+    directory = inputs.get("nginx_acme_directory", "/var/lib/vivarium/acme")
+    problems += [f"nginx_acme_directory: {problem}" for problem in _path_problems(directory)]
+    if not _number(inputs.get("nginx_worker_connections", 4096), 16, 1_000_000):
         problems.append(
+            f"nginx_worker_connections: '{inputs['nginx_worker_connections']}' is not a number from 16 to 1000000"
+        )
+    timeout = inputs.get("nginx_worker_shutdown_timeout", "1h")
+    if isinstance(timeout, bool) or not DURATION.match(str(timeout)):
+        problems.append(f"nginx_worker_shutdown_timeout: '{timeout}' is not a time such as 90s or 1h30m")
+    if not isinstance(inputs.get("nginx_extra", ""), str):
+        problems.append("nginx_extra must be a text")
+    return problems
+
+
+def _headers_problems(headers):
+    if (
+        not isinstance(headers, dict)
+        or not all(HEADER.match(str(name)) and HEADER_VALUE.match(str(value)) for name, value in headers.items())
+        or _repeated(str(name).lower() for name in headers)
+    ):
+        return [
             "nginx_security_headers is a dictionary of header names and values; a value has no quotation marks, dollar signs,"
             " backslashes or line breaks"
-        )
-    return problems
+        ]
+    return []
 
 
 def nginx_site_problems(sites, variable="nginx_sites"):
@@ -68,7 +96,14 @@ def nginx_site_problems(sites, variable="nginx_sites"):
 
 def nginx_sites(sites):
     """Return the sites with every default filled in and with what the templates derive from them."""
-    return [_derive(_complete(site)) for site in sites]
+    sites = [_complete(site) for site in sites]
+    first = {}
+    for site in sites:
+        if site["certificate"] and not site["listen"]:
+            first.setdefault(site["certificate"]["certificate"], _identifier(site["name"]))
+    return [
+        {**_derive(site), "certificate_id": first.get((site["certificate"] or {}).get("certificate"))} for site in sites
+    ]
 
 
 def nginx_site_files(sites, directory):
@@ -94,6 +129,7 @@ def _derive(site):
         "id": _identifier(site["name"]),
         "backend": bool(site["listen"]),
         "hsts_value": "; ".join(flags),
+        "pass_headers": [name.lower() for name in site["pass_headers"]],
         "static": [_location(entry) for entry in site["static"]],
         "media": [_location(entry) for entry in site["media"]],
     }
@@ -112,6 +148,23 @@ def _texts(site):
     """The keys whose value is one text: a specification takes it for a list of one, a template for a list of letters."""
     lists = ["domains", *(key for key, default in DEFAULTS.items() if default == [])]
     return [key for key in lists if not isinstance(site.get(key, []), list)]
+
+
+def _number(value, least, most):
+    return not isinstance(value, bool) and bool(NUMBER.match(str(value))) and least <= int(value) <= most
+
+
+def _boolean(value):
+    return str(value).lower() in ("true", "yes", "on", "1", "false", "no", "off", "0")
+
+
+def _path_problems(path):
+    path = str(path)
+    if not PATH.match(path) or path.strip("/") == "" or "/../" in f"{path}/":
+        return [f"path '{path}' must be absolute, without blanks or special characters"]
+    if f"{path}/".startswith(HIDDEN):
+        return [f"path '{path}' lies where the sandbox of nginx sees nothing: {', '.join(HIDDEN)}"]
+    return []
 
 
 def _true(value):
@@ -136,13 +189,34 @@ def _site_problems(site):
     problems += _certificate_problems(site)
     problems += _backend_problems(site)
     problems += _location_problems(site)
+    problems += _hsts_problems(site["hsts"])
+    for header in site["pass_headers"]:
+        if not isinstance(header, str) or not HEADER.match(header):
+            problems.append(f"pass_headers: '{header}' is not a header of letters, digits and hyphens")
+        elif header.lower() in OWN_HEADERS:
+            problems.append(f"pass_headers: nginx itself says {header}, a client's own never passes")
     if not SIZE.match(str(site["client_max_body_size"])):
         problems.append(f"client_max_body_size: '{site['client_max_body_size']}' is not a size such as 10m")
     for key in ("read_timeout", "websocket_timeout"):
-        if not str(site[key]).isdigit() or int(site[key]) < 1:
+        if not _number(site[key], 1, 999_999_999):
             problems.append(f"{key}: '{site[key]}' is not a number of seconds")
-    if not str({**HSTS, **site["hsts"]}["max_age"]).isdigit():
-        problems.append(f"hsts: max_age '{site['hsts']['max_age']}' is not a number of seconds")
+    if not isinstance(site["extra"], str):
+        problems.append("extra must be a text")
+    return problems
+
+
+def _hsts_problems(hsts):
+    if not isinstance(hsts, dict):
+        return ["hsts must be a dictionary of max_age, include_subdomains and preload"]
+    hsts = {**HSTS, **hsts}
+    problems = []
+    if not _number(hsts["max_age"], 0, 999_999_999):
+        problems.append(f"hsts: max_age '{hsts['max_age']}' is not a number of seconds")
+    problems += [
+        f"hsts: {key} '{hsts[key]}' is neither true nor false"
+        for key in ("include_subdomains", "preload")
+        if not _boolean(hsts[key])
+    ]
     return problems
 
 
@@ -151,7 +225,7 @@ def _upstream_problems(site):
     for upstream in site["upstream"]:
         if str(upstream).startswith("unix:"):
             path = str(upstream)[len("unix:") :]
-            if not PATH.match(path) or ":" in path:
+            if not PATH.match(path) or ":" in path or "/../" in f"{path}/":
                 problems.append(f"upstream: '{upstream}' needs an absolute path after unix:")
             elif path.startswith(HIDDEN):
                 problems.append(
@@ -171,12 +245,14 @@ def _certificate_problems(site):
     certificate = site["certificate"]
     if not certificate:
         return []
+    if not isinstance(certificate, dict):
+        return ["certificate is a dictionary of a certificate and its key"]
     problems = []
     for key in ("certificate", "key"):
         path = certificate.get(key)
         if not path:
             problems.append(f"certificate: {key} is missing: a certificate and its key come together")
-        elif not PATH.match(str(path)):
+        elif not PATH.match(str(path)) or "/../" in f"{path}/":
             problems.append(f"certificate: {key} must be an absolute path without blanks or special characters")
         elif str(path).startswith(HIDDEN):
             problems.append(f"certificate: {key} lies where the sandbox of nginx sees nothing: {', '.join(HIDDEN)}")
@@ -197,8 +273,11 @@ def _backend_problems(site):
                 problems.append(f"{key} belongs to the public site, not to a backend site (listen)")
     for proxy in site["trusted_proxies"]:
         try:
-            ipaddress.ip_network(str(proxy), strict=False)
+            # Python takes anything for the zone of an address (fe80::1%anything), nginx takes none.
+            network = NETWORK.match(str(proxy)) and ipaddress.ip_network(str(proxy), strict=False)
         except ValueError:
+            network = None
+        if not network:
             problems.append(f"trusted_proxies: '{proxy}' is neither an address nor a network")
     return problems
 
@@ -208,28 +287,30 @@ def _location_problems(site):
     urls = []
     for key in ("static", "media"):
         for entry in site[key]:
+            if not _is_entry(entry):
+                problems.append(f"{key} is a list of a url and a path each")
+                continue
             url, path = str(entry.get("url", "")), str(entry.get("path", ""))
             urls.append(url)
-            if not URL.match(url):
+            if not URL.match(url) or {".", ".."} & set(url.split("/")):
                 problems.append(f"{key}: url '{url}' must begin and end with / and be more than that")
             elif any(url.startswith(reserved) for reserved in RESERVED):
                 problems.append(f"{key}: url '{url}' is answered by the role itself")
-            if not PATH.match(path) or path.strip("/") == "" or "/../" in f"{path}/":
-                problems.append(f"{key}: path '{path}' must be absolute, without blanks or special characters")
-            elif f"{path}/".startswith(HIDDEN):
-                problems.append(
-                    f"{key}: path '{path}' lies where the sandbox of nginx sees nothing: {', '.join(HIDDEN)}"
-                )
+            problems += [f"{key}: {problem}" for problem in _path_problems(path)]
     problems += [f"static and media use the url '{url}' more than once" for url in _repeated(urls)]
     # Whoever may upload could otherwise replace what a browser runs: Django's deployment documentation asks for this.
-    for media in site["media"]:
-        for static in site["static"]:
+    for media in filter(_is_entry, site["media"]):
+        for static in filter(_is_entry, site["static"]):
             inner, outer = (f"{str(entry.get('path', '')).rstrip('/')}/" for entry in (media, static))
             if inner.startswith(outer) or outer.startswith(inner):
                 problems.append(
                     f"media: path '{media.get('path')}' and static path '{static.get('path')}' lie in each other"
                 )
     return problems
+
+
+def _is_entry(entry):
+    return isinstance(entry, dict)
 
 
 def _conflicts(sites, variable):
@@ -242,11 +323,11 @@ def _conflicts(sites, variable):
     problems += [
         f"{variable}: two names differ only in - and _: '{name}'" for name in _repeated(map(_identifier, names))
     ]
-    for place in {site["listen"] or "" for site in sites}:
+    for place in {str(site["listen"] or "") for site in sites}:
         domains = [
             domain
             for site in sites
-            if (site["listen"] or "") == place
+            if str(site["listen"] or "") == place
             for domain in [*(site.get("domains") or []), *site["redirect_domains"]]
         ]
         where = f" on {place}" if place else ""

@@ -55,6 +55,7 @@ FULL = {
     "redirect_domains": ["www.shop.test"],
     "static": STATIC,
     "media": MEDIA,
+    "pass_headers": ["CF-Connecting-IP", "Remote-User"],
     "extra": "add_header X-Extra 1;\nlocation = /extra {\n    return 204;\n}",
 }
 SETS = {
@@ -69,7 +70,17 @@ SETS = {
             **SITE,
             "upstream": ["10.0.0.3:8100", "[fd00::1]:8100"],
             "domains": [".".join([letter * 62 for letter in "abcd"])],
+            "certificate": CERTIFICATE,
         }
+    ],
+    "words": [
+        {
+            **SITE,
+            "name": "a" * 63,
+            "domains": ["default", "hostnames", "include", "volatile", "*.shop.test"],
+            "certificate": CERTIFICATE,
+        },
+        {**SITE, "certificate": CERTIFICATE},
     ],
 }
 INPUTS = {

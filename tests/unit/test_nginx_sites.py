@@ -7,6 +7,7 @@ import re
 
 import pytest
 from ansible_collections.vivarium.server.plugins.filter.nginx_sites import (
+    DEFAULTS,
     nginx_problems,
     nginx_site_problems,
     nginx_sites,
@@ -176,7 +177,17 @@ def test_a_host_with_backend_sites_alone_does_not_open_the_public_ports():
     }
 
 
-GOOD = {"nginx_sites": [SITE], "nginx_http_port": 80, "nginx_https_port": 443, "nginx_security_headers": {"X-A": "b"}}
+GOOD = {
+    "nginx_sites": [SITE],
+    "nginx_http_port": 80,
+    "nginx_https_port": 443,
+    "nginx_ipv6": True,
+    "nginx_security_headers": {"X-A": "b"},
+    "nginx_acme_directory": "/var/lib/vivarium/acme",
+    "nginx_worker_connections": 4096,
+    "nginx_worker_shutdown_timeout": "1h",
+    "nginx_extra": "",
+}
 
 
 def test_usable_inputs_have_no_problems():
@@ -192,9 +203,126 @@ def test_usable_inputs_have_no_problems():
         ({"nginx_security_headers": {"X A": "b"}}, "nginx_security_headers"),
         ({"nginx_security_headers": {"X-A": 'a "b"'}}, "nginx_security_headers"),
         ({"nginx_security_headers": {"X-A": "$host"}}, "nginx_security_headers"),
+        ({"nginx_security_headers": {"X-A": "b", "x-a": "c"}}, "nginx_security_headers"),
+        ({"nginx_security_headers": ["X-A"]}, "nginx_security_headers"),
         ({"nginx_sites": [{**SITE, "domains": []}]}, "nginx_sites"),
+        ({"nginx_acme_directory": "/acme; autoindex on"}, "nginx_acme_directory"),
+        ({"nginx_acme_directory": "/"}, "nginx_acme_directory"),
+        ({"nginx_acme_directory": "/home/acme"}, "nginx_acme_directory"),
+        ({"nginx_acme_directory": "/var/../home/acme"}, "nginx_acme_directory"),
+        ({"nginx_worker_shutdown_timeout": "1h; env SEC=1"}, "nginx_worker_shutdown_timeout"),
+        ({"nginx_worker_shutdown_timeout": "an hour"}, "nginx_worker_shutdown_timeout"),
+        ({"nginx_worker_connections": "many"}, "nginx_worker_connections"),
+        ({"nginx_worker_connections": 1}, "nginx_worker_connections"),
+        ({"nginx_ipv6": "maybe"}, "nginx_ipv6"),
+        ({"nginx_extra": ["a"]}, "nginx_extra"),
     ],
 )
 def test_an_unusable_input_is_named(changes, problem):
     (found,) = nginx_problems({**GOOD, **changes})
     assert problem in found
+
+
+@pytest.mark.parametrize("timeout", ["1h", "90s", "1h30m", "500ms", "60", 60])
+def test_times_as_nginx_writes_them(timeout):
+    assert nginx_problems({**GOOD, "nginx_worker_shutdown_timeout": timeout}) == []
+
+
+# What nginx, a shell or Python would take for something else.
+HOSTILE = [
+    "a; autoindex on", "a} b {", "a\nb", "a\r\nX-Evil: 1", "a\0b", "a\x1b[2J", "$host", "${host}", "a b", "a#b", "'a'", '"a"',
+    "`id`", "a\\nb", "../../etc", "/../etc/", "/a/../../etc", "\u0661", "\u00b2", "1e3", "-1", "9" * 30, "", " ", True, None,
+    [], ["a"], {}, {"a": "b"}, 1.5, "fe80::1%a; return 200 x", "10.0.0.0/255.0.0.0",
+]  # fmt: skip
+NUMBERS = ("client_max_body_size", "read_timeout", "websocket_timeout")
+PUBLIC = {**SITE, "certificate": CERTIFICATE, "static": STATIC, "media": MEDIA, "redirect_domains": ["www.shop.test"]}
+
+
+def places():
+    """Every place of every input in which a value can stand, but for those that are raw directives by purpose."""
+    for name in GOOD:
+        if name not in ("nginx_sites", "nginx_extra", "nginx_security_headers"):
+            yield name, lambda value, name=name: {name: value}
+    yield "header", lambda value: {"nginx_security_headers": {value if isinstance(value, str) else "X A": "b"}}
+    yield "header's value", lambda value: {"nginx_security_headers": {"X-A": value}}
+    for base, keys in (
+        (PUBLIC, ["name", "domains", "redirect_domains", "upstream", "pass_headers", *NUMBERS]),
+        (BACKEND, ["listen", "trusted_proxies"]),
+    ):
+        for key in keys:
+            yield key, lambda value, base=base, key=key: {"nginx_sites": [{**base, key: value}]}
+            if isinstance(base.get(key, []), list):
+                yield f"{key}[]", lambda value, base=base, key=key: {"nginx_sites": [{**base, key: [value]}]}
+    for key in ("certificate", "hsts", "static", "media"):
+        yield key, lambda value, key=key: {"nginx_sites": [{**PUBLIC, key: value}]}
+    for key in ("certificate", "key"):
+        yield (
+            f"certificate.{key}",
+            lambda value, key=key: {"nginx_sites": [{**PUBLIC, "certificate": {**CERTIFICATE, key: value}}]},
+        )
+    for key in ("max_age", "include_subdomains", "preload"):
+        yield f"hsts.{key}", lambda value, key=key: {"nginx_sites": [{**PUBLIC, "hsts": {key: value}}]}
+    for key in ("static", "media"):
+        yield f"{key}[]", lambda value, key=key: {"nginx_sites": [{**PUBLIC, key: [value]}]}
+        for part in ("url", "path"):
+            yield (
+                f"{key}[].{part}",
+                lambda value, key=key, part=part: {
+                    "nginx_sites": [{**PUBLIC, key: [{"url": "/x/", "path": "/srv/x", part: value}]}]
+                },
+            )
+
+
+PLACES = dict(places())
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_no_input_says_more_than_its_directive(place):
+    passed = []
+    for value in HOSTILE:
+        inputs = PLACES[place](value)
+        if nginx_problems({**GOOD, **inputs}):
+            continue
+        passed.append(value)
+        # Between quotation marks, blanks and semicolons are part of the value.
+        special = r"[$\"\\\x00-\x1f\x7f]" if place == "header's value" else r"[\s;{}#$'\"\\\x00-\x1f\x7f]"
+        for text in value if isinstance(value, list) else [value]:
+            assert not (isinstance(text, str) and re.search(special, text)), value
+        # And the templates can write it.
+        assert render("13", **{"sites": inputs.pop("nginx_sites", [PUBLIC]), **inputs})
+    assert len(passed) < len(HOSTILE) / 2 or place == "header's value", "nobody checks it"
+
+
+def test_each_key_of_a_site_is_among_the_places():
+    keys = {re.split(r"[\[.]", place)[0] for place in PLACES}
+    assert set(DEFAULTS) - keys == {"extra"}
+
+
+def test_a_site_knows_which_others_share_its_certificate():
+    other = {"certificate": "/c.pem", "key": "/k.pem"}
+    sites = [
+        {**SITE, "name": "a-1", "certificate": CERTIFICATE},
+        {**SITE, "name": "b", "certificate": other},
+        {**SITE, "name": "c", "certificate": CERTIFICATE},
+        SITE,
+    ]
+    assert [site["certificate_id"] for site in nginx_sites(sites)] == ["a_1", "b", "a_1", None]
+
+
+@pytest.mark.parametrize("name", ["default", "hostnames", "include", "volatile"])
+def test_a_name_that_is_a_word_of_nginx_is_escaped(name):
+    text = render("13", [{**PUBLIC, "domains": [name]}])["/etc/nginx/nginx.conf"]
+    assert f"        \\{name} shop;\n" in text
+
+
+def test_headers_that_pass_are_not_cleared():
+    text = render("13", [{**SITE, "pass_headers": ["cf-connecting-IP"]}])["/etc/nginx/sites.d/shop.conf"]
+    assert "CF-Connecting-IP " not in text
+    assert 'proxy_set_header True-Client-IP "";' in text
+
+
+def test_no_header_is_cleared_twice():
+    """nginx would send it twice."""
+    text = render("13", [SITE])["/etc/nginx/sites.d/shop.conf"]
+    names = [name.lower() for name in re.findall(r"proxy_set_header (\S+) ", text)]
+    assert len(names) == len(set(names))

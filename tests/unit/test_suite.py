@@ -44,6 +44,58 @@ def verdict(suite, lines, expected=("debian13",)):
     return outcome
 
 
+# What Molecule printed for the scenario default: in a terminal with colours, and with TERM unset.
+RECORDED = [ROOT / f"tests/unit/recorded/molecule-{kind}.txt" for kind in ("colour", "plain")]
+
+
+@pytest.fixture(params=RECORDED, ids=lambda path: path.stem)
+def recorded(suite, request):
+    return [suite.plain(line) for line in request.param.read_text().splitlines(keepends=True)]
+
+
+def test_what_molecule_prints_is_understood(suite, recorded):
+    outcome = verdict(suite, recorded, ("debian12", "debian13"))
+    assert not outcome.problems
+    assert (outcome.hosts, outcome.tests) == (2, 35)
+    assert [step for line in recorded if (step := suite.step_of(line))] == [
+        "destroy", "create", "prepare", "check", "converge", "idempotence", "check", "side_effect", "verify", "destroy",
+    ]  # fmt: skip
+
+
+def test_both_kinds_were_recorded(suite):
+    colour, plain = (path.read_text() for path in RECORDED)
+    assert "\x1b[" in colour and "➜" in colour
+    assert "\x1b[" not in plain and "➜" not in plain
+
+
+def test_what_molecule_lets_pass_is_found_in_what_it_prints(suite, recorded):
+    def changed(old, new, nth):
+        places = [number for number, line in enumerate(recorded) if old in line]
+        lines = [*recorded]
+        lines[places[nth]] = lines[places[nth]].replace(old, new)
+        return ", ".join(verdict(suite, lines, ("debian12", "debian13")).problems)
+
+    # debian12's recaps are those of check, converge, idempotence and check.
+    assert "converge left out debian12" in changed("debian12                   : ok", "elsewhere   : ok", 1)
+    assert "check mode announces changes" in changed("ok=1    changed=0", "ok=1    changed=2", -1)
+    assert not changed("ok=1    changed=0", "ok=1    changed=2", 0)
+    assert "not every test was executed" in changed("35 passed", "34 passed, 1 skipped", 0)
+    assert "no test was executed" in changed("35 passed", "no tests ran", 0)
+
+
+def test_words_that_are_not_understood_are_a_failure_of_their_own(suite):
+    lines = [line.replace("Executing", "Running") for line in GOOD]
+    (problem,) = verdict(suite, lines).problems
+    assert "no step begins in Molecule's output" in problem
+
+
+def test_a_developers_environment_does_not_change_what_is_tested(suite, monkeypatch):
+    for key in ("PYTEST_ADDOPTS", "ANSIBLE_STDOUT_CALLBACK", "MOLECULE_DEBUG", "MOLECULE_IMAGE", "HTTPS_PROXY"):
+        monkeypatch.setenv(key, "own")
+    given = {key for key, value in suite.environment("nginx").items() if value == "own"}
+    assert given == {"MOLECULE_IMAGE", "HTTPS_PROXY"}
+
+
 def test_a_good_run_passes(suite):
     outcome = verdict(suite, GOOD)
     assert not outcome.problems

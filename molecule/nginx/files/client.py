@@ -4,6 +4,7 @@ usage: client.py websocket ADDRESS PORT DOMAIN SECONDS     send a text, wait, se
        client.py load ADDRESS PORT DOMAIN SECONDS          keep-alive GETs and POSTs from four threads; who answered, what failed
        client.py handshake ADDRESS PORT DOMAIN|- VERSION   TLS of one version; what was agreed or why not
        client.py misdirect ADDRESS PORT DOMAIN HOST        TLS for one name, HTTP for another; the bytes that came back
+       client.py raw ADDRESS PORT DOMAIN BASE64            these bytes over TLS; the bytes that came back
 """
 
 import base64
@@ -104,8 +105,16 @@ def handshake(address, port, domain, version):
 
 
 def misdirect(address, port, domain, host):
+    return send(address, port, domain, f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+
+
+def raw(address, port, domain, text):
+    return send(address, port, domain, base64.b64decode(text))
+
+
+def send(address, port, domain, text):
     connection = tls(address, port, domain)
-    connection.sendall(f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+    connection.sendall(text)
     received = b""
     try:
         while part := connection.recv(4096):
@@ -115,5 +124,5 @@ def misdirect(address, port, domain, host):
     return {"received": received.decode("latin-1")}
 
 
-actions = {"websocket": websocket, "load": load, "handshake": handshake, "misdirect": misdirect}
+actions = {"websocket": websocket, "load": load, "handshake": handshake, "misdirect": misdirect, "raw": raw}
 print(json.dumps(actions[sys.argv[1]](*sys.argv[2:])))

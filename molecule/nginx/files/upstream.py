@@ -3,7 +3,7 @@
 usage: upstream.py NAME SOCKET
 
 /            what arrived, as JSON        /slow?SECONDS   the same, later        /headers   security headers of its own
-/die         drops the connection         /count          how many POSTs /die has seen
+/die         drops the connection         /accel?PATH     asks nginx to serve another path
 """
 
 import asyncio
@@ -49,6 +49,8 @@ async def serve(reader, writer):
                 extra = (
                     "Strict-Transport-Security: max-age=60\r\nX-Frame-Options: DENY\r\nReferrer-Policy: no-referrer\r\n"
                 )
+            if path == "/accel":
+                extra = f"X-Accel-Redirect: {query}\r\n"
             text = json.dumps(answer).encode()
             writer.write(
                 f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{extra}Content-Length: {len(text)}\r\n\r\n".encode()

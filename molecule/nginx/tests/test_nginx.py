@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -148,6 +149,18 @@ def test_a_known_name_does_not_open_the_door_for_an_unknown_one(target):
     assert target.client("misdirect", "shop.test", "elsewhere.test") == {"received": ""}
 
 
+def test_one_certificate_opens_the_sites_that_it_belongs_to(target):
+    """Walls' test_visitor.py has the many ways to ask; here are the names that share a certificate, and those that do not."""
+    for name, host, status in (
+        ("shop.test", "shop.test", "200"), ("www.shop.test", "shop.test", "200"), ("shop.test", "www.shop.test", "301"),
+        ("shop.test", "down.test", "421"), ("down.test", "shop.test", "421"), ("down.test", "www.shop.test", "421"),
+        ("a.wild.test", "b.wild.test", "200"), ("twin.test", "a.wild.test", "200"), ("a.wild.test", "twin.test", "200"),
+        ("a.wild.test", "shop.test", "421"), ("shop.test", "a.wild.test", "421"),
+    ):  # fmt: skip
+        received = target.client("misdirect", name, host)["received"]
+        assert received.startswith(f"HTTP/1.1 {status} "), (name, host, received)
+
+
 def test_http_leads_to_https_under_the_same_name(target):
     for name in ("shop.test", "www.shop.test"):
         answer = target.curl(f"http://{name}/a%20b/?c=d&e=%2F")
@@ -238,6 +251,88 @@ def test_a_client_cannot_say_who_it_is(target, url, scheme, addresses):
     assert not {name for name, value in headers.items() if "evil" in value or "gopher" in value}
     assert not {"forwarded", "x-forwarded-host", "daphne-root-path", "x-forwarded-prefix", "proxy"} & set(headers)
     assert seen["target"] == "/a?b"
+
+
+# What servers, frameworks and their extensions believe of a proxy.
+BELIEVED = """
+    True-Client-IP X-Client-IP Client-IP CF-Connecting-IP Fastly-Client-IP X-Cluster-Client-IP X-Original-Forwarded-For
+    Forwarded-For X-Forwarded X-Remote-Addr X-Remote-IP X-Originating-IP WL-Proxy-Client-IP Fly-Client-IP X-Azure-ClientIP Via
+    X-Forwarded-Host X-Forwarded-Port X-Forwarded-Server X-Forwarded-Protocol X-Forwarded-Scheme X-Forwarded-Ssl X-Scheme
+    X-Url-Scheme Front-End-Https CloudFront-Forwarded-Proto X-Host X-HTTP-Host-Override X-Original-Host
+    X-Original-URL X-Original-URI X-Rewrite-URL X-Forwarded-Prefix X-Forwarded-Uri X-Script-Name Script-Name Path-Info
+    Daphne-Root-Path X-HTTP-Method X-HTTP-Method-Override X-Method-Override X-Sendfile-Type X-Accel-Mapping
+    Remote-User X-Remote-User X-Forwarded-User X-Forwarded-Email X-Auth-Request-User X-Authenticated-User X-Webauth-User
+    X-Goog-Authenticated-User-Email X-Authentik-Username Tailscale-User-Login Remote-Groups
+    X-SSL-Client-Verify X-SSL-Client-Cert X-SSL-Client-S-DN X-Client-Cert X-Client-Verify Client-Cert X-Forwarded-Client-Cert
+    X-Forwarded-Tls-Client-Cert SSL-Client-Cert SSL-Client-Verify Forwarded Proxy
+""".split()
+# Read as REMOTE_USER, HTTP_X_FORWARDED_FOR and their like by what makes an environment of headers.
+DISGUISED = (
+    "REMOTE_USER X_FORWARDED_FOR X-Forwarded_Proto X_Remote_User SCRIPT_NAME REMOTE_ADDR HTTP_HOST X.Real.IP".split()
+)
+
+
+def evil(names):
+    return [part for name in names for part in ("--header", f"{name}: evil")]
+
+
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+@pytest.mark.parametrize("write", [str, str.lower, str.upper])
+def test_what_a_proxy_says_is_not_taken_from_a_client(target, version, write):
+    options = [version, *evil(map(write, BELIEVED + DISGUISED)), "--header", "X-Of-The-Client: passes"]
+    for url, asker in (("https://shop.test/", None), (f"http://shop.test:{BACKEND_PORT}/", target.host)):
+        headers = dict(target.upstream(url, *options, asker=asker)["headers"])
+        assert not {name: value for name, value in headers.items() if value == "evil"}
+        assert headers["x-of-the-client"] == "passes"
+
+
+def test_a_site_passes_what_it_is_told_to_pass(target):
+    headers = dict(target.upstream("http://plain.test/", *evil([*BELIEVED, "X-Forwarded-For"]))["headers"])
+    passed = {name for name, value in headers.items() if value == "evil"}
+    assert passed == {"cf-connecting-ip", "x-http-method-override"}
+
+
+@pytest.mark.parametrize(
+    "destination",
+    ["/.vivarium/../../secret.txt", "/.vivarium/..%2f..%2fsecret.txt", "/srv/shop/secret.txt", "/static/../secret.txt",
+     "/media/link.txt", "@websocket", "file:///srv/shop/secret.txt", "http://down.test/", "/static%00/../secret.txt"],
+)  # fmt: skip
+def test_an_application_gets_nothing_out_of_nginx_that_its_site_does_not_serve(target, destination):
+    answer = target.curl(f"https://shop.test/accel?{destination}", "--max-time", "5")
+    assert "not to be served" not in answer.body
+    served = target.curl("https://shop.test/accel?/static/css/base.css")
+    assert (served.status, "#123456" in served.body) == (200, True), "nginx does not follow X-Accel-Redirect at all"
+
+
+REQUEST = "POST / HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n"
+INNER = "GET /smuggled HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n"
+SMUGGLED = {
+    "both lengths": f"{REQUEST}Content-Length: {len(INNER) + 5}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{INNER}",
+    "two lengths": f"{REQUEST}Content-Length: 0\r\nContent-Length: {len(INNER)}\r\n\r\n{INNER}",
+    "a list of lengths": f"{REQUEST}Content-Length: 0, {len(INNER)}\r\n\r\n{INNER}",
+    "a length with a sign": f"{REQUEST}Content-Length: +0\r\n\r\n{INNER}",
+    "a folded header": f"{REQUEST}X: a\r\n Transfer-Encoding: chunked\r\nContent-Length: 0\r\nX-Y:\r\n\tz\r\n\r\n",
+    "a blank before the colon": f"{REQUEST}Transfer-Encoding : chunked\r\nContent-Length: {len(INNER)}\r\n\r\n{INNER}",
+    "another coding": f"{REQUEST}Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n{INNER}",
+    "two codings": f"{REQUEST}Transfer-Encoding: identity, chunked\r\n\r\n0\r\n\r\n{INNER}",
+    "a zero byte": f"{REQUEST}X: a\0b\r\nContent-Length: 0\r\n\r\n",
+    "a line feed in the target": "GET /a\nb HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n",
+    "two host headers": f"{REQUEST}Host: elsewhere.test\r\nContent-Length: 0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("form", SMUGGLED)
+def test_a_request_is_not_smuggled_past_nginx(target, form):
+    """Nginx refuses it, or what arrives is one plain request whose body is a body."""
+    text = base64.b64encode(SMUGGLED[form].encode("latin-1")).decode()
+    received = target.client("raw", "shop.test", text)["received"]
+    status = received.partition(" ")[2][:3]
+    assert status in ("400", "501", "200") or not received, received
+    if status == "200":
+        # Answered by the application: it must not have taken the inner request for one of the outer one's header or length.
+        seen = json.loads(received.partition("\r\n\r\n")[2])
+        names = [name.lower() for name, _ in seen["headers"]]
+        assert "transfer-encoding" not in names and names.count("content-length") <= 1, seen
 
 
 def test_security_headers_are_there_once_and_the_application_has_the_last_word(target):
@@ -366,6 +461,10 @@ def test_a_backend_site_answers_its_proxies_alone(target):
     headers = dict(target.upstream(url, *claims, asker=target.host)["headers"])
     assert (headers["x-forwarded-for"], headers["x-real-ip"]) == ("192.0.2.7", "192.0.2.7")
     assert (headers["x-forwarded-proto"], headers["x-request-id"]) == ("https", request_id)
+    assert headers["host"] == "shop.test:9443"
+    # A request line that names another host than the header wins, and is what the application hears.
+    claims = ["--request-target", f"http://shop.test:{BACKEND_PORT}/b", "--header", "Host: evil.test:9443"]
+    headers = dict(target.upstream(url, *claims, asker=target.host)["headers"])
     assert headers["host"] == "shop.test:9443"
     assert "x-forwarded-host" not in headers
     assert target.curl(f"http://elsewhere.test:{BACKEND_PORT}/", asker=target.host).rc == EMPTY_REPLY
