@@ -198,8 +198,8 @@ def _check_connections(users, most, problems):
     if needed and sum(needed.values()) + RESERVE > most:
         problems.append(
             f"postgresql_max_connections: {most} are too few: {', '.join(f'{name} needs {n}' for name, n in needed.items())}, and"
-            f" {RESERVE} are kept for management. Set it to {sum(needed.values()) + RESERVE}, or lower what they need (workers and"
-            " DATABASE_POOL_SIZE of an application, connection_limit of a role)"
+            f" {RESERVE} are kept for management. Set it to {sum(needed.values()) + RESERVE}, or lower what they need (workers"
+            " and DATABASE_POOL_SIZE of an application, connection_limit of a role)"
         )
 
 
@@ -209,7 +209,10 @@ def postgresql_limits(users, max_connections):
     open_ended = [user["name"] for user in users if user.get("connection_limit") is None]
     share = max(0, free) // max(1, len(open_ended))
     return [
-        {**user, "connection_limit": _needed(user) + share if user["name"] in open_ended else int(user["connection_limit"])}
+        {
+            **user,
+            "connection_limit": _needed(user) + share if user["name"] in open_ended else int(user["connection_limit"]),
+        }
         for user in users
     ]
 
@@ -333,7 +336,11 @@ def postgresql_plan(state, users, databases, access, user_settings):
     available = server["available_extensions"]
     extensions = [
         # One that PostgreSQL calls trusted is the owner's to make; the script of another runs as the superuser.
-        {"database": database["name"], "name": extension, "role": database["owner"] if available.get(extension) else None}
+        {
+            "database": database["name"],
+            "name": extension,
+            "role": database["owner"] if available.get(extension) else None,
+        }
         for database in databases
         for extension in database["extensions"]
         if extension not in details.get(database["name"], {}).get("extensions", [])
@@ -365,9 +372,10 @@ def postgresql_plan(state, users, databases, access, user_settings):
             if entry["name"] not in available
         ]
         + [
-            f"postgresql_databases: the extension '{entry['name']}' is not a trusted one, and its script would run as the superuser in"
-            f" the database '{entry['database']}', which holds functions of other roles. If you trust those, make it yourself:"
-            f" runuser -u postgres -- env PGOPTIONS='-c search_path=pg_catalog' psql -d {entry['database']} -c"
+            f"postgresql_databases: the extension '{entry['name']}' is not a trusted one, and its script would run as the"
+            f" superuser in the database '{entry['database']}', which holds functions of other roles."
+            " If you trust those, make it yourself: runuser -u postgres -- env PGOPTIONS='-c search_path=pg_catalog' psql"
+            f" -d {entry['database']} -c"
             f" 'CREATE EXTENSION \"{entry['name']}\" SCHEMA public'"
             for entry in extensions
             if entry["name"] in available
@@ -454,7 +462,7 @@ def postgresql_foreign(state, databases):
     return [
         f"postgresql_databases: a database '{name}' is there and belongs to the role '{there[name]['owner']}', not to '{owner}':"
         " nothing was changed. Choose another name; or, if it is meant:"
-        f" runuser -u postgres -- psql -c 'ALTER DATABASE \"{name}\" OWNER TO \"{owner}\"' (its tables keep their owners)"
+        f' runuser -u postgres -- psql -c \'ALTER DATABASE "{name}" OWNER TO "{owner}"\' (its tables keep their owners)'
         for name, owner in wanted.items()
         if name in there and there[name]["owner"] != owner
     ]

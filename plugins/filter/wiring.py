@@ -189,7 +189,7 @@ class _Wiring:
         return max(1, len(self.app)) * (pools + len(app["timers"]) + COMMANDS)
 
     def max_connections(self, apps):
-        """What the server has to take: PostgreSQL's own default while that will do. A change of it needs a restart: by fifties."""
+        """What the server has to take: PostgreSQL's default while that will do; by fifties, since a change needs a restart."""
         needed = sum(self.connections(app) for app in apps) + RESERVE
         return max(100, -(-needed // 50) * 50)
 

@@ -72,7 +72,7 @@ def access(**keys):
         (user(connections=-1), "postgresql_users[0] ('shop'): connections: -1 is not between 0 and"),
         (
             user(connections=95),
-            "postgresql_max_connections: 100 are too few: shop needs 95, blog needs 1, and 10 are kept for management. Set it to 106",
+            "100 are too few: shop needs 95, blog needs 1, and 10 are kept for management. Set it to 106",
         ),
         (user(connection_limit=90), "Set it to 101"),
         (user(connection_limit="many"), "postgresql_users[0] ('shop'): connection_limit: 'many' is not a whole number"),
@@ -295,7 +295,7 @@ def test_a_database_of_somebody_else_is_named_and_not_taken():
     assert plan(state)["databases"] == []
     (problem,) = postgresql_foreign(state, [{"name": "shop"}, {"name": "pages", "owner": "blog"}])
     assert "a database 'shop' is there and belongs to the role 'blog', not to 'shop': nothing was changed" in problem
-    assert "ALTER DATABASE \"shop\" OWNER TO \"shop\"" in problem
+    assert 'ALTER DATABASE "shop" OWNER TO "shop"' in problem
     assert postgresql_foreign(server(), [{"name": "shop"}]) == []
 
 
@@ -350,7 +350,10 @@ def test_a_good_backup_has_no_problems(schedule):
         ({"postgresql_backup_databases": ["template0"]}, "'template0' is not a database to back up"),
         ({"postgresql_backup_superuser_databases": ["Shop"]}, "postgresql_backup_superuser_databases[0]: 'Shop'"),
         ({"postgresql_backup_timeouts": {"Shop": 1}}, "postgresql_backup_timeouts: 'Shop' is not a valid name"),
-        ({"postgresql_backup_timeouts": {"shop": 0}}, "postgresql_backup_timeouts: shop: 0 is not between 1 and 604800"),
+        (
+            {"postgresql_backup_timeouts": {"shop": 0}},
+            "postgresql_backup_timeouts: shop: 0 is not between 1 and 604800",
+        ),
         ({"postgresql_backup_directory": "/"}, "postgresql_backup_directory"),
         ({"postgresql_backup_directory": "/var"}, "postgresql_backup_directory"),
         ({"postgresql_backup_directory": "/var/../etc"}, "postgresql_backup_directory"),

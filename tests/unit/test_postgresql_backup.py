@@ -139,8 +139,9 @@ def test_what_nobody_could_prove_is_kept_and_is_never_the_newest(program, store)
 
 
 GOOD = {
-    "database": "shop", "file": "shop.dump", "size": 7, "taken": NOW.isoformat(), "sha256": "0", "owner": "shop", "encoding": "UTF8",
-    "collate": "C", "ctype": "C", "provider": "c", "locale": None, "connection_limit": -1, "grants": [["blog", "CONNECT", False]],
+    "database": "shop", "file": "shop.dump", "size": 7, "taken": NOW.isoformat(), "sha256": "0", "owner": "shop",
+    "encoding": "UTF8", "collate": "C", "ctype": "C", "provider": "c", "locale": None, "connection_limit": -1,
+    "grants": [["blog", "CONNECT", False]],
     "settings": [[None, ["work_mem=1MB"]]], "extensions": [["pg_trgm", "public"]],
 }  # fmt: skip
 
@@ -152,11 +153,13 @@ def test_a_good_manifest_is_taken(program):
 @pytest.mark.parametrize(
     "bad",
     [
-        {"file": "/etc/passwd"}, {"file": "../shop.dump"}, {"file": ".."}, {"file": ""}, {"file": 7}, {"file": "a\0b"}, {"size": "7"},
-        {"size": True}, {"taken": "yesterday"}, {"taken": "2027-01-31T02:17:00"}, {"taken": None}, {"sequence": "9"}, {"sequence": 1.5},
-        {"proven": "yes"}, {"owner": None}, {"owner": ["shop"]}, {"encoding": 7}, {"locale": 7}, {"connection_limit": "1; DROP"},
-        {"grants": [["blog", "CONNECT"]]}, {"grants": "x"}, {"grants": [[7, "CONNECT", False]]}, {"settings": [[None, "work_mem"]]},
-        {"settings": [[None, ["work_mem"]]]}, {"extensions": [["pg_trgm"]]}, {"extensions": {"a": "b"}}, {"sha256": None},
+        {"file": "/etc/passwd"}, {"file": "../shop.dump"}, {"file": ".."}, {"file": ""}, {"file": 7}, {"file": "a\0b"},
+        {"size": "7"}, {"size": True}, {"taken": "yesterday"}, {"taken": "2027-01-31T02:17:00"}, {"taken": None},
+        {"sequence": "9"}, {"sequence": 1.5}, {"proven": "yes"}, {"owner": None}, {"owner": ["shop"]}, {"encoding": 7},
+        {"locale": 7}, {"connection_limit": "1; DROP"},
+        {"grants": [["blog", "CONNECT"]]}, {"grants": "x"}, {"grants": [[7, "CONNECT", False]]},
+        {"settings": [[None, "work_mem"]]}, {"settings": [[None, ["work_mem"]]]}, {"extensions": [["pg_trgm"]]},
+        {"extensions": {"a": "b"}}, {"sha256": None},
     ],
 )  # fmt: skip
 def test_a_manifest_of_another_form_is_none(program, store, bad):
@@ -196,8 +199,8 @@ ALTER DEFAULT PRIVILEGES FOR ROLE shop GRANT USAGE ON SEQUENCES TO "a;b" WITH GR
 """
     first, second, third = program.default_privileges(script)
     assert first == {
-        "role": "shop", "schema": "sales", "grantee": "blog", "verb": "GRANT", "kind": "TABLES", "privileges": ["SELECT", "INSERT"],
-        "option": False,
+        "role": "shop", "schema": "sales", "grantee": "blog", "verb": "GRANT", "kind": "TABLES",
+        "privileges": ["SELECT", "INSERT"], "option": False,
     }  # fmt: skip
     assert (second["role"], second["schema"], second["grantee"], second["verb"]) == ('my "shop', None, None, "REVOKE")
     assert (third["grantee"], third["option"]) == ("a;b", True)

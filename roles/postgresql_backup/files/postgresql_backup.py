@@ -88,6 +88,8 @@ SESSION = " ".join(
         "log_min_error_statement=panic",
     )
 )
+# Programs end when the time of their database is over, however long one statement takes.
+PROGRAM = f"{SESSION} -c statement_timeout=0"
 RESTORING = " ".join(f"-c {setting}" for setting in (*PINNED, "statement_timeout=0", "lock_timeout=1min"))
 
 
@@ -180,7 +182,7 @@ class Cluster:
         finally:
             self.end = None
 
-    def run(self, *command, stdin=subprocess.DEVNULL, options=SESSION, user="postgres", password=""):
+    def run(self, *command, stdin=subprocess.DEVNULL, options=PROGRAM, user="postgres", password=""):
         """Run one of PostgreSQL's programs and return what it printed."""
         environment = {
             **os.environ, "LC_ALL": "C.UTF-8", "PGHOST": SOCKET_DIRECTORY, "PGPORT": self.port, "PGUSER": user,
@@ -294,6 +296,8 @@ class Cluster:
             self.make(facts)
             if superuser:
                 self.restore_entries(dump)
+                if analyze:
+                    self.analyze()
             else:
                 self.fill(dump, facts, analyze)
             self.sql("ALTER DATABASE {scratch} OWNER TO {owner}", scratch=SCRATCH, owner=facts["owner"])
@@ -330,7 +334,7 @@ class Cluster:
         try:
             self.restore_entries(dump, [entry for entry in rest if not DEFAULT_ACL_ENTRY.match(entry)], **login)
             if analyze:
-                self.run("vacuumdb", "--analyze-only", "--quiet", self.place(SCRATCH), **login)
+                self.analyze(**login)
         except BackupError as error:
             if "no pg_hba.conf entry" in error.details or "authentication failed" in error.details:
                 message = f"pg_hba.conf lacks the line: local {SCRATCH} {SCRATCH} scram-sha-256"
@@ -391,6 +395,10 @@ class Cluster:
         elif any(entry and not entry.startswith(";") for entry in entries):
             with listed(entries) as lines:
                 self.run(*command, "--no-owner", "--use-list=/dev/stdin", stdin=lines, **login)
+
+    def analyze(self, **login):
+        """Let the planner know what is in the tables; indexes over functions run these."""
+        self.run("vacuumdb", "--analyze-only", "--quiet", self.place(SCRATCH), **login)
 
     def default_privileges(self, dump, entries):
         """The words of a dump's ALTER DEFAULT PRIVILEGES."""
@@ -748,7 +756,7 @@ class Backup:
 
     def dump_roles(self, _database, now):
         """Keep the roles and their memberships. Not their passwords: those come from the inventory."""
-        with self.store.new("roles", ".sql", now) as (temporary, manifest):
+        with self.cluster.limited(LEAST_SECONDS), self.store.new("roles", ".sql", now) as (temporary, manifest):
             self.cluster.run(
                 "pg_dumpall", "--globals-only", "--no-role-passwords", f"--file={temporary}", "--no-password"
             )
@@ -825,7 +833,8 @@ class Backup:
         """Be sure that a file is what it should be before anything is done with it."""
         if manifest and sha256(path) != manifest.get("sha256"):
             raise BackupError(f"{path} is damaged: its checksum is not that of its manifest")
-        listing = self.cluster.run("pg_restore", "--list", str(path))
+        with self.cluster.limited(LEAST_SECONDS):
+            listing = self.cluster.run("pg_restore", "--list", str(path))
         holds = re.search(r"^; +dbname: (.*)$", listing, re.MULTILINE)
         if holds and holds[1] != database:
             raise BackupError(f"{path} is a backup of {printable(holds[1])}, not of {database}")
@@ -1207,7 +1216,7 @@ def report(arguments, content, lines):
     if arguments.json:
         print(json.dumps(content))
     elif not arguments.quiet:
-        print("\n".join(lines))
+        print("\n".join(map(printable, lines)))
     return 0
 
 
