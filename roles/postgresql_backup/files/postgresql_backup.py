@@ -95,7 +95,7 @@ RESTORING = " ".join(f"-c {setting}" for setting in (*PINNED, "statement_timeout
 
 DATABASES = """
 SELECT datname FROM pg_catalog.pg_database
-WHERE datallowconn AND NOT datistemplate AND datname <> %s AND pg_catalog.strpos(datname, %s) = 0 ORDER BY datname
+WHERE datname NOT IN ('template0', 'template1', %s) AND pg_catalog.strpos(datname, %s) = 0 ORDER BY datname
 """
 FACTS = """
 SELECT pg_catalog.json_build_object(
@@ -121,8 +121,8 @@ EXTENSIONS = """
 SELECT extname, nspname FROM pg_catalog.pg_extension
 JOIN pg_catalog.pg_namespace ON pg_namespace.oid = extnamespace WHERE extname <> 'plpgsql' ORDER BY 1
 """
-TRUSTED = """
-SELECT trusted FROM pg_catalog.pg_available_extensions a
+AVAILABLE = """
+SELECT trusted, schema FROM pg_catalog.pg_available_extensions a
 JOIN pg_catalog.pg_available_extension_versions v ON v.name = a.name AND v.version = a.default_version WHERE a.name = %s
 """
 EXTENSION_TABLES = """
@@ -261,7 +261,7 @@ class Cluster:
             return ask(statement, *values, **names)
 
     def databases(self):
-        """Every database that somebody might miss."""
+        """Every database that somebody might miss, also where its owner made it a template or lets nobody in."""
         return [row[0] for row in self.sql(DATABASES, SCRATCH, BEFORE_RESTORE)]
 
     def facts(self, database):
@@ -360,17 +360,22 @@ class Cluster:
         with self.session(SCRATCH) as ask:
             ask("ALTER SCHEMA public OWNER TO {scratch}", scratch=SCRATCH)
             for extension in names:
-                schema, clause = schemas.get(extension, "public"), ""
-                if schema in dumped:
+                schema = schemas.get(extension, "public")
+                entry = dumped.get(re.sub("[\r\n]", " ", schema))  # as pg_restore lists it
+                available = ask(AVAILABLE, extension)
+                if not available:
+                    raise BackupError(f"the server does not have the extension {extension}: install its package")
+                trusted, its_own = available[0]
+                if entry:
                     ask("CREATE SCHEMA IF NOT EXISTS {schema} AUTHORIZATION {scratch}", schema=schema, scratch=SCRATCH)
-                    mine.append(dumped[schema])
-                if schema in dumped or schema == "public":
-                    clause = " SCHEMA {schema}"
+                    mine.append(entry)
+                elif schema != "public" and not its_own:
+                    raise BackupError(f"the extension {extension} is in a schema that the dump does not have")
                 # Those that PostgreSQL calls trusted are for any owner of a database to make.
-                trusted = ask(TRUSTED, extension)
-                if trusted and trusted[0][0]:
+                if trusted:
                     ask("SET ROLE {scratch}", scratch=SCRATCH)
-                ask("CREATE EXTENSION {extension}" + clause, extension=extension, schema=schema)
+                where = "" if its_own else " SCHEMA {schema}"
+                ask("CREATE EXTENSION {extension}" + where, extension=extension, schema=schema)
                 ask("RESET ROLE")
             # Rows that users put into an extension's tables, which belong to the superuser.
             for schema, table, is_sequence in ask(EXTENSION_TABLES):
