@@ -329,6 +329,28 @@ def test_a_proof_that_never_ends_costs_its_own_database_alone(host, raider, conf
         host.run("rm -f %s/other-*", DIRECTORY)
 
 
+def test_a_grant_to_the_role_that_restores_stops_no_backup(host, raider):
+    """Whoever sees the role while it exists can make it impossible to drop."""
+    superuser(host, "CREATE ROLE vivarium_scratch LOGIN")
+    assert raider("""
+        CREATE TABLE public.t (i int); GRANT SELECT ON public.t TO vivarium_scratch;
+        GRANT CONNECT ON DATABASE raider TO vivarium_scratch;
+        ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO vivarium_scratch""").rc == 0  # fmt: skip
+    # In a transaction that does not end, too.
+    host.check_output(
+        "sh -c 'PGPASSWORD=the-password-of-the-raider psql -h /var/run/postgresql -U raider -c"
+        ' "BEGIN; CREATE TABLE public.u (i int); GRANT SELECT ON public.u TO vivarium_scratch; SELECT pg_sleep(40)"'
+        " >/dev/null 2>&1 &'"
+    )
+    for _ in range(2):
+        result = backup(host, "run raider")
+        assert result.rc == 0, result.stderr
+    superuser(host, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = 'raider'")
+    assert backup(host, "run raider").rc == 0
+    assert backup(host, "restore raider").rc == 0
+    assert superuser(host, "SELECT count(*) FROM pg_roles WHERE rolname = 'vivarium_scratch'") == "0"
+
+
 def test_words_of_an_application_reach_no_terminal_as_commands(host, raider):
     assert raider("""
         CREATE FUNCTION say() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN

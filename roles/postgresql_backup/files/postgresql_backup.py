@@ -129,6 +129,11 @@ EXTENSION_TABLES = """
 SELECT nspname, relname, relkind = 'S' FROM (SELECT pg_catalog.unnest(extconfig) FROM pg_catalog.pg_extension) AS e (id)
 JOIN pg_catalog.pg_class ON pg_class.oid = id JOIN pg_catalog.pg_namespace ON pg_namespace.oid = relnamespace
 """
+GRANTED = """
+SELECT DISTINCT datname FROM pg_catalog.pg_shdepend s JOIN pg_catalog.pg_database d ON d.oid = s.dbid
+JOIN pg_catalog.pg_roles r ON r.oid = s.refobjid
+WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND rolname = %s
+"""
 DISCONNECT = """
 SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(pid)) FROM pg_catalog.pg_stat_activity
 WHERE pid <> pg_catalog.pg_backend_pid() AND (datname = %s OR usename = %s OR application_name = %s AND usename = 'postgres')
@@ -284,9 +289,30 @@ class Cluster:
 
     def clean(self):
         """Remove the scratch database and its role, which a run that was killed leaves behind."""
+        self.sql("DROP DATABASE IF EXISTS {scratch} WITH (FORCE)", scratch=SCRATCH)
+        self.drop_role()
+
+    def drop_role(self):
+        """Remove the scratch role; where an application keeps it from going, with a grant to it, it stays and may not log in."""
+        driver = psycopg2()
         with self.session() as ask:
-            ask("DROP DATABASE IF EXISTS {scratch} WITH (FORCE)", scratch=SCRATCH)
-            ask("DROP ROLE IF EXISTS {scratch}", scratch=SCRATCH)
+            if not ask("SELECT true FROM pg_catalog.pg_roles WHERE rolname = %s", SCRATCH):
+                return
+            ask("ALTER ROLE {scratch} NOLOGIN", scratch=SCRATCH)
+            ask("ALTER ROLE {scratch} RESET ALL", scratch=SCRATCH)
+            for last in (False, True):
+                try:
+                    ask("SET lock_timeout = '5s'")
+                    ask("DROP OWNED BY {scratch}", scratch=SCRATCH)
+                    ask("DROP ROLE {scratch}", scratch=SCRATCH)
+                    return
+                except driver.Error:
+                    if last:
+                        return
+                for (database,) in ask(GRANTED, SCRATCH):
+                    with contextlib.suppress(BackupError), self.session(database) as there:
+                        there("SET lock_timeout = '5s'")
+                        there("DROP OWNED BY {scratch}", scratch=SCRATCH)
 
     @contextlib.contextmanager
     def restored(self, dump, facts, superuser, analyze=False):
@@ -320,11 +346,13 @@ class Cluster:
 
     def fill(self, dump, facts, analyze):
         """Restore a dump into the scratch database, as a role that can become nobody else."""
-        entries = self.run("pg_restore", "--list", str(dump)).splitlines()
+        entries = self.run("pg_restore", "--list", str(dump)).split("\n")
         password = secrets.token_urlsafe(32)
         with self.session() as ask:
+            if not ask("SELECT true FROM pg_catalog.pg_roles WHERE rolname = %s", SCRATCH):
+                ask("CREATE ROLE {scratch}", scratch=SCRATCH)
             ask(
-                "CREATE ROLE {scratch} LOGIN NOINHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD %s",
+                "ALTER ROLE {scratch} LOGIN NOINHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD %s",
                 password, scratch=SCRATCH,
             )  # fmt: skip
             ask("GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {scratch} TO {scratch}", scratch=SCRATCH)
@@ -422,7 +450,7 @@ class Cluster:
         with self.session(SCRATCH, transaction=True) as ask:
             ask("REASSIGN OWNED BY {scratch} TO {owner}", scratch=SCRATCH, owner=owner)
             ask("DROP OWNED BY {scratch}", scratch=SCRATCH)
-            if ask("SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'public'"):
+            if ask("SELECT true FROM pg_catalog.pg_namespace WHERE nspname = 'public'"):
                 ask("ALTER SCHEMA public OWNER TO pg_database_owner")
             for words in default_privileges:
                 if words["role"] != owner:
@@ -441,7 +469,7 @@ class Cluster:
                 option = " WITH GRANT OPTION" if words["option"] else ""
                 statement = f"ALTER DEFAULT PRIVILEGES FOR ROLE {{role}}{where} {what} {whom}{option}"
                 ask(statement, **names)
-        self.sql("DROP ROLE {scratch}", scratch=SCRATCH)
+        self.drop_role()
 
     def tables(self, database):
         """How many tables a database has."""
@@ -1003,7 +1031,7 @@ def age(manifest):
 def default_privileges(script):
     """The words of each ALTER DEFAULT PRIVILEGES in what pg_restore wrote; anything else that looks like one is an error."""
     found = []
-    for line in script.splitlines():
+    for line in script.split("\n"):
         if not line.startswith("ALTER DEFAULT PRIVILEGES"):
             continue
         words = DEFAULT_ACL.fullmatch(line)
