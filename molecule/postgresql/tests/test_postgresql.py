@@ -323,7 +323,8 @@ def test_a_database_that_belongs_to_another_role_is_refused_before_anything_chan
         assert host.check_output(files) == before[name]
         assert psql(host, "SELECT 1", "shop").rc == 0
         # What the message says to type is what it takes.
-        (command,) = set(re.findall(r"runuser -u postgres -- psql -c '.*?'", one_line(output).replace("\\", "")))
+        said = one_line(output).replace("''", "'").replace('\\"', '"')
+        (command,) = set(re.findall("runuser -u postgres -- psql -c '.*?'", said))
         host.check_output(command.replace("%", "%%"))
     code, output = converge()
     assert code == 0, output

@@ -914,11 +914,12 @@ class Backup:
             }
             if dry_run:
                 return result
-            # Where the extensions of a dump lie, its own manifest knows best.
-            facts = {
-                **facts,
-                "extensions": manifest.get("extensions", self.cluster.extensions(database) if there else []),
-            }
+            # Where the extensions of a dump lie, its own manifest knows best; a database that is broken may not answer at all.
+            extensions = manifest.get("extensions", [])
+            if there and "extensions" not in manifest:
+                with contextlib.suppress(BackupError):
+                    extensions = self.cluster.extensions(database)
+            facts = {**facts, "extensions": extensions}
             with (
                 self.cluster.limited(timeout or self.seconds(database, size)),
                 self.cluster.restored(path, facts, database in self.config["superuser_databases"], analyze=True),
