@@ -26,6 +26,9 @@ RESERVED_DATABASES = frozenset(
 # postgresql_backup makes and drops a database and a role of this name.
 SCRATCH = "vivarium_scratch"
 
+# Connections that no application gets: the superuser's (superuser_reserved_connections is 3), backups, people who look.
+RESERVE = 10
+
 # Settings that have an input of their own, or that Debian's cluster keeps for itself.
 SETTINGS_ELSEWHERE = {
     "listen_addresses": "use postgresql_listen_addresses",
@@ -78,6 +81,8 @@ def postgresql_problems(inputs):
             problems.append(f"{name}: must be an absolute path on the server")
     _check_range("postgresql_port", inputs["postgresql_port"], 1, 65535, problems)
     _check_range("postgresql_max_connections", inputs["postgresql_max_connections"], 10, 262143, problems)
+    if not problems:
+        _check_connections(inputs["postgresql_users"], int(inputs["postgresql_max_connections"]), problems)
     return problems
 
 
@@ -113,9 +118,9 @@ def _check_user(where, user, problems):
         problems.append(f"{where}: password looks like a stored verifier; give the password itself")
     elif "\0" in password:
         problems.append(f"{where}: password holds a NUL character")
-    limit = user.get("connection_limit")
-    if limit is not None:
-        _check_range(f"{where}: connection_limit", limit, -1, 262143, problems)
+    for key, lowest in (("connection_limit", -1), ("connections", 0)):
+        if user.get(key) is not None:
+            _check_range(f"{where}: {key}", user[key], lowest, 262143, problems)
     _check_settings(f"{where}: settings", user.get("settings"), problems, {}, per_role=True)
 
 
@@ -182,6 +187,36 @@ def _check_range(where, value, lowest, highest, problems):
         problems.append(f"{where}: {number} is not between {lowest} and {highest}")
 
 
+def _needed(user):
+    """How many connections a role must be able to have: its limit, where it has one, or what its pools may open."""
+    limit = user.get("connection_limit")
+    return max(1, int(user.get("connections") or 0)) if limit is None else max(0, int(limit))
+
+
+def _check_connections(users, most, problems):
+    needed = {user["name"]: _needed(user) for user in users or []}
+    if needed and sum(needed.values()) + RESERVE > most:
+        problems.append(
+            f"postgresql_max_connections: {most} are too few: {', '.join(f'{name} needs {n}' for name, n in needed.items())}, and"
+            f" {RESERVE} are kept for management. Set it to {sum(needed.values()) + RESERVE}, or lower what they need (workers"
+            " and DATABASE_POOL_SIZE of an application, connection_limit of a role)"
+        )
+
+
+def postgresql_limits(users, max_connections):
+    """Give each role without a connection_limit one: what its pools may open, and an equal share of what nobody needs."""
+    free = int(max_connections) - RESERVE - sum(_needed(user) for user in users)
+    open_ended = [user["name"] for user in users if user.get("connection_limit") is None]
+    share = max(0, free) // max(1, len(open_ended))
+    return [
+        {
+            **user,
+            "connection_limit": _needed(user) + share if user["name"] in open_ended else int(user["connection_limit"]),
+        }
+        for user in users
+    ]
+
+
 def _interface(address):
     try:
         return ipaddress.ip_interface(str(address))
@@ -207,6 +242,11 @@ def postgresql_backup_problems(inputs):
                 problems.append(f"{variable}[{index}]: '{name}' is not a database to back up")
             elif name in names[:index]:
                 problems.append(f"{variable}[{index}]: '{name}' is there twice")
+    for name, seconds in (inputs["postgresql_backup_timeouts"] or {}).items():
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            problems.append(f"postgresql_backup_timeouts: '{name}' is not a valid name ({NAME_RULE})")
+        else:
+            _check_range(f"postgresql_backup_timeouts: {name}", seconds, 1, 7 * 86400, problems)
     directory = str(inputs["postgresql_backup_directory"] or "")
     if not DIRECTORY.fullmatch(directory) or "/.." in directory:
         problems.append("postgresql_backup_directory: must be an absolute path with two parts at least and no spaces")
@@ -279,10 +319,7 @@ def postgresql_plan(state, users, databases, access, user_settings):
 
     ``state`` is what templates/state.sql.j2 makes psql print: one JSON object for the server, then one per database.
     """
-    try:
-        server, *details = [json.loads(line) for line in state.splitlines() if line.strip()]
-    except ValueError as error:
-        raise AnsibleFilterError("postgresql_plan: the server's answer is not what was asked for") from error
+    server, *details = _rows(state)
     details = {detail["database"]: detail for detail in details}
     databases = [
         {
@@ -296,8 +333,14 @@ def postgresql_plan(state, users, databases, access, user_settings):
     there = server["databases"]
     new_databases = [database["name"] for database in databases if database["name"] not in there]
     new_roles = [user["name"] for user in users if user["name"] not in server["roles"]]
+    available = server["available_extensions"]
     extensions = [
-        {"database": database["name"], "name": extension}
+        # One that PostgreSQL calls trusted is the owner's to make; the script of another runs as the superuser.
+        {
+            "database": database["name"],
+            "name": extension,
+            "role": database["owner"] if available.get(extension) else None,
+        }
         for database in databases
         for extension in database["extensions"]
         if extension not in details.get(database["name"], {}).get("extensions", [])
@@ -313,7 +356,7 @@ def postgresql_plan(state, users, databases, access, user_settings):
         "databases": [
             {key: database[key] for key in ("name", "owner", "locale")}
             for database in databases
-            if there.get(database["name"], {}).get("owner") != database["owner"]
+            if database["name"] not in there
         ],
         "statements": [
             # What is about to be made cannot be altered in check mode.
@@ -326,10 +369,28 @@ def postgresql_plan(state, users, databases, access, user_settings):
             f"postgresql_databases: database '{entry['database']}' asks for the extension '{entry['name']}', which this"
             " server does not have; the package that brings it belongs into postgresql_packages"
             for entry in extensions
-            if entry["name"] not in server["available_extensions"]
+            if entry["name"] not in available
+        ]
+        + [
+            f"postgresql_databases: the extension '{entry['name']}' is not a trusted one, and its script would run as the"
+            f" superuser in the database '{entry['database']}', which holds functions of other roles."
+            " If you trust those, make it yourself: runuser -u postgres -- env PGOPTIONS='-c search_path=pg_catalog' psql"
+            f" -d {entry['database']} -c"
+            f" 'CREATE EXTENSION \"{entry['name']}\" SCHEMA public'"
+            for entry in extensions
+            if entry["name"] in available
+            and entry["role"] is None
+            and details.get(entry["database"], {}).get("foreign_functions")
         ],
         "new_databases": new_databases,
     }
+
+
+def _rows(state):
+    try:
+        return [json.loads(line) for line in state.splitlines() if line.strip()]
+    except ValueError as error:
+        raise AnsibleFilterError("postgresql_plan: the server's answer is not what was asked for") from error
 
 
 def _privileges(database, access, there):
@@ -362,27 +423,30 @@ def _schema(owner, there):
 def _role_is_off(user, role):
     if role is None:
         return True
-    limit = user.get("connection_limit")
     return (
         any(role[attribute] is not value for attribute, value in ATTRIBUTES.items())
-        or role["connection_limit"] != (-1 if limit is None else int(limit))
+        or role["connection_limit"] != int(user["connection_limit"])
         or role["expires"]
         or not scram_matches(role["verifier"], user["password"])
     )
 
 
 def _role_settings(user, defaults, roles):
-    """Return the statements that make a role's settings what they should be, and nothing beside them."""
+    """Return the statements that make a role's settings what they should be, and nothing beside them.
+
+    The role can set what it likes for itself. Names of its own making do not get into a statement: all goes, then ours come back.
+    """
     settings = {**(defaults or {}), **(user.get("settings") or {})}
     wanted = {key: _text(value) for key, value in settings.items() if value is not None}
     there = dict(entry.split("=", 1) for entry in roles.get(user["name"], {}).get("settings") or [])
     role_name = _quote(user["name"])
+    reset = not set(there) <= set(wanted)
     return [
-        *(f"ALTER ROLE {role_name} RESET {_setting(key)}" for key in sorted(there) if key not in wanted),
+        *([f"ALTER ROLE {role_name} RESET ALL"] if reset else []),
         *(
             f"ALTER ROLE {role_name} SET {_setting(key)} TO {_literal(value)}"
             for key, value in sorted(wanted.items())
-            if there.get(key) != value
+            if reset or there.get(key) != value
         ),
     ]
 
@@ -391,12 +455,27 @@ def _setting(name):
     return ".".join(_quote(part) for part in name.split("."))
 
 
+def postgresql_foreign(state, databases):
+    """Return what is wrong with databases that are there already and are somebody else's, one sentence each."""
+    there = _rows(state)[0]["databases"]
+    wanted = {database["name"]: database.get("owner") or database["name"] for database in databases}
+    return [
+        f"postgresql_databases: a database '{name}' is there and belongs to the role '{there[name]['owner']}', not to '{owner}':"
+        " nothing was changed. Choose another name; or, if it is meant:"
+        f' runuser -u postgres -- psql -c \'ALTER DATABASE "{name}" OWNER TO "{owner}"\' (its tables keep their owners)'
+        for name, owner in wanted.items()
+        if name in there and there[name]["owner"] != owner
+    ]
+
+
 class FilterModule:
     """Ansible's entry point."""
 
     def filters(self):
         return {
             "postgresql_access": postgresql_access,
+            "postgresql_foreign": postgresql_foreign,
+            "postgresql_limits": postgresql_limits,
             "postgresql_backup_problems": postgresql_backup_problems,
             "postgresql_plan": postgresql_plan,
             "postgresql_problems": postgresql_problems,

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.vivarium.server.plugins.filter.asgi_apps import asgi_apps
+from ansible_collections.vivarium.server.plugins.filter.postgresql import RESERVE
 
 DOCUMENTATION = r"""
 name: wiring
@@ -63,6 +64,8 @@ _value:
 
 SOCKET_DIRECTORY = "/var/run/postgresql"  # where Debian's PostgreSQL and its clients meet
 CERTIFICATES = "/etc/ssl/vivarium"
+POOL_SIZE = 4  # of vivarium_settings, and of psycopg's pool itself
+COMMANDS = 2  # that run beside the processes of a host: a migration, somebody's manage.py
 
 
 def wiring(apps, host, groups, hostvars, https_port=443, http_port=80, version=None):
@@ -104,8 +107,14 @@ class _Wiring:
             "nginx_sites": [site for app in apps for site in self.sites(app)],
             "certificates_requests": [self.certificate(app) for app in apps if self.host in self.web],
             "postgresql_users": [
-                {"name": app["name"], "password": app["secrets"].get("DATABASE_PASSWORD")} for app in with_database
+                {
+                    "name": app["name"],
+                    "password": app["secrets"].get("DATABASE_PASSWORD"),
+                    "connections": self.connections(app),
+                }
+                for app in with_database
             ],
+            "postgresql_max_connections": self.max_connections(with_database),
             "postgresql_databases": [
                 {"name": app["name"], "owner": app["name"], "extensions": app["database_extensions"]}
                 for app in with_database
@@ -169,6 +178,20 @@ class _Wiring:
         if self.host in self.db:
             return f"postgresql://{name}:{password}@/{name}?host={quote(SOCKET_DIRECTORY, safe='')}"
         return f"postgresql://{name}:{password}@{self.endpoint(self.db[0], 5432)}/{name}?sslmode=require"
+
+    def connections(self, app):
+        """How many connections an application may need: the pools of all hosts, twice while a release gives way to the next."""
+        try:
+            pool = max(1, int(str(app["env"].get("DATABASE_POOL_SIZE", POOL_SIZE))))
+        except ValueError:
+            pool = POOL_SIZE
+        pools = 2 * (app["workers"] + len(app["processes"])) * pool
+        return max(1, len(self.app)) * (pools + len(app["timers"]) + COMMANDS)
+
+    def max_connections(self, apps):
+        """What the server has to take: PostgreSQL's default while that will do; by fifties, since a change needs a restart."""
+        needed = sum(self.connections(app) for app in apps) + RESERVE
+        return max(100, -(-needed // 50) * 50)
 
     def access(self, app):
         """Who may connect to the application's database: its own role, from the application servers alone."""

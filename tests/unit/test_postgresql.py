@@ -9,6 +9,8 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.vivarium.server.plugins.filter.postgresql import (
     postgresql_access,
     postgresql_backup_problems,
+    postgresql_foreign,
+    postgresql_limits,
     postgresql_plan,
     postgresql_problems,
     postgresql_value,
@@ -67,6 +69,12 @@ def access(**keys):
         (user(password=12345678), "postgresql_users[0] ('shop'): password must be a string; quote it"),
         (user(password=scram_verifier(SECRET)), "postgresql_users[0] ('shop'): password looks like a stored verifier"),
         (user(password=SECRET + "\0"), "postgresql_users[0] ('shop'): password holds a NUL character"),
+        (user(connections=-1), "postgresql_users[0] ('shop'): connections: -1 is not between 0 and"),
+        (
+            user(connections=95),
+            "100 are too few: shop needs 95, blog needs 1, and 10 are kept for management. Set it to 106",
+        ),
+        (user(connection_limit=90), "Set it to 101"),
         (user(connection_limit="many"), "postgresql_users[0] ('shop'): connection_limit: 'many' is not a whole number"),
         (user(settings={"search_path": "x"}), "postgresql_users[0] ('shop'): settings: search_path is a list"),
         (user(settings={"a b": 1}), "'a b' is not the name of a setting"),
@@ -146,7 +154,7 @@ def test_the_owners_come_first_and_no_line_twice():
 def role(**keys):
     return {
         "verifier": scram_verifier(SECRET), "superuser": False, "createdb": False, "createrole": False, "replication": False,
-        "bypassrls": False, "login": True, "connection_limit": -1, "expires": False, "settings": ["statement_timeout=5min"],
+        "bypassrls": False, "login": True, "connection_limit": 90, "expires": False, "settings": ["statement_timeout=5min"],
         **keys,
     }  # fmt: skip
 
@@ -166,7 +174,7 @@ def server(roles=None, databases=None, details=()):
     answer = {
         "roles": {"shop": role()} if roles is None else roles,
         "databases": {"shop": {"owner": "shop", **private}} if databases is None else databases,
-        "available_extensions": ["pg_trgm"],
+        "available_extensions": {"pg_trgm": True, "postgres_fdw": False},
     }
     answer["databases"] |= {name: {"owner": "postgres", **private} for name in ("postgres", "template1")}
     rows = [
@@ -177,7 +185,7 @@ def server(roles=None, databases=None, details=()):
 
 
 def plan(state, databases=({"name": "shop"},), user_settings=None, access=(), **user_keys):
-    users = [{"name": "shop", "password": SECRET, **user_keys}]
+    users = postgresql_limits([{"name": "shop", "password": SECRET, **user_keys}], 100)
     return postgresql_plan(state, users, list(databases), list(access), user_settings or {"statement_timeout": "5min"})
 
 
@@ -202,7 +210,10 @@ def test_an_empty_server_needs_everything():
         ]
     }
     assert not result["statements"][0]["ready"]
-    assert result["extensions"] == [{"database": "shop", "name": "pg_trgm"}, {"database": "shop", "name": "postgis"}]
+    assert result["extensions"] == [
+        {"database": "shop", "name": "pg_trgm", "role": "shop"},
+        {"database": "shop", "name": "postgis", "role": None},
+    ]
     assert len(result["unknown_extensions"]) == 1
     assert "'postgis'" in result["unknown_extensions"][0]
 
@@ -217,6 +228,18 @@ def test_a_role_that_is_off_is_set_right(off):
     assert plan(server(roles={"shop": role(**off)}))["roles"] == ["shop"]
 
 
+def test_nobody_takes_the_connections_of_the_others():
+    def limits(*users, most=100):
+        return [user["connection_limit"] for user in postgresql_limits(list(users), most)]
+
+    assert limits({"name": "shop"}) == [90]
+    assert limits({"name": "shop", "connections": 20}, {"name": "blog"}) == [20 + 34, 1 + 34]
+    assert limits({"name": "shop", "connection_limit": 30}, {"name": "blog"}) == [30, 60]
+    assert limits({"name": "shop", "connection_limit": -1}, {"name": "blog"}) == [-1, 90]
+    for number in range(1, 12):
+        assert sum(limits(*({"name": str(each), "connections": 5} for each in range(number)))) <= 90
+
+
 def test_a_limit_is_kept():
     assert plan(server(roles={"shop": role(connection_limit=3)}), connection_limit=3)["roles"] == []
     assert plan(server(), connection_limit="3")["roles"] == ["shop"]
@@ -229,7 +252,7 @@ def test_the_settings_of_a_role_are_these_and_no_others():
     )
     assert queries(result) == {
         "postgres": [
-            'ALTER ROLE "shop" RESET "work_mem"',
+            'ALTER ROLE "shop" RESET ALL',
             'ALTER ROLE "shop" SET "lock_timeout" TO \'0\'',
             'ALTER ROLE "shop" SET "statement_timeout" TO \'5min\'',
         ]
@@ -260,9 +283,30 @@ def test_an_access_entry_lets_a_role_in():
     assert queries(plan(server(databases=there), access=[entry])) == {}
 
 
-def test_another_owner_is_replaced():
+def test_no_name_that_a_role_made_gets_into_a_statement():
+    state = server(roles={"shop": role(settings=['x"; ALTER ROLE shop SUPERUSER; --=1', "statement_timeout=5min"])})
+    assert queries(plan(state)) == {
+        "postgres": ['ALTER ROLE "shop" RESET ALL', 'ALTER ROLE "shop" SET "statement_timeout" TO \'5min\'']
+    }
+
+
+def test_a_database_of_somebody_else_is_named_and_not_taken():
     state = server(databases={"shop": {"owner": "blog", "public": False, "connects": ["shop"]}})
-    assert plan(state)["databases"] == [{"name": "shop", "owner": "shop", "locale": "C.UTF-8"}]
+    assert plan(state)["databases"] == []
+    (problem,) = postgresql_foreign(state, [{"name": "shop"}, {"name": "pages", "owner": "blog"}])
+    assert "a database 'shop' is there and belongs to the role 'blog', not to 'shop': nothing was changed" in problem
+    assert 'ALTER DATABASE "shop" OWNER TO "shop"' in problem
+    assert postgresql_foreign(server(), [{"name": "shop"}]) == []
+
+
+def test_a_script_that_would_run_as_the_superuser_among_others_functions_is_refused():
+    details = (detail("shop", foreign_functions=True), detail("postgres"), detail("template1"))
+    result = plan(server(details=details), [{"name": "shop", "extensions": ["pg_trgm", "postgres_fdw"]}])
+    (problem,) = result["unknown_extensions"]
+    assert "the extension 'postgres_fdw' is not a trusted one" in problem
+    details = (detail("shop", foreign_functions=False), detail("postgres"), detail("template1"))
+    result = plan(server(details=details), [{"name": "shop", "extensions": ["pg_trgm", "postgres_fdw"]}])
+    assert result["unknown_extensions"] == []
 
 
 def test_the_plan_holds_no_secret():
@@ -282,6 +326,7 @@ def test_an_answer_that_is_none_is_refused_without_showing_it():
 BACKUP = {
     "postgresql_backup_databases": ["shop", "pages"],
     "postgresql_backup_superuser_databases": [],
+    "postgresql_backup_timeouts": {"shop": 7200},
     "postgresql_backup_directory": "/var/backups/postgresql",
     "postgresql_backup_schedule": "17 2 * * *",
     "postgresql_backup_mailto": "root",
@@ -304,6 +349,11 @@ def test_a_good_backup_has_no_problems(schedule):
         ({"postgresql_backup_databases": ["../shop"]}, "postgresql_backup_databases[0]: '../shop' is not a valid name"),
         ({"postgresql_backup_databases": ["template0"]}, "'template0' is not a database to back up"),
         ({"postgresql_backup_superuser_databases": ["Shop"]}, "postgresql_backup_superuser_databases[0]: 'Shop'"),
+        ({"postgresql_backup_timeouts": {"Shop": 1}}, "postgresql_backup_timeouts: 'Shop' is not a valid name"),
+        (
+            {"postgresql_backup_timeouts": {"shop": 0}},
+            "postgresql_backup_timeouts: shop: 0 is not between 1 and 604800",
+        ),
         ({"postgresql_backup_directory": "/"}, "postgresql_backup_directory"),
         ({"postgresql_backup_directory": "/var"}, "postgresql_backup_directory"),
         ({"postgresql_backup_directory": "/var/../etc"}, "postgresql_backup_directory"),

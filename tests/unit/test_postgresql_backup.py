@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import sys
@@ -28,7 +29,7 @@ def program():
 def store(program, tmp_path):
     """Thirty nights of two databases and the roles."""
     store = program.Store(tmp_path)
-    for age in range(30):
+    for age in reversed(range(30)):
         for database, label, suffix in (
             ("shop", "shop", ".dump"),
             ("blog", "blog", ".dump"),
@@ -85,20 +86,154 @@ def test_what_has_another_size_than_it_had_is_no_backup(store):
     assert store.backups("shop")[0]["file"] != newest.name
 
 
+def backup_of(store, program, number, suffix=".dump", proven=True, **more):
+    """A backup of shop, made after all others whatever its clock says."""
+    taken = more.pop("taken", NOW + timedelta(minutes=number))
+    with contextlib.suppress(program.BackupError), store.new("shop", suffix, taken) as (temporary, manifest):
+        temporary.write_text("content")
+        manifest |= {"database": "shop", **more}
+        if not proven:
+            manifest["proven"] = False
+            raise program.BackupError("it cannot be restored")
+    return manifest["file"]
+
+
+def test_the_newest_is_what_was_made_last_whatever_the_clock_said(program, store):
+    backup_of(store, program, 1, taken=NOW + timedelta(days=400))
+    newest = backup_of(store, program, 2, taken=NOW - timedelta(days=400))
+    assert store.backups("shop")[0]["file"] == newest
+    store.prune("shop", 1, 1, NOW)
+    assert store.backups("shop")[0]["file"] == newest
+
+
+def test_a_clock_that_was_set_back_overwrites_nothing(program, store):
+    files = {backup_of(store, program, 1) for _ in range(3)}
+    assert len(files) == 3
+    assert all((store.directory / file).is_file() for file in files)
+
+
+def test_backups_from_before_there_was_a_number_are_older(program, store):
+    for path, manifest in store.manifests():
+        del manifest["sequence"], manifest["proven"]
+        path.write_text(json.dumps(manifest))
+    assert store.backups("shop")[0]["taken"] == NOW.isoformat()
+    assert store.next() == 1
+    newest = backup_of(store, program, 1, taken=NOW - timedelta(days=400))
+    assert store.backups("shop")[0]["file"] == newest
+
+
+def test_what_nobody_could_prove_is_kept_and_is_never_the_newest(program, store):
+    before = store.backups("shop")
+    files = [backup_of(store, program, number, proven=False) for number in range(5)]
+    assert all(file.endswith(".dump.unproven") for file in files)
+    assert store.backups("shop") == before
+    store.limit_unproven("shop")
+    kept = [manifest["file"] for manifest in store.backups("shop", proven=False)]
+    assert kept == [files[4], files[3], files[0]]
+    # Nothing else removes them until a newer one is proven.
+    store.prune("shop", 1, 1, NOW + timedelta(days=400))
+    assert [manifest["file"] for manifest in store.backups("shop", proven=False)] == kept
+    backup_of(store, program, 9)
+    store.prune("shop", 14, 7, NOW)
+    assert store.backups("shop", proven=False) == []
+
+
+GOOD = {
+    "database": "shop", "file": "shop.dump", "size": 7, "taken": NOW.isoformat(), "sha256": "0", "owner": "shop",
+    "encoding": "UTF8", "collate": "C", "ctype": "C", "provider": "c", "locale": None, "connection_limit": -1,
+    "grants": [["blog", "CONNECT", False]],
+    "settings": [[None, ["work_mem=1MB"]]], "extensions": [["pg_trgm", "public"]],
+}  # fmt: skip
+
+
+def test_a_good_manifest_is_taken(program):
+    assert program.checked(GOOD) == {**GOOD, "sequence": 0, "proven": True}
+
+
 @pytest.mark.parametrize(
-    ("entry", "superuser"),
+    "bad",
     [
-        ("6; 2615 16400 SCHEMA - sales shop", True),
+        {"file": "/etc/passwd"}, {"file": "../shop.dump"}, {"file": ".."}, {"file": ""}, {"file": 7}, {"file": "a\0b"},
+        {"size": "7"}, {"size": True}, {"taken": "yesterday"}, {"taken": "2027-01-31T02:17:00"}, {"taken": None},
+        {"sequence": "9"}, {"sequence": 1.5}, {"proven": "yes"}, {"owner": None}, {"owner": ["shop"]}, {"encoding": 7},
+        {"locale": 7}, {"connection_limit": "1; DROP"},
+        {"grants": [["blog", "CONNECT"]]}, {"grants": "x"}, {"grants": [[7, "CONNECT", False]]},
+        {"settings": [[None, "work_mem"]]}, {"settings": [[None, ["work_mem"]]]}, {"extensions": [["pg_trgm"]]},
+        {"extensions": {"a": "b"}}, {"sha256": None},
+    ],
+)  # fmt: skip
+def test_a_manifest_of_another_form_is_none(program, store, bad):
+    assert program.checked({**GOOD, **bad}) is None
+    assert program.checked([]) is None
+    missing = {key: value for key, value in GOOD.items() if key != "grants"}
+    assert program.checked(missing) is None
+
+
+def test_a_manifest_speaks_of_the_file_beside_it_alone(store):
+    newest = store.backups("shop")[0]
+    (store.directory / "evil.json").write_text(json.dumps(newest))
+    assert len(store.backups("shop")) == 30
+
+
+@pytest.mark.parametrize(
+    ("entry", "made_here"),
+    [
         ("2; 3079 16385 EXTENSION - pg_trgm ", True),
         ("3421; 0 0 COMMENT - EXTENSION pg_trgm ", True),
-        ("215; 1259 16400 TABLE public customer shop", False),
-        ("3412; 0 16386 TABLE DATA public extension shop", False),
-        ("200; 1255 16390 FUNCTION public SCHEMA - () shop", False),
+        ("215; 1259 16400 TABLE public EXTENSION shop", False),
+        ("3412; 0 16386 TABLE DATA public EXTENSION - x shop", False),
+        ("200; 1255 16390 FUNCTION public EXTENSION - () shop", False),
         ("; 2; 3079 16385 EXTENSION - x", False),
     ],
 )
-def test_the_superuser_restores_schemas_and_extensions_alone(program, entry, superuser):
-    assert program.of_superuser(entry) is superuser
+def test_which_entries_are_extensions(program, entry, made_here):
+    assert bool(program.EXTENSION_ENTRY.match(entry)) is made_here
+
+
+def test_default_privileges_are_taken_apart(program):
+    script = """SET search_path = '';
+-- Name: DEFAULT PRIVILEGES FOR TABLES; Type: DEFAULT ACL
+ALTER DEFAULT PRIVILEGES FOR ROLE shop IN SCHEMA sales GRANT SELECT,INSERT ON TABLES  TO blog;
+ALTER DEFAULT PRIVILEGES FOR ROLE "my ""shop" REVOKE ALL ON FUNCTIONS FROM PUBLIC;
+ALTER DEFAULT PRIVILEGES FOR ROLE shop GRANT USAGE ON SEQUENCES TO "a;b" WITH GRANT OPTION;
+"""
+    first, second, third = program.default_privileges(script)
+    assert first == {
+        "role": "shop", "schema": "sales", "grantee": "blog", "verb": "GRANT", "kind": "TABLES",
+        "privileges": ["SELECT", "INSERT"], "option": False,
+    }  # fmt: skip
+    assert (second["role"], second["schema"], second["grantee"], second["verb"]) == ('my "shop', None, None, "REVOKE")
+    assert (third["grantee"], third["option"]) == ("a;b", True)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "GRANT ALL ON TABLES TO shop; ALTER ROLE shop SUPERUSER;",
+        "GRANT ALL ON TABLES TO shop SUPERUSER;",
+        "GRANT SUPERUSER ON TABLES TO shop;",
+        "GRANT ALL ON DATABASES TO shop;",
+        'IN SCHEMA "a" GRANT ALL ON TABLES TO "b"; DROP DATABASE shop; --";',
+        "GRANT ALL ON TABLES TO shop",
+    ],
+)
+def test_default_privileges_of_another_form_are_refused(program, rest):
+    with pytest.raises(program.BackupError):
+        program.default_privileges(f"ALTER DEFAULT PRIVILEGES FOR ROLE shop {rest}")
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        ('"$user", public, sales', ["$user", "public", "sales"]),
+        ("", []),
+        ('""', [""]),
+        ('"a""b","c, d" ,E', ['a"b', "c, d", "e"]),
+        ("x;\\! ,;touch${IFS}/x", ["x;\\!", ";touch${ifs}/x"]),
+    ],
+)
+def test_a_list_of_names_is_read_as_postgresql_reads_it(program, value, names):
+    assert program.names_of(value) == names
 
 
 def test_an_error_is_told_without_the_rows_that_it_quotes(program):
@@ -114,9 +249,9 @@ alice@example.com""")
     assert "could not go on" in said
 
 
-def test_identifiers_and_literals_are_quoted(program):
-    assert program.name('a"b') == '"a""b"'
-    assert program.literal("it's \\ fine") == "E'it''s \\\\ fine'"
+def test_an_error_moves_no_cursor(program):
+    said = program.without_rows("pg_restore: error: \x1b[2J\x07\u202ebad\nERROR: \x9b1m")
+    assert said == "pg_restore: error: ?[2J??bad\nERROR: ?1m"
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,9 @@ def test_one_host_is_reached_by_sockets_alone():
     assert site["media"] == [{"url": "/media/", "path": "/srv/shop/media/"}]
     assert got["asgi_derived"]["shop"]["verify"] == {"port": 443, "http_port": 80, "domain": "shop.example.com"}
     assert got["certificates_requests"] == [{"name": "shop", "domains": SHOP["domains"], "type": "self_signed"}]
-    assert got["postgresql_users"] == [{"name": "shop", "password": PASSWORD}]
+    # Two workers with pools of four, twice; the timer; a migration and a command.
+    assert got["postgresql_users"] == [{"name": "shop", "password": PASSWORD, "connections": 19}]
+    assert got["postgresql_max_connections"] == 100
     assert got["postgresql_databases"] == [{"name": "shop", "owner": "shop", "extensions": []}]
     assert got["postgresql_backup_databases"] == ["shop"]
 
@@ -98,6 +100,13 @@ def test_split_database_server():
     assert [(entry["type"], entry.get("address")) for entry in got["postgresql_access"]] == [
         ("local", None), ("hostssl", "10.0.0.2/32"),
     ]  # fmt: skip
+
+
+def test_the_server_takes_what_all_pools_may_open():
+    big = {**SHOP, "workers": 8, "env": {"DATABASE_POOL_SIZE": "6"}, "processes": {"worker": {"command": "celery"}}}
+    got = derive("db", WIDE, big)
+    assert got["postgresql_users"][0]["connections"] == 2 * (2 * 9 * 6 + 3)
+    assert got["postgresql_max_connections"] == 250
 
 
 def test_two_application_servers():
@@ -245,7 +254,7 @@ def test_vault_values_are_read_by_a_real_run(tmp_path):
                  str(tmp_path / "play.yml"))  # fmt: skip
     assert "ok=1" in output
     derived, users, apps = json.loads((tmp_path / "got").read_text())
-    assert users == [{"name": "shop", "password": PASSWORD}]
+    assert users == [{"name": "shop", "password": PASSWORD, "connections": 19}]
     assert unquote(urlsplit(derived["shop"]["secrets"]["DATABASE_URL"]).password) == PASSWORD
     assert apps[0]["secret_env"] == {"SECRET_KEY": "hunter2"}
 

@@ -183,6 +183,14 @@ def test_a_role_keeps_to_its_limits(host):
     assert "too many connections for role" in result.stderr
 
 
+def test_no_role_may_take_the_connections_of_the_others(host):
+    limits = superuser(
+        host, "SELECT rolname, rolconnlimit FROM pg_roles WHERE rolcanlogin AND NOT rolsuper ORDER BY 1"
+    ).split()
+    # 100, less 10 for management, less the 5 of blog, and a share for each of three.
+    assert limits == ["blog|5", "report|28", "shop|28", "wiki|28"]
+
+
 def test_passwords_are_stored_as_scram(host):
     stored = superuser(host, "SELECT rolname, left(rolpassword, 14) FROM pg_authid WHERE rolcanlogin ORDER BY rolname")
     assert stored.split() == [
@@ -280,7 +288,6 @@ def test_what_somebody_changed_by_hand_is_put_right(hosts):
             "ALTER ROLE blog SUPERUSER CREATEROLE",
             "ALTER ROLE wiki SET work_mem = '1GB'",
             "ALTER ROLE wiki VALID UNTIL '2020-01-01'",
-            "ALTER DATABASE wiki_pages OWNER TO blog",
         ):
             superuser(host, statement)
         superuser(host, "GRANT CREATE ON SCHEMA public TO PUBLIC; ALTER SCHEMA public OWNER TO blog", "shop")
@@ -297,6 +304,50 @@ def test_what_somebody_changed_by_hand_is_put_right(hosts):
         assert psql(host, "SHOW work_mem", "wiki").stdout.strip() == "8MB"
         assert psql(host, "SELECT unaccent('é')", "shop").stdout.strip() == "e"
         test_the_privileges_refuse_too_not_only_pg_hba(host)
+
+
+def test_a_database_that_belongs_to_another_role_is_refused_before_anything_changes(hosts):
+    files = "cat /etc/postgresql/*/main/conf.d/vivarium.conf /etc/postgresql/*/main/pg_hba.conf | sha256sum"
+    before = {name: host.check_output(files) for name, host in hosts.items()}
+    for host in hosts.values():
+        superuser(host, "ALTER DATABASE wiki_pages OWNER TO blog")
+    code, output = converge(
+        postgresql_access=[], postgresql_settings={"work_mem": "9MB"}, password="the-second-password"
+    )
+    assert code != 0
+    assert (
+        "a database 'wiki_pages' is there and belongs to the role 'blog', not to 'wiki': nothing was changed"
+        in one_line(output)
+    )
+    for name, host in hosts.items():
+        assert host.check_output(files) == before[name]
+        assert psql(host, "SELECT 1", "shop").rc == 0
+        # What the message says to type is what it takes.
+        said = one_line(output).replace("''", "'").replace('\\"', '"')
+        (command,) = set(re.findall("runuser -u postgres -- psql -c '.*?'", said))
+        host.check_output(command.replace("%", "%%"))
+    code, output = converge()
+    assert code == 0, output
+    assert changes(output) == 0
+
+
+def test_an_extension_whose_script_would_run_among_an_applications_functions_is_refused(hosts):
+    extensions = [{"name": "shop", "extensions": ["pg_trgm", "unaccent", "postgres_fdw"]}]
+    for host in hosts.values():
+        assert psql(host, "CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS 'SELECT 1'", "shop").rc == 0
+    code, output = converge(postgresql_databases=extensions, postgresql_access=[])
+    assert code != 0
+    assert "the extension 'postgres_fdw' is not a trusted one" in one_line(output)
+    for host in hosts.values():
+        assert psql(host, "DROP FUNCTION mine", "shop").rc == 0
+    code, output = converge(postgresql_databases=extensions, postgresql_access=[])
+    assert code == 0, output
+    query = "SELECT extname, pg_get_userbyid(extowner) FROM pg_extension WHERE extname <> 'plpgsql' ORDER BY 1"
+    for host in hosts.values():
+        assert superuser(host, query, "shop").split() == ["pg_trgm|shop", "postgres_fdw|postgres", "unaccent|shop"]
+        superuser(host, "DROP EXTENSION postgres_fdw", "shop")
+    code, output = converge()
+    assert code == 0, output
 
 
 def test_a_new_password_and_a_setting_reach_the_server_without_a_restart(hosts):

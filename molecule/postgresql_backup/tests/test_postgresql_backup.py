@@ -374,9 +374,9 @@ def test_a_server_that_is_down_is_noticed(host, config):
     config(port=5499)
     result = backup(host, "run")
     assert result.rc == 1
-    assert "postgresql-backup: run: psql failed" in result.stderr
+    assert "postgresql-backup: run: the server does not let the superuser into postgres" in result.stderr
     assert status(host)["result"] == "failed"
-    assert "psql failed" in status(host)["error"]
+    assert "the server does not let the superuser in" in status(host)["error"]
 
 
 # --- what goes

@@ -6,17 +6,21 @@
     postgresql-backup restore DATABASE            put the newest backup in the database's place
 
 A dump is written under a temporary name, restored into a scratch database, and renamed only if that worked: a file that ends in
-.dump is proven. Beside each lies a .json file with its checksum and what the database was like.
+.dump is proven. One that could not be restored ends in .dump.unproven. Beside each lies a .json file with its checksum and what
+the database was like.
 
-Restoring runs code that lies in the dump (a CHECK constraint may call a function), so it is not done by the superuser: an
-application that is able to plant code must not become the superuser by waiting for the night. A role of this program's own, which
-exists only meanwhile, does it in the name of the database's owner; only schemas and extensions are made by the superuser.
+Restoring runs code that lies in the dump (a CHECK constraint may call a function), so neither the superuser does it nor the
+database's owner: a role of this program's own does, which exists only meanwhile, owns nothing else and is a member of nothing.
+The superuser makes the database, and the extensions before anything else is in it, and gives it all to its owner afterwards. Its
+sessions pin what they find by a name (SESSION); what a catalogue, a dump or a manifest says is handed to the server as a value or
+as an identifier, never as SQL.
 """
 
 import argparse
 import contextlib
 import fcntl
 import hashlib
+import importlib
 import json
 import os
 import pwd
@@ -27,12 +31,15 @@ import subprocess
 import sys
 import syslog
 import tempfile
+import threading
 import time
 import traceback
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import quote
 
 CONFIG = Path("/etc/postgresql-backup.json")
+SOCKET_DIRECTORY = "/var/run/postgresql"
 # The scratch database and the role that fills it. pg_hba.conf lets the role into this database, with its password.
 SCRATCH = "vivarium_scratch"
 BEFORE_RESTORE = "_before_restore_"
@@ -41,55 +48,113 @@ ROLES = "(roles)"
 MEGABYTE = 1024 * 1024
 LONGEST_NAME = 63
 SWAP_SECONDS = 30
-# The value of these is a list of quoted names already.
+# A database may take so long for its dump and the proof: this, and one second for so many bytes.
+LEAST_SECONDS = 900
+BYTES_A_SECOND = 4 * MEGABYTE
+# How much of a manifest, and of what a program complains of, is read.
+MANIFEST_BYTES = 4 * MEGABYTE
+COMPLAINT_BYTES = 64 * 1024
+UNPROVEN = ".unproven"
+KEPT_UNPROVEN = 3
+# The value of these is a list of names; ALTER DATABASE takes them one by one.
 LIST_SETTINGS = {"search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries"}
-# What the superuser's sessions are told: find no function but PostgreSQL's own, and log no statement with a password in it.
+PRIVILEGES = {"CONNECT", "CREATE", "TEMPORARY"}
+# What wins over the settings of a database or a role, which an application may have made for whoever connects: nothing but
+# PostgreSQL's own is found by a name, and nobody becomes another role, loads a library or is stopped by them.
+PINNED = (
+    "search_path=pg_catalog,pg_temp",
+    "role=none",
+    "local_preload_libraries=",
+    "default_transaction_isolation=read\\ committed",
+    "default_transaction_read_only=off",
+    "default_transaction_deferrable=off",
+    "default_tablespace=",
+    "temp_tablespaces=",
+    "client_encoding=UTF8",
+    "standard_conforming_strings=on",
+    "row_security=on",
+    "idle_in_transaction_session_timeout=0",
+)
+# The superuser's sessions beside that: they end, and log no statement with a password in it.
 SESSION = " ".join(
-    (
-        "-c search_path=pg_catalog,pg_temp",
-        "-c log_statement=none",
-        "-c log_min_duration_statement=-1",
-        "-c log_min_error_statement=panic",
+    f"-c {setting}"
+    for setting in (
+        *PINNED,
+        "session_authorization=postgres",
+        "statement_timeout=10min",
+        "lock_timeout=1min",
+        "log_statement=none",
+        "log_min_duration_statement=-1",
+        "log_min_error_statement=panic",
     )
 )
+# Programs end when the time of their database is over, however long one statement takes.
+PROGRAM = f"{SESSION} -c statement_timeout=0"
+RESTORING = " ".join(f"-c {setting}" for setting in (*PINNED, "statement_timeout=0", "lock_timeout=1min"))
 
 
 DATABASES = """
-SELECT coalesce(json_agg(datname ORDER BY datname), '[]') FROM pg_database
-WHERE datallowconn AND NOT datistemplate AND datname <> :'scratch' AND position(:'before' IN datname) = 0;
+SELECT datname FROM pg_catalog.pg_database
+WHERE datname NOT IN ('template0', 'template1', %s) AND pg_catalog.strpos(datname, %s) = 0 ORDER BY datname
 """
 FACTS = """
-SELECT json_build_object(
-  'owner', pg_get_userbyid(datdba),
-  'encoding', pg_encoding_to_char(encoding),
+SELECT pg_catalog.json_build_object(
+  'owner', pg_catalog.pg_get_userbyid(datdba),
+  'encoding', pg_catalog.pg_encoding_to_char(encoding),
   'collate', datcollate,
   'ctype', datctype,
   'provider', datlocprovider,
-  'locale', coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale'),
+  'locale', coalesce(pg_catalog.to_jsonb(d) ->> 'datlocale', pg_catalog.to_jsonb(d) ->> 'daticulocale'),
   'connection_limit', datconnlimit,
   'grants', (
-    SELECT coalesce(json_agg(json_build_array(
-      CASE grantee WHEN 0 THEN NULL ELSE pg_get_userbyid(grantee) END, privilege_type, is_grantable)), '[]')
-    FROM aclexplode(coalesce(datacl, acldefault('d', datdba))) WHERE grantee <> datdba),
+    SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_array(
+      CASE grantee WHEN 0 THEN NULL ELSE pg_catalog.pg_get_userbyid(grantee) END, privilege_type, is_grantable)), '[]')
+    FROM pg_catalog.aclexplode(coalesce(datacl, pg_catalog.acldefault('d', datdba))) WHERE grantee <> datdba),
   'settings', (
-    SELECT coalesce(json_agg(json_build_array(
-      CASE setrole WHEN 0 THEN NULL ELSE pg_get_userbyid(setrole) END, setconfig)), '[]')
-    FROM pg_db_role_setting WHERE setdatabase = d.oid),
-  'size', pg_database_size(d.oid))
-FROM pg_database d WHERE datname = :'database';
+    SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_array(
+      CASE setrole WHEN 0 THEN NULL ELSE pg_catalog.pg_get_userbyid(setrole) END, setconfig)), '[]')
+    FROM pg_catalog.pg_db_role_setting WHERE setdatabase = d.oid),
+  'size', pg_catalog.pg_database_size(d.oid))
+FROM pg_catalog.pg_database d WHERE datname = %s
+"""
+EXTENSIONS = """
+SELECT extname, nspname FROM pg_catalog.pg_extension
+JOIN pg_catalog.pg_namespace ON pg_namespace.oid = extnamespace WHERE extname <> 'plpgsql' ORDER BY 1
+"""
+AVAILABLE = """
+SELECT trusted, schema FROM pg_catalog.pg_available_extensions a
+JOIN pg_catalog.pg_available_extension_versions v ON v.name = a.name AND v.version = a.default_version WHERE a.name = %s
 """
 EXTENSION_TABLES = """
-SELECT coalesce(json_agg(nspname || ' ' || relname), '[]')
-FROM (SELECT unnest(extconfig) FROM pg_extension) AS e (id)
-JOIN pg_class ON pg_class.oid = id JOIN pg_namespace ON pg_namespace.oid = relnamespace;
+SELECT nspname, relname, relkind = 'S' FROM (SELECT pg_catalog.unnest(extconfig) FROM pg_catalog.pg_extension) AS e (id)
+JOIN pg_catalog.pg_class ON pg_class.oid = id JOIN pg_catalog.pg_namespace ON pg_namespace.oid = relnamespace
 """
-DISCONNECT = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = :'database';"
-SWAP = """
-BEGIN;
-ALTER DATABASE :"database" RENAME TO :"kept";
-ALTER DATABASE :"scratch" RENAME TO :"database";
-COMMIT;
+GRANTED = """
+SELECT DISTINCT datname FROM pg_catalog.pg_shdepend s JOIN pg_catalog.pg_database d ON d.oid = s.dbid
+JOIN pg_catalog.pg_roles r ON r.oid = s.refobjid
+WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND rolname = %s
 """
+DISCONNECT = """
+SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(pid)) FROM pg_catalog.pg_stat_activity
+WHERE pid <> pg_catalog.pg_backend_pid() AND (datname = %s OR usename = %s OR application_name = %s AND usename = 'postgres')
+"""
+
+# Lines of pg_restore --list: what they are for, in which schema (- for none), the name and the owner.
+EXTENSION_ENTRY = re.compile(r"\d+; \d+ \d+ (COMMENT - )?EXTENSION (- )?(.*)")
+EXTENSION_NAME = re.compile(r"([A-Za-z0-9_-]+) ?\S*")
+SCHEMA_ENTRY = re.compile(r"\d+; \d+ \d+ SCHEMA - (.*) \S*")
+DEFAULT_ACL_ENTRY = re.compile(r"\d+; \d+ \d+ DEFAULT ACL ")
+# What pg_dump writes of default privileges, the only statements of a dump that need the owner: they are made anew from words.
+IDENTIFIER = r'(?:[a-z_][a-z0-9_$]*|"(?:[^"\n]|"")+")'
+DEFAULT_ACL = re.compile(
+    rf"ALTER DEFAULT PRIVILEGES FOR ROLE (?P<role>{IDENTIFIER})(?: IN SCHEMA (?P<schema>{IDENTIFIER}))?"
+    r" (?P<verb>GRANT|REVOKE) (?P<privileges>[A-Z]+(?:,[A-Z]+)*) ON (?P<kind>TABLES|SEQUENCES|FUNCTIONS|TYPES|SCHEMAS)"
+    rf" +(?:TO|FROM) (?P<grantee>{IDENTIFIER}|PUBLIC)(?P<option> WITH GRANT OPTION)?;"
+)
+KINDS_OF_PRIVILEGES = {
+    "ALL", "SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER", "MAINTAIN", "USAGE", "EXECUTE", "CREATE",
+}  # fmt: skip
+NEEDS_SUPERUSER = "does it need the superuser (postgresql_backup_superuser_databases)?"
 
 
 class BackupError(Exception):
@@ -109,210 +174,422 @@ class Cluster:
 
     def __init__(self, port):
         self.port = str(port)
+        self.end = None  # when what is done now has to be done
+        self.seconds = 0
+        self.application = f"postgresql-backup-{secrets.token_hex(8)}"
 
-    def environment(self, **more):
-        """The environment of every program: nobody's PG* variables, messages that do not depend on the locale."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-        return {**kept, "LC_ALL": "C.UTF-8", "PGPORT": self.port, "PGHOST": "/var/run/postgresql", **more}
-
-    def run(self, *command, stdin=subprocess.DEVNULL, **environment):
-        """Run one of PostgreSQL's programs and return what it printed."""
+    @contextlib.contextmanager
+    def limited(self, seconds):
+        """Programs that run meanwhile have so many seconds together."""
+        self.end, self.seconds = time.monotonic() + seconds, seconds
         try:
-            done = subprocess.run(
-                command,
-                env=self.environment(**environment),
-                stdin=stdin,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=False,
-            )
-        except OSError as error:
-            raise BackupError(f"{command[0]} cannot be run: {error.strerror}") from error
-        if done.returncode != 0:
-            raise BackupError(f"{command[0]} failed ({ending(done.returncode)})", without_rows(done.stderr))
-        return done.stdout
+            yield
+        finally:
+            self.end = None
 
-    def sql(self, statements, where="postgres", /, **variables):
-        """Run SQL as the superuser, each statement on its own, and return what it printed. Statements say :'x' or :"x"."""
-        with script(statements) as lines:
-            done = subprocess.run(
-                psql(where, **variables),
-                env=self.environment(PGOPTIONS=SESSION),
-                stdin=lines,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-        if done.returncode != 0:
-            raise BackupError(f"psql failed ({ending(done.returncode)})", without_rows(done.stderr))
-        return done.stdout.strip()
+    def run(self, *command, stdin=subprocess.DEVNULL, options=PROGRAM, user="postgres", password=""):
+        """Run one of PostgreSQL's programs and return what it printed."""
+        environment = {
+            **os.environ, "LC_ALL": "C.UTF-8", "PGHOST": SOCKET_DIRECTORY, "PGPORT": self.port, "PGUSER": user,
+            "PGOPTIONS": options, "PGAPPNAME": self.application, "PGCONNECT_TIMEOUT": "30",
+            **({"PGPASSWORD": password} if password else {}),
+        }  # fmt: skip
+        with tempfile.TemporaryFile() as printed:
+            try:
+                process = subprocess.Popen(
+                    command, env=environment, stdin=stdin, stdout=printed, stderr=subprocess.PIPE
+                )
+            except OSError as error:
+                raise BackupError(f"{command[0]} cannot be run: {error.strerror}") from error
+            complaint = Tail(process.stderr)
+            try:
+                process.wait(None if self.end is None else max(0, self.end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                raise BackupError(
+                    f"{command[0]} had not ended when the database's {self.seconds} s were over (postgresql_backup_timeouts)"
+                ) from None
+            finally:
+                if process.poll() is None:
+                    process.kill()
+                    process.wait()
+                    # The server notices late that nobody waits for it any more.
+                    self.disconnect()
+                said = complaint.text()
+            if process.returncode != 0:
+                raise BackupError(f"{command[0]} failed ({ending(process.returncode)})", without_rows(said))
+            printed.seek(0)
+            return printed.read().decode(errors="replace")
+
+    def place(self, database):
+        """How a program is told the database, whose name may look like anything."""
+        return "--dbname=" + psycopg2().extensions.make_dsn(dbname=database)
+
+    @contextlib.contextmanager
+    def session(self, where="postgres", transaction=False):
+        """A session of the superuser; the block calls what it gets with statements."""
+        driver = psycopg2()
+        try:
+            connection = driver.connect(
+                dbname=where, host=SOCKET_DIRECTORY, port=self.port, user="postgres", options=SESSION,
+                application_name=self.application, connect_timeout=30,
+            )  # fmt: skip
+        except driver.Error as error:
+            raise BackupError(
+                f"the server does not let the superuser into {printable(where)}", without_rows(str(error))
+            ) from error
+        try:
+            connection.autocommit = not transaction
+            with connection.cursor() as cursor:
+
+                def ask(statement, *values, **names):
+                    """One statement of ours: {x} becomes an identifier (or SQL that was composed), %s a value."""
+                    composed = driver.sql.SQL(statement).format(
+                        **{
+                            key: driver.sql.Identifier(each) if isinstance(each, str) else each
+                            for key, each in names.items()
+                        }
+                    )
+                    cursor.execute(composed, values or None)
+                    return cursor.fetchall() if cursor.description else []
+
+                yield ask
+            if transaction:
+                connection.commit()
+        except driver.Error as error:
+            raise Refused(error) from error
+        finally:
+            connection.close()
+
+    def sql(self, statement, *values, where="postgres", **names):
+        """Run one statement as the superuser and return its rows."""
+        with self.session(where) as ask:
+            return ask(statement, *values, **names)
 
     def databases(self):
-        """Every database that somebody might miss."""
-        return json.loads(self.sql(DATABASES, scratch=SCRATCH, before=BEFORE_RESTORE))
+        """Every database that somebody might miss, also where its owner made it a template or lets nobody in."""
+        return [row[0] for row in self.sql(DATABASES, SCRATCH, BEFORE_RESTORE)]
 
     def facts(self, database):
         """What CREATE DATABASE has to know to make one like it; None if it is not there."""
-        answer = self.sql(FACTS, database=database)
-        return json.loads(answer) if answer else None
+        rows = self.sql(FACTS, database)
+        return rows[0][0] if rows else None
+
+    def extensions(self, database):
+        """A database's extensions, each with its schema."""
+        return [list(row) for row in self.sql(EXTENSIONS, where=database)]
 
     def is_superuser(self, role):
         """Whether the role is a superuser; None if there is no such role."""
-        answer = self.sql("SELECT rolsuper FROM pg_authid WHERE rolname = :'role';", role=role)
-        return {"t": True, "f": False}.get(answer)
+        rows = self.sql("SELECT rolsuper FROM pg_catalog.pg_authid WHERE rolname = %s", role)
+        return rows[0][0] if rows else None
+
+    def disconnect(self, database=SCRATCH):
+        """End the sessions in a database, those of the scratch role and those of this program's own programs."""
+        self.sql(DISCONNECT, database, SCRATCH, self.application if database == SCRATCH else None)
 
     def clean(self):
         """Remove the scratch database and its role, which a run that was killed leaves behind."""
-        self.sql('DROP DATABASE IF EXISTS :"scratch" WITH (FORCE); DROP ROLE IF EXISTS :"scratch";', scratch=SCRATCH)
+        self.sql("DROP DATABASE IF EXISTS {scratch} WITH (FORCE)", scratch=SCRATCH)
+        self.drop_role()
+
+    def drop_role(self):
+        """Remove the scratch role; where an application keeps it from going, with a grant to it, it stays and may not log in."""
+        driver = psycopg2()
+        with self.session() as ask:
+            if not ask("SELECT true FROM pg_catalog.pg_roles WHERE rolname = %s", SCRATCH):
+                return
+            ask("ALTER ROLE {scratch} NOLOGIN", scratch=SCRATCH)
+            ask("ALTER ROLE {scratch} RESET ALL", scratch=SCRATCH)
+            for last in (False, True):
+                try:
+                    ask("SET lock_timeout = '5s'")
+                    ask("DROP OWNED BY {scratch}", scratch=SCRATCH)
+                    ask("DROP ROLE {scratch}", scratch=SCRATCH)
+                    return
+                except driver.Error:
+                    if last:
+                        return
+                for (database,) in ask(GRANTED, SCRATCH):
+                    with contextlib.suppress(BackupError), self.session(database) as there:
+                        there("SET lock_timeout = '5s'")
+                        there("DROP OWNED BY {scratch}", scratch=SCRATCH)
 
     @contextlib.contextmanager
-    def restored(self, dump, facts, superuser):
+    def restored(self, dump, facts, superuser, analyze=False):
         """Restore a dump into the scratch database, which is gone again afterwards unless somebody renamed it."""
         self.clean()
         try:
-            self.make(SCRATCH, facts)
-            self.fill(dump, facts["owner"], superuser)
+            self.make(facts)
+            if superuser:
+                self.restore_entries(dump)
+                if analyze:
+                    self.analyze()
+            else:
+                self.fill(dump, facts, analyze)
+            self.sql("ALTER DATABASE {scratch} OWNER TO {owner}", scratch=SCRATCH, owner=facts["owner"])
             yield
         finally:
             self.clean()
 
-    def make(self, database, facts):
-        """Make an empty database like the one that the facts describe; only the superuser may connect to it yet."""
-        provider = {
-            "i": f"LOCALE_PROVIDER icu ICU_LOCALE {literal(facts['locale'] or '')}",
-            "b": f"LOCALE_PROVIDER builtin BUILTIN_LOCALE {literal(facts['locale'] or '')}",
-        }.get(facts["provider"], "LOCALE_PROVIDER libc")
-        self.sql(f"""
-            CREATE DATABASE {name(database)} TEMPLATE template0 OWNER {name(facts["owner"])} {provider}
-              ENCODING {literal(facts["encoding"])} LC_COLLATE {literal(facts["collate"])} LC_CTYPE {literal(facts["ctype"])};
-            REVOKE ALL ON DATABASE {name(database)} FROM PUBLIC;""")
+    def make(self, facts):
+        """Make an empty scratch database like the one that the facts describe; only the superuser may connect to it yet."""
+        provider, *more = {
+            "i": ("LOCALE_PROVIDER icu ICU_LOCALE %s", facts["locale"] or ""),
+            "b": ("LOCALE_PROVIDER builtin BUILTIN_LOCALE %s", facts["locale"] or ""),
+        }.get(facts["provider"], ("LOCALE_PROVIDER libc",))
+        with self.session() as ask:
+            ask(
+                "CREATE DATABASE {scratch} TEMPLATE template0 ENCODING %s LC_COLLATE %s LC_CTYPE %s " + provider,
+                facts["encoding"], facts["collate"], facts["ctype"], *more, scratch=SCRATCH,
+            )  # fmt: skip
+            ask("REVOKE ALL ON DATABASE {scratch} FROM PUBLIC", scratch=SCRATCH)
 
-    def fill(self, dump, owner, superuser):
-        """Restore a dump into the scratch database."""
-        entries = self.run("pg_restore", "--list", str(dump)).splitlines()
-        mine = [entry for entry in entries if superuser or of_superuser(entry)]
-        self.restore_entries(dump, mine, "--username=postgres")
-        if superuser:
-            return
-        rest = [entry for entry in entries if not of_superuser(entry)]
-        # Data of tables that belong to an extension: the owner of the database may not write them.
-        tables = self.extension_tables()
-        belongs = [entry for entry in rest if any(f" TABLE DATA {table} " in entry for table in tables)]
-        self.restore_entries(dump, belongs, "--username=postgres")
+    def fill(self, dump, facts, analyze):
+        """Restore a dump into the scratch database, as a role that can become nobody else."""
+        entries = self.run("pg_restore", "--list", str(dump)).split("\n")
         password = secrets.token_urlsafe(32)
-        self.sql(f"""
-            CREATE ROLE {name(SCRATCH)} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD '{password}';
-            GRANT CONNECT ON DATABASE {name(SCRATCH)} TO {name(SCRATCH)};
-            GRANT {name(owner)} TO {name(SCRATCH)};""")
+        with self.session() as ask:
+            if not ask("SELECT true FROM pg_catalog.pg_roles WHERE rolname = %s", SCRATCH):
+                ask("CREATE ROLE {scratch}", scratch=SCRATCH)
+            ask(
+                "ALTER ROLE {scratch} LOGIN NOINHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD %s",
+                password, scratch=SCRATCH,
+            )  # fmt: skip
+            ask("GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {scratch} TO {scratch}", scratch=SCRATCH)
+        mine = self.prepare(entries, dict(facts["extensions"]))
+        rest = [entry for entry in entries if entry not in mine]
+        login = {"user": SCRATCH, "password": password, "options": RESTORING}
         try:
-            self.restore_entries(
-                dump,
-                [entry for entry in rest if entry not in belongs],
-                f"--username={SCRATCH}",
-                f"--role={owner}",
-                "--no-owner",
-                PGPASSWORD=password,
-            )
+            self.restore_entries(dump, [entry for entry in rest if not DEFAULT_ACL_ENTRY.match(entry)], **login)
+            if analyze:
+                self.analyze(**login)
         except BackupError as error:
             if "no pg_hba.conf entry" in error.details or "authentication failed" in error.details:
                 message = f"pg_hba.conf lacks the line: local {SCRATCH} {SCRATCH} scram-sha-256"
                 raise BackupError(message, error.details) from error
             if re.search("permission denied|must be (owner|superuser|able to|a member)", error.details):
-                message = f"{error}; does it need the superuser (postgresql_backup_superuser_databases)?"
-                raise BackupError(message, error.details) from error
+                raise BackupError(f"{error}; {NEEDS_SUPERUSER}", error.details) from error
             raise
-        finally:
-            self.sql(
-                f"""
-                REASSIGN OWNED BY {name(SCRATCH)} TO {name(owner)};
-                DROP OWNED BY {name(SCRATCH)};
-                REVOKE {name(owner)} FROM {name(SCRATCH)};
-                DROP ROLE {name(SCRATCH)};""",
-                SCRATCH,
-            )
+        self.hand_over(facts["owner"], self.default_privileges(dump, rest))
 
-    def restore_entries(self, dump, entries, *options, **environment):
-        """Restore what is on the list; the first error ends it."""
-        if not any(entry and not entry.startswith(";") for entry in entries):
-            return
-        with script("\n".join(entries) + "\n") as lines:
-            self.run(
-                "pg_restore",
-                "--exit-on-error",
-                f"--dbname={SCRATCH}",
-                "--no-publications",
-                "--no-subscriptions",
-                "--use-list=/dev/stdin",
-                *options,
-                str(dump),
-                stdin=lines,
-                **environment,
-            )
+    def prepare(self, entries, schemas):
+        """Make the extensions that a dump needs, before anything of the dump is there; returns the entries that this does."""
+        names, mine = [], []
+        for entry in entries:
+            found = EXTENSION_ENTRY.match(entry)
+            if found and (found[1] or found[2]):
+                mine.append(entry)
+                extension = EXTENSION_NAME.fullmatch(found[3])
+                if not found[1]:
+                    if not extension:
+                        raise BackupError("the dump has an extension with a name that no extension has")
+                    names.append(extension[1])
+        dumped = {found[1]: entry for entry in entries if (found := SCHEMA_ENTRY.match(entry))}
+        with self.session(SCRATCH) as ask:
+            ask("ALTER SCHEMA public OWNER TO {scratch}", scratch=SCRATCH)
+            for extension in names:
+                schema = schemas.get(extension, "public")
+                entry = dumped.get(re.sub("[\r\n]", " ", schema))  # as pg_restore lists it
+                available = ask(AVAILABLE, extension)
+                if not available:
+                    raise BackupError(f"the server does not have the extension {extension}: install its package")
+                trusted, its_own = available[0]
+                if entry:
+                    ask("CREATE SCHEMA IF NOT EXISTS {schema} AUTHORIZATION {scratch}", schema=schema, scratch=SCRATCH)
+                    mine.append(entry)
+                elif schema != "public" and not its_own:
+                    raise BackupError(f"the extension {extension} is in a schema that the dump does not have")
+                # Those that PostgreSQL calls trusted are for any owner of a database to make.
+                if trusted:
+                    ask("SET ROLE {scratch}", scratch=SCRATCH)
+                where = "" if its_own else " SCHEMA {schema}"
+                ask("CREATE EXTENSION {extension}" + where, extension=extension, schema=schema)
+                ask("RESET ROLE")
+            # Rows that users put into an extension's tables, which belong to the superuser.
+            for schema, table, is_sequence in ask(EXTENSION_TABLES):
+                ask(
+                    "GRANT UPDATE ON SEQUENCE {schema}.{table} TO {scratch}" if is_sequence else
+                    "GRANT SELECT, INSERT ON {schema}.{table} TO {scratch}", schema=schema, table=table, scratch=SCRATCH,
+                )  # fmt: skip
+        return mine
 
-    def extension_tables(self):
-        """The tables of extensions that hold users' data, as pg_restore lists them."""
-        return json.loads(self.sql(EXTENSION_TABLES, SCRATCH))
+    def restore_entries(self, dump, entries=None, **login):
+        """Restore what is on the list, or all; the first error ends it."""
+        command = [
+            "pg_restore",
+            "--exit-on-error",
+            self.place(SCRATCH),
+            "--no-publications",
+            "--no-subscriptions",
+            str(dump),
+        ]
+        if entries is None:
+            self.run(*command)
+        elif any(entry and not entry.startswith(";") for entry in entries):
+            with listed(entries) as lines:
+                self.run(*command, "--no-owner", "--use-list=/dev/stdin", stdin=lines, **login)
+
+    def analyze(self, **login):
+        """Let the planner know what is in the tables; indexes over functions run these."""
+        self.run("vacuumdb", "--analyze-only", "--quiet", self.place(SCRATCH), **login)
+
+    def default_privileges(self, dump, entries):
+        """The words of a dump's ALTER DEFAULT PRIVILEGES."""
+        chosen = [entry for entry in entries if DEFAULT_ACL_ENTRY.match(entry)]
+        if not chosen:
+            return []
+        with listed(chosen) as lines:
+            script = self.run("pg_restore", "--file=-", "--use-list=/dev/stdin", str(dump), stdin=lines)
+        return default_privileges(script)
+
+    def hand_over(self, owner, default_privileges):
+        """Give what the scratch role made to the owner of the database, and the role up. None of this runs anybody's code."""
+        sql = psycopg2().sql
+        self.sql("ALTER ROLE {scratch} NOLOGIN", scratch=SCRATCH)
+        self.sql(DISCONNECT, None, SCRATCH, None)
+        with self.session(SCRATCH, transaction=True) as ask:
+            ask("REASSIGN OWNED BY {scratch} TO {owner}", scratch=SCRATCH, owner=owner)
+            ask("DROP OWNED BY {scratch}", scratch=SCRATCH)
+            if ask("SELECT true FROM pg_catalog.pg_namespace WHERE nspname = 'public'"):
+                ask("ALTER SCHEMA public OWNER TO pg_database_owner")
+            for words in default_privileges:
+                if words["role"] != owner:
+                    raise BackupError(
+                        f"the dump has default privileges of another role than its owner; {NEEDS_SUPERUSER}"
+                    )
+                names = {
+                    "role": words["role"],
+                    "grantee": sql.SQL("PUBLIC") if words["grantee"] is None else words["grantee"],
+                }
+                where = ""
+                if words["schema"] is not None:
+                    names["schema"], where = words["schema"], " IN SCHEMA {schema}"
+                what = f"{words['verb']} {', '.join(words['privileges'])} ON {words['kind']}"
+                whom = ("TO" if words["verb"] == "GRANT" else "FROM") + " {grantee}"
+                option = " WITH GRANT OPTION" if words["option"] else ""
+                statement = f"ALTER DEFAULT PRIVILEGES FOR ROLE {{role}}{where} {what} {whom}{option}"
+                ask(statement, **names)
+        self.drop_role()
 
     def tables(self, database):
         """How many tables a database has."""
-        return int(self.sql("SELECT count(*) FROM pg_stat_user_tables;", database))
+        return self.sql("SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_user_tables", where=database)[0][0]
 
-    def dress(self, facts):
-        """Give the scratch database the grants, settings and limit of the one whose place it takes."""
-        statements = []
-        for role, privilege, grantable in facts["grants"]:
-            option = " WITH GRANT OPTION" if grantable else ""
-            statements.append(
-                f"GRANT {privilege} ON DATABASE {name(SCRATCH)} TO {name(role) if role else 'PUBLIC'}{option};"
-            )
-        for role, settings in facts["settings"]:
-            whose = (
-                f"ALTER ROLE {name(role)} IN DATABASE {name(SCRATCH)}" if role else f"ALTER DATABASE {name(SCRATCH)}"
-            )
-            for setting, value in (entry.split("=", 1) for entry in settings):
-                quoted = value if setting in LIST_SETTINGS else literal(value)
-                statements.append(f"{whose} SET {'.'.join(map(name, setting.split('.')))} TO {quoted};")
-        statements.append(f"ALTER DATABASE {name(SCRATCH)} CONNECTION LIMIT {int(facts['connection_limit'])};")
-        self.sql("\n".join(statements))
+    def dress(self, facts, trusted):
+        """Give the scratch database the grants, settings and limit of the one whose place it takes; returns what it could not.
+
+        What a manifest says is not trusted like the server itself: of its settings, only those that anybody may make are made.
+        """
+        driver, problems = psycopg2(), []
+        with self.session() as ask:
+
+            def change(what, statement, *values, **names):
+                try:
+                    ask(statement, *values, scratch=SCRATCH, **names)
+                except driver.Error as error:
+                    problems.append(
+                        f"{printable(what)} was not taken over ({printable(error.diag.message_primary or '')})"
+                    )
+
+            kinds = dict(ask("SELECT pg_catalog.lower(name), context FROM pg_catalog.pg_settings"))
+            ask("ALTER DATABASE {scratch} RESET ALL", scratch=SCRATCH)
+            for role, privilege, grantable in facts["grants"]:
+                if privilege not in PRIVILEGES:
+                    problems.append("a privilege that databases do not have was not taken over")
+                    continue
+                change(
+                    f"a grant to {role or 'PUBLIC'}",
+                    f"GRANT {privilege} ON DATABASE {{scratch}} TO {{role}}"
+                    + (" WITH GRANT OPTION" if grantable else ""),
+                    role=role if role else driver.sql.SQL("PUBLIC"),
+                )
+            for role, settings in facts["settings"]:
+                for setting, value in (entry.split("=", 1) for entry in settings):
+                    if not trusted and kinds.get(setting.lower()) != "user":
+                        problems.append(
+                            f"the setting {printable(setting)} was not taken over: only the superuser may make it"
+                        )
+                        continue
+                    values = names_of(value) if setting in LIST_SETTINGS else [value]
+                    change(
+                        f"the setting {setting}",
+                        ("ALTER ROLE {role} IN DATABASE {scratch}" if role else "ALTER DATABASE {scratch}")
+                        + " SET {setting} TO " + ", ".join(["%s"] * len(values)),
+                        *values, role=role or SCRATCH,
+                        setting=driver.sql.SQL(".").join(map(driver.sql.Identifier, setting.split("."))),
+                    )  # fmt: skip
+            ask("ALTER DATABASE {scratch} CONNECTION LIMIT %s", int(facts["connection_limit"]), scratch=SCRATCH)
+        return problems
 
     def swap(self, database, kept):
         """Put the scratch database in the other's place in one transaction, closing the other's connections.
 
         The first rename keeps new connections out until the end; meanwhile a second session closes those that are there.
         """
-        command = psql("postgres", database=database, kept=kept, scratch=SCRATCH)
-        environment = self.environment(PGOPTIONS=SESSION)
+        problems = []
+
+        def rename():
+            try:
+                with self.session(transaction=True) as ask:
+                    ask("ALTER DATABASE {database} RENAME TO {kept}", database=database, kept=kept)
+                    ask("ALTER DATABASE {scratch} RENAME TO {database}", database=database, scratch=SCRATCH)
+            except BackupError as error:
+                problems.append(error)
+
         deadline = time.monotonic() + SWAP_SECONDS
         while True:
-            with (
-                script(SWAP) as lines,
-                tempfile.TemporaryFile("w+", encoding="utf-8") as said,
-                subprocess.Popen(
-                    command, env=environment, stdin=lines, stdout=said, stderr=said, text=True
-                ) as renaming,
-            ):
-                while renaming.poll() is None:
-                    time.sleep(0.1)
-                    self.sql(DISCONNECT, database=database)
-                said.seek(0)
-                problem = said.read()
-            if renaming.returncode == 0:
+            problems.clear()
+            renaming = threading.Thread(target=rename)
+            renaming.start()
+            try:
+                while renaming.is_alive():
+                    self.disconnect(database)
+                    renaming.join(0.1)
+            finally:
+                renaming.join()
+            if not problems:
                 break
-            if "accessed by other users" not in problem:
-                raise BackupError("the databases could not be renamed; nothing has changed", without_rows(problem))
+            if "accessed by other users" not in problems[0].details:
+                raise BackupError("the databases could not be renamed; nothing has changed", problems[0].details)
             if time.monotonic() > deadline:
-                raise BackupError(f"{database} is still in use after {SWAP_SECONDS} s; nothing has changed", problem)
+                raise BackupError(
+                    f"{database} is still in use after {SWAP_SECONDS} s; nothing has changed", problems[0].details
+                )
         # Whoever is not the superuser has no business in what was replaced.
-        self.sql('ALTER DATABASE :"kept" CONNECTION LIMIT 0;', kept=kept)
+        self.sql("ALTER DATABASE {kept} CONNECTION LIMIT 0", kept=kept)
 
     def rename_scratch(self, database):
         """Make the scratch database the database that was not there."""
-        self.sql('ALTER DATABASE :"scratch" RENAME TO :"database";', scratch=SCRATCH, database=database)
+        self.sql("ALTER DATABASE {scratch} RENAME TO {database}", scratch=SCRATCH, database=database)
+
+
+class Refused(BackupError):
+    """The server refused a statement of the superuser's."""
+
+    def __init__(self, error):
+        super().__init__("PostgreSQL refused a statement", without_rows(str(error)))
+
+
+class Tail:
+    """The end of what a program complains of, which code in a dump can make endless."""
+
+    def __init__(self, stream):
+        self.stream, self.end = stream, b""
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
+
+    def read(self):
+        while part := self.stream.read1(COMPLAINT_BYTES):
+            self.end = (self.end + part)[-COMPLAINT_BYTES:]
+
+    def text(self):
+        self.reader.join(5)
+        self.stream.close()
+        return self.end.decode(errors="replace")
 
 
 class Store:
-    """The directory of the backups."""
+    """The directory of the backups. Which one is the newest, a number that grows says: a clock may have been wrong."""
 
     def __init__(self, directory):
         self.directory = Path(directory)
@@ -320,19 +597,23 @@ class Store:
     def manifests(self):
         """Every .json file that is one of ours."""
         for path in self.directory.glob("*.json"):
-            manifest = read_json(path)
-            if isinstance(manifest, dict) and {"database", "file", "size", "taken"} <= set(manifest):
+            manifest = checked(read_json(path))
+            if manifest and f"{manifest['file']}.json" == path.name:
                 yield path, manifest
 
-    def backups(self, database=None):
+    def backups(self, database=None, proven=True):
         """What is there of all or of one, newest first: the .json files whose dumps exist in the right size."""
         found = []
         for _, manifest in self.manifests():
             file = self.directory / manifest["file"]
-            wanted = database in (None, manifest["database"])
+            wanted = database in (None, manifest["database"]) and manifest["proven"] is proven
             if wanted and file.is_file() and file.stat().st_size == manifest["size"]:
                 found.append(manifest)
-        return sorted(found, key=lambda manifest: (manifest["taken"], manifest["file"]), reverse=True)
+        return sorted(found, key=age, reverse=True)
+
+    def next(self):
+        """A number that no backup here has had."""
+        return 1 + max((manifest["sequence"] for _, manifest in self.manifests()), default=0)
 
     def clean(self):
         """Remove what a run that was killed has not finished."""
@@ -344,35 +625,64 @@ class Store:
 
     @contextlib.contextmanager
     def new(self, label, suffix, taken):
-        """Where to write a backup; it gets its final name, beside its manifest, if nothing fails on the way."""
-        stem = f"{label}-{taken:%Y%m%dT%H%M%SZ}"
+        """Where to write a backup; it gets its final name, beside its manifest, if nothing fails on the way.
+
+        What is whole when something fails, which the block says by "proven": False in the manifest, is kept under another name.
+        """
+        sequence = self.next()
+        stem = f"{quote(label, safe='')}-{taken:%Y%m%dT%H%M%SZ}"
+        if any(self.directory.glob(f"{stem}{suffix}*")):
+            stem += f"-{sequence}"
         temporary = self.directory / f".{stem}{suffix}.tmp"
-        manifest = {"file": f"{stem}{suffix}", "taken": iso(taken)}
+        manifest = {"file": f"{stem}{suffix}", "taken": iso(taken), "sequence": sequence}
         try:
             # Made here: nobody else can read it from the first moment on.
             os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-            yield temporary, manifest
-            sync(temporary)
-            manifest |= {"size": temporary.stat().st_size, "sha256": sha256(temporary)}
-            # The manifest first: a dump without one would look as if nobody had proven it.
-            write_json(self.directory / f"{stem}{suffix}.json", manifest, 0o600)
-            os.rename(temporary, self.directory / manifest["file"])
-            sync(self.directory)
+            try:
+                yield temporary, manifest
+            except Exception:
+                if manifest.get("proven") is False:
+                    manifest["file"] += UNPROVEN
+                    self.publish(temporary, manifest)
+                raise
+            manifest["proven"] = True
+            self.publish(temporary, manifest)
         except OSError as error:
             raise BackupError(f"{error.filename or self.directory}: {error.strerror}") from error
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
 
+    def publish(self, temporary, manifest):
+        sync(temporary)
+        manifest |= {"size": temporary.stat().st_size, "sha256": sha256(temporary)}
+        # The manifest first: a dump without one would look as if nobody had proven it.
+        write_json(self.directory / f"{manifest['file']}.json", manifest, 0o600)
+        os.rename(temporary, self.directory / manifest["file"])
+        sync(self.directory)
+
+    def remove(self, manifest):
+        (self.directory / manifest["file"]).unlink()
+        (self.directory / f"{manifest['file']}.json").unlink()
+        return manifest["file"]
+
     def prune(self, database, keep_days, keep_last, now):
         """Remove what is older than so many days, but never the newest ones. Only ever called after a success."""
-        removed = []
-        for manifest in self.backups(database)[keep_last:]:
-            if datetime.fromisoformat(manifest["taken"]) < now - timedelta(days=keep_days):
-                (self.directory / manifest["file"]).unlink()
-                (self.directory / f"{manifest['file']}.json").unlink()
-                removed.append(manifest["file"])
-        return removed
+        backups = self.backups(database)
+        old = [
+            manifest for manifest in backups[keep_last:]
+            if datetime.fromisoformat(manifest["taken"]) < now - timedelta(days=keep_days)
+        ]  # fmt: skip
+        # What nobody could prove is of no use beside a newer one that is proven.
+        superseded = [
+            manifest for manifest in self.backups(database, proven=False) if backups and age(manifest) < age(backups[0])
+        ]
+        return [self.remove(manifest) for manifest in old + superseded]
+
+    def limit_unproven(self, database):
+        """Of those that nobody could prove the first stays, and the newest: the disk is not theirs."""
+        newest_first = self.backups(database, proven=False)
+        return [self.remove(manifest) for manifest in newest_first[KEPT_UNPROVEN - 1 : -1]]
 
 
 class Backup:
@@ -409,7 +719,10 @@ class Backup:
             there = self.cluster.databases()
             configured = self.config["databases"] or there
             now = datetime.now(UTC).replace(microsecond=0)
-            outcomes = {database: self.attempt(database, self.dump, now) for database in asked or configured}
+            # What failed the last time comes last: it may take all the time that it has.
+            states = (read_json(self.state / "status.json") or {}).get("databases", {})
+            order = sorted(asked or configured, key=lambda database: states.get(database, {}).get("result") == "failed")
+            outcomes = {database: self.attempt(database, self.dump, now) for database in order}
             if not asked:
                 outcomes[ROLES] = self.attempt(ROLES, self.dump_roles, now)
             try:
@@ -420,16 +733,26 @@ class Backup:
 
     def attempt(self, database, work, now):
         """Back one thing up; whatever goes wrong with it leaves the others alone."""
-        begun = time.monotonic()
+        begun, first = time.monotonic(), self.store.next()
         try:
             manifest = work(database, now)
             removed = self.store.prune(database, self.config["keep_days"], self.config["keep_last"], now)
-        except BackupError as error:
-            return {"error": str(error), "details": error.details}
         except Exception as error:  # a fault of ours must not cost the other databases their backup
-            return {"error": f"{type(error).__name__}: {error}", "details": traceback.format_exc()}
+            outcome = {"error": str(error), "details": getattr(error, "details", "")}
+            if not isinstance(error, BackupError):
+                outcome = {"error": f"{type(error).__name__}: {error}", "details": traceback.format_exc()}
+            with contextlib.suppress(OSError):
+                self.store.limit_unproven(database)
+                kept = self.store.backups(database, proven=False)[:1]
+                if kept and kept[0]["sequence"] >= first:
+                    outcome["unproven"] = kept[0]["file"]
+            return outcome
         shown = {key: manifest[key] for key in ("file", "size", "taken", "tables") if key in manifest}
         return {**shown, "seconds": round(time.monotonic() - begun, 1), "removed": removed}
+
+    def seconds(self, database, size):
+        """How long a database may take: the inventory's word, or what its size asks for."""
+        return self.config.get("timeouts", {}).get(database) or LEAST_SECONDS + size // BYTES_A_SECOND
 
     def dump(self, database, now):
         """Dump a database, prove the dump, keep it."""
@@ -439,20 +762,25 @@ class Backup:
         size = facts.pop("size")
         last = self.store.backups(database)[:1]
         self.need({self.store.directory: last[0]["size"] * 1.2 if last else size, self.data_directory(): size * 1.2})
-        superuser = database in self.config["superuser_databases"] or self.cluster.is_superuser(facts["owner"])
-        with self.store.new(database, ".dump", now) as (temporary, manifest):
+        facts["extensions"] = self.cluster.extensions(database)
+        superuser = database in self.config["superuser_databases"]
+        with (
+            self.cluster.limited(self.seconds(database, size)),
+            self.store.new(database, ".dump", now) as (temporary, manifest),
+        ):
             self.cluster.run(
                 "pg_dump",
                 "--format=custom",
-                f"--dbname={database}",
+                self.cluster.place(database),
                 f"--file={temporary}",
                 "--no-password",
-                "--lock-wait-timeout=600000",
+                "--lock-wait-timeout=300000",
             )
+            manifest |= {"database": database, "proven": False, **facts}
             tables = self.cluster.tables(database)
             try:
                 with self.cluster.restored(temporary, facts, superuser):
-                    manifest |= {"database": database, "tables": self.cluster.tables(SCRATCH), **facts}
+                    manifest["tables"] = self.cluster.tables(SCRATCH)
             except BackupError as error:
                 raise BackupError(f"the dump cannot be restored: {error}", error.details) from error
             if tables and not manifest["tables"]:
@@ -461,7 +789,7 @@ class Backup:
 
     def dump_roles(self, _database, now):
         """Keep the roles and their memberships. Not their passwords: those come from the inventory."""
-        with self.store.new("roles", ".sql", now) as (temporary, manifest):
+        with self.cluster.limited(LEAST_SECONDS), self.store.new("roles", ".sql", now) as (temporary, manifest):
             self.cluster.run(
                 "pg_dumpall", "--globals-only", "--no-role-passwords", f"--file={temporary}", "--no-password"
             )
@@ -474,7 +802,7 @@ class Backup:
         return manifest
 
     def data_directory(self):
-        return Path(self.cluster.sql("SHOW data_directory;"))
+        return Path(self.cluster.sql("SHOW data_directory")[0][0])
 
     def need(self, sizes):
         """Stop before a disk gets full: the server would stop with it."""
@@ -528,19 +856,23 @@ class Backup:
         path = self.store.directory / wanted
         if not path.is_file():
             raise BackupError(f"{path} does not exist")
-        manifest = read_json(path.with_name(f"{path.name}.json")) or {}
-        return path, manifest
+        content = read_json(path.with_name(f"{path.name}.json"))
+        manifest = checked(content)
+        if content is not None and manifest is None:
+            raise BackupError(f"{path}.json is not the manifest of a backup")
+        return path, manifest or {}
 
     def check(self, database, path, manifest):
         """Be sure that a file is what it should be before anything is done with it."""
-        if manifest and sha256(path) != manifest["sha256"]:
+        if manifest and sha256(path) != manifest.get("sha256"):
             raise BackupError(f"{path} is damaged: its checksum is not that of its manifest")
-        listing = self.cluster.run("pg_restore", "--list", str(path))
+        with self.cluster.limited(LEAST_SECONDS):
+            listing = self.cluster.run("pg_restore", "--list", str(path))
         holds = re.search(r"^; +dbname: (.*)$", listing, re.MULTILINE)
         if holds and holds[1] != database:
-            raise BackupError(f"{path} is a backup of {holds[1]}, not of {database}")
+            raise BackupError(f"{path} is a backup of {printable(holds[1])}, not of {database}")
 
-    def restore(self, database, wanted, wait, dry_run):
+    def restore(self, database, wanted, wait, dry_run, timeout=None):
         """Put a backup in a database's place."""
         if database in ("postgres", "template0", "template1", SCRATCH):
             raise BackupError(f"{database} is not a database to restore")
@@ -549,28 +881,51 @@ class Backup:
             self.check(database, path, manifest)
             there = self.cluster.facts(database)
             facts = there or manifest
-            if not facts:
+            if not facts or "owner" not in facts:
                 raise BackupError(f"{database} does not exist and {path.name} has no manifest: make the database first")
-            self.need({self.data_directory(): max((there or {}).get("size", 0), 5 * path.stat().st_size)})
+            size = max((there or {}).get("size", 0), 5 * path.stat().st_size)
+            self.need({self.data_directory(): size})
             superuser = self.cluster.is_superuser(facts["owner"])
             if superuser is None:
-                raise BackupError(f"the owner of {database}, the role {facts['owner']}, does not exist: make it first")
+                raise BackupError(
+                    f"the owner of {database}, the role {printable(facts['owner'])}, does not exist: make it first"
+                )
+            if superuser and database not in self.config["superuser_databases"]:
+                raise BackupError(
+                    f"{database} belongs to the superuser {printable(facts['owner'])}, who would own all that is in the backup:"
+                    " name it in postgresql_backup_superuser_databases if that is meant, or give the database to another role"
+                )
             kept = (
                 f"{database[: LONGEST_NAME - len(BEFORE_RESTORE) - 14]}{BEFORE_RESTORE}{datetime.now(UTC):%Y%m%d%H%M%S}"
             )
+            newer = [
+                each["file"]
+                for each in self.store.backups(database, proven=False)
+                if manifest and age(each) > age(manifest)
+            ]
             result = {
                 "database": database,
                 "file": path.name,
                 "taken": manifest.get("taken"),
                 "kept": kept if there else None,
+                "proven": manifest.get("proven", False),
+                "newer_unproven": newer[0] if newer else None,
+                "problems": [],
             }
             if dry_run:
                 return result
-            superuser = superuser or database in self.config["superuser_databases"]
-            with self.cluster.restored(path, facts, superuser):
-                self.cluster.run("vacuumdb", "--analyze-only", "--quiet", f"--dbname={SCRATCH}")
+            # Where the extensions of a dump lie, its own manifest knows best; a database that is broken may not answer at all.
+            extensions = manifest.get("extensions", [])
+            if there and "extensions" not in manifest:
+                with contextlib.suppress(BackupError):
+                    extensions = self.cluster.extensions(database)
+            facts = {**facts, "extensions": extensions}
+            with (
+                self.cluster.limited(timeout or self.seconds(database, size)),
+                self.cluster.restored(path, facts, database in self.config["superuser_databases"], analyze=True),
+            ):
                 result["tables"] = self.cluster.tables(SCRATCH)
-                self.cluster.dress(facts)
+                result["problems"] = self.cluster.dress(facts, trusted=bool(there))
                 if there:
                     self.cluster.swap(database, kept)
                 else:
@@ -581,31 +936,147 @@ class Backup:
 # ---- small things
 
 
-def psql(database, /, **variables):
-    options = ("--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1", f"--dbname={database}")
-    return ["psql", *options, *(f"--set={key}={value}" for key, value in variables.items())]
+def psycopg2():
+    """The driver, from Debian's python3-psycopg2. Its statements are composed of identifiers and values."""
+    try:
+        importlib.import_module("psycopg2.sql")
+        importlib.import_module("psycopg2.extensions")
+        return importlib.import_module("psycopg2")
+    except ImportError as error:
+        raise BackupError("the package python3-psycopg2 is missing") from error
+
+
+def is_text(value):
+    return isinstance(value, str) and "\0" not in value
+
+
+def is_name(value):
+    return value is None or is_text(value)
+
+
+def is_number(value):
+    return type(value) is int
+
+
+def is_flag(value):
+    return type(value) is bool
+
+
+def is_file(value):
+    return is_text(value) and bool(re.fullmatch(r"[^/.][^/]*", value))
+
+
+def is_moment(value):
+    try:
+        return datetime.fromisoformat(value).tzinfo is not None
+    except (TypeError, ValueError):
+        return False
+
+
+def are_settings(value):
+    return isinstance(value, list) and all(is_text(each) and "=" in each for each in value)
+
+
+def are_rows(*kinds):
+    def check(value):
+        return isinstance(value, list) and all(
+            isinstance(row, list)
+            and len(row) == len(kinds)
+            and all(kind(each) for kind, each in zip(kinds, row, strict=True))
+            for row in value
+        )
+
+    return check
+
+
+ALWAYS = {
+    "database": is_text,
+    "file": is_file,
+    "size": is_number,
+    "taken": is_moment,
+    "sequence": is_number,
+    "proven": is_flag,
+}
+# Of a database, not of the roles.
+DESCRIPTION = {
+    "owner": is_text,
+    "encoding": is_text,
+    "collate": is_text,
+    "ctype": is_text,
+    "provider": is_text,
+    "locale": is_name,
+    "connection_limit": is_number,
+    "grants": are_rows(is_name, is_text, is_flag),
+    "settings": are_rows(is_name, are_settings),
+}
+# What a backup from before there was such a thing lacks.
+LATER = {"sha256": is_text, "tables": is_number, "extensions": are_rows(is_text, is_text)}
+
+
+def checked(manifest):
+    """A manifest that is one of ours, or None. What it says becomes a value or an identifier, nothing else."""
+    if not isinstance(manifest, dict):
+        return None
+    manifest = {"sequence": 0, "proven": True, **manifest}
+    keys = set(ALWAYS) | (set(DESCRIPTION) if "owner" in manifest else set())
+    kinds = {**ALWAYS, **DESCRIPTION, **LATER}
+    good = keys <= set(manifest) and all(kinds[key](value) for key, value in manifest.items() if key in kinds)
+    return manifest if good else None
+
+
+def age(manifest):
+    """What backups are put in order by; those from before they had a number come first."""
+    return manifest["sequence"], manifest["taken"], manifest["file"]
+
+
+def default_privileges(script):
+    """The words of each ALTER DEFAULT PRIVILEGES in what pg_restore wrote; anything else that looks like one is an error."""
+    found = []
+    for line in script.split("\n"):
+        if not line.startswith("ALTER DEFAULT PRIVILEGES"):
+            continue
+        words = DEFAULT_ACL.fullmatch(line)
+        privileges = words["privileges"].split(",") if words else []
+        if not words or not set(privileges) <= KINDS_OF_PRIVILEGES:
+            raise BackupError("the dump has default privileges of a kind that is not known here")
+        plain = {key: unquoted(words[key]) if words[key] else None for key in ("role", "schema", "grantee")}
+        plain["grantee"] = None if words["grantee"] == "PUBLIC" else plain["grantee"]
+        found.append(
+            {
+                **plain,
+                "verb": words["verb"],
+                "kind": words["kind"],
+                "privileges": privileges,
+                "option": bool(words["option"]),
+            }
+        )
+    return found
+
+
+def unquoted(identifier):
+    return identifier[1:-1].replace('""', '"') if identifier.startswith('"') else identifier
+
+
+def names_of(value):
+    """The names of a list such as search_path, as PostgreSQL reads it."""
+    return [
+        quoted.replace('""', '"') if quoted or not plain else plain.lower()
+        for quoted, plain in re.findall(r'"((?:[^"]|"")*)"|([^\s,"][^\s,]*)', value)
+    ]
 
 
 @contextlib.contextmanager
-def script(statements):
-    """A file without a name for a program to read. (psql would make one transaction of statements in an argument.)"""
+def listed(entries):
+    """A file without a name, which pg_restore reads as its list."""
     with tempfile.TemporaryFile("w+", encoding="utf-8") as lines:
-        lines.write(statements)
+        lines.write("\n".join(entries) + "\n")
         lines.seek(0)
         yield lines
 
 
-def of_superuser(entry):
-    """Whether a line of pg_restore --list is for the superuser: schemas and extensions, which run nobody else's code."""
-    return bool(re.match(r"\d+; \d+ \d+ (SCHEMA - |EXTENSION - |COMMENT - EXTENSION )", entry))
-
-
-def name(identifier):
-    return '"' + identifier.replace('"', '""') + '"'
-
-
-def literal(text):
-    return "E'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
+def printable(text):
+    """A text for a terminal: whatever it was written by, it moves no cursor."""
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def ending(code):
@@ -615,7 +1086,7 @@ def ending(code):
 def without_rows(text):
     """An error's text without the rows that it quotes: they are the users' data."""
     kept, skip = [], False
-    for line in text.strip().splitlines():
+    for line in map(printable, text.strip().split("\n")):
         if re.match(r"(.*(CONTEXT|DETAIL|STATEMENT|Command was):)", line):
             skip = True
         elif re.match(r"(pg_|psql|ERROR|FATAL|HINT|sh:|[\w./-]+: )", line):
@@ -652,8 +1123,9 @@ def sync(path):
 
 def read_json(path):
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        with open(path, "rb") as file:
+            return json.loads(file.read(MANIFEST_BYTES))
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
 
 
@@ -677,7 +1149,13 @@ def become_postgres():
         os.setuid(account.pw_uid)
     elif os.geteuid() != account.pw_uid:
         sys.exit("postgresql-backup: only root and postgres may do this")
-    os.environ.update(HOME=account.pw_dir, USER="postgres", LOGNAME="postgres")
+    # Nobody's PG* variables, and no file in a home that names other servers or passwords.
+    for variable in [each for each in os.environ if each.startswith("PG")]:
+        del os.environ[variable]
+    os.environ.update(
+        HOME=account.pw_dir, USER="postgres", LOGNAME="postgres", PGPASSFILE="/nonexistent", PGSERVICEFILE="/nonexistent",
+        PGSYSCONFDIR="/nonexistent",
+    )  # fmt: skip
     os.chdir("/")
     os.umask(0o077)
 
@@ -688,7 +1166,9 @@ def stop(_signal, _frame):
 
 def fail(config, problems):
     """Be loud: on stderr, which cron mails; in the journal, as errors; by the hook."""
-    for where, message, details in problems:
+    for where, message, details in (
+        (printable(where), printable(message), details) for where, message, details in problems
+    ):
         print(f"postgresql-backup: {where}: {message}", file=sys.stderr)
         syslog.syslog(syslog.LOG_ERR, f"{where}: {message}")
         for line in details.splitlines():
@@ -721,7 +1201,8 @@ def command_run(backup, arguments):
     lines = []
     for database, outcome in outcomes.items():
         if "error" in outcome:
-            lines.append(f"{database}: FAILED, {outcome['error']}")
+            kept = f" (kept, unproven: {outcome['unproven']})" if "unproven" in outcome else ""
+            lines.append(f"{database}: FAILED, {outcome['error']}{kept}")
             continue
         proven = f", {outcome['tables']} tables restored from it" if "tables" in outcome else ""
         lines.append(f"{database}: {outcome['file']}, {human(outcome['size'])}{proven}, {outcome['seconds']} s")
@@ -736,25 +1217,31 @@ def command_run(backup, arguments):
 
 
 def command_list(backup, arguments):
-    found = [manifest for manifest in backup.store.backups(arguments.database) if manifest["database"] != ROLES]
-    keys = ("database", "taken", "file", "size", "tables", "sha256")
+    both = [*backup.store.backups(arguments.database), *backup.store.backups(arguments.database, proven=False)]
+    found = sorted((manifest for manifest in both if manifest["database"] != ROLES), key=age, reverse=True)
+    keys = ("database", "taken", "file", "size", "tables", "sha256", "proven")
     lines = [
-        f"{manifest['database']:<24} {manifest['taken']}  {human(manifest['size']):>9}  {manifest['file']}"
+        f"{printable(manifest['database']):<24} {manifest['taken']}  {human(manifest['size']):>9}  {printable(manifest['file'])}"
+        + ("" if manifest["proven"] else "  UNPROVEN")
         for manifest in found
     ]
-    return report(arguments, [{key: manifest[key] for key in keys} for manifest in found], lines or ["no backups"])
+    return report(arguments, [{key: manifest.get(key) for key in keys} for manifest in found], lines or ["no backups"])
 
 
 def command_restore(backup, arguments):
-    result = backup.restore(arguments.database, arguments.file, arguments.wait, arguments.dry_run)
+    result = backup.restore(arguments.database, arguments.file, arguments.wait, arguments.dry_run, arguments.timeout)
     database, kept = result["database"], result["kept"]
     if arguments.dry_run:
         lines = [f"would restore {database} from {result['file']}, taken {result['taken'] or 'at an unknown time'}"]
         lines += [f"would keep the present one as {kept}"] if kept else [f"{database} does not exist now"]
+        lines += [] if result["proven"] else ["nobody has proven that this one can be restored"]
+        if result["newer_unproven"]:
+            lines += [f"there is a newer one that could not be proven: --file {result['newer_unproven']}"]
     else:
         lines = [f"restored {database} from {result['file']}: {result['tables']} tables"]
         if kept:
             lines += [f"kept the one before as {kept}; when nobody needs it: runuser -u postgres -- dropdb {kept}"]
+        lines += result["problems"]
         syslog.syslog(syslog.LOG_NOTICE, "; ".join(lines))
     return report(arguments, result, lines)
 
@@ -763,7 +1250,7 @@ def report(arguments, content, lines):
     if arguments.json:
         print(json.dumps(content))
     elif not arguments.quiet:
-        print("\n".join(lines))
+        print("\n".join(map(printable, lines)))
     return 0
 
 
@@ -783,7 +1270,12 @@ def parse(argv):
     restore = commands.add_parser("restore", parents=[working], help="put a backup in a database's place")
     restore.add_argument("database", metavar="DATABASE")
     restore.add_argument(
-        "--file", default="latest", help="a file of the backup directory, or a path (default: the newest)"
+        "--file",
+        default="latest",
+        help="a file of the backup directory, or a path (default: the newest that is proven)",
+    )
+    restore.add_argument(
+        "--timeout", type=int, metavar="SECONDS", help="how long it may take (default: as for a backup)"
     )
     return parser.parse_args(argv)
 

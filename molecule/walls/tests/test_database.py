@@ -1,0 +1,425 @@
+"""What a database role, a dump or a manifest can do to the superuser, to backups and to the other roles: nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import play
+import pytest
+
+PROGRAM = "/usr/local/sbin/postgresql-backup"
+DIRECTORY = "/var/backups/postgresql"
+CONFIG = "/etc/postgresql-backup.json"
+MARK = "/var/tmp/raided"
+# Without them the tests themselves would fall into what they set up.
+PINS = (
+    "-c search_path=pg_catalog -c local_preload_libraries= -c role=none -c statement_timeout=0"
+    " -c default_transaction_read_only=off"
+)
+# A list without a space is a search_path to PostgreSQL, and SQL or a command of psql where somebody pastes it.
+AS_SQL = "public;ALTER/**/ROLE/**/raider/**/SUPERUSER;--"
+AS_COMMAND = "public;\\! ,;touch${IFS}" + MARK + ";#"
+# An operator that is found before PostgreSQL's own, wherever search_path says so.
+HIJACK = """
+CREATE SCHEMA evil;
+CREATE FUNCTION evil.equal(name, name) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+  BEGIN EXECUTE 'ALTER ROLE raider SUPERUSER'; EXCEPTION WHEN OTHERS THEN NULL; END;
+  RETURN $1::pg_catalog.text OPERATOR(pg_catalog.=) $2::pg_catalog.text;
+END $$;
+CREATE OPERATOR evil.= (FUNCTION = evil.equal, LEFTARG = name, RIGHTARG = name);
+ALTER DATABASE raider SET search_path = evil, pg_catalog, public;
+"""
+# Code in a dump: it runs where the dump is restored, tries to become more, and leaves a note of what it was.
+CODE = r"""
+CREATE TABLE seen (what text);
+CREATE FUNCTION try() RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE statement text;
+BEGIN
+  FOREACH statement IN ARRAY ARRAY['RESET ROLE', 'RESET SESSION AUTHORIZATION', 'SET ROLE raider', 'SET ROLE postgres',
+    'SET SESSION AUTHORIZATION postgres', 'ALTER ROLE raider SUPERUSER', 'CREATE ROLE raided SUPERUSER',
+    'ALTER DATABASE postgres SET search_path = x', 'GRANT postgres TO raider', 'ALTER ROLE CURRENT_USER SUPERUSER']
+  LOOP
+    BEGIN EXECUTE statement; EXCEPTION WHEN OTHERS THEN NULL; END;
+  END LOOP;
+  INSERT INTO public.seen SELECT 'member of ' || rolname FROM pg_roles
+    WHERE rolname IN ('postgres', 'raider') AND session_user <> 'raider' AND pg_has_role(session_user, oid, 'MEMBER');
+  INSERT INTO public.seen VALUES ('ran as ' || session_user);
+  RETURN true;
+END $$;
+CREATE TABLE trap (i int CHECK (public.try()));
+CREATE INDEX trapped ON trap ((CASE WHEN public.try_again() THEN i ELSE i END));
+INSERT INTO trap VALUES (1);
+"""
+AGAIN = """
+CREATE FUNCTION try_again() RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS
+  'BEGIN
+     BEGIN EXECUTE ''RESET ROLE''; EXECUTE ''ALTER ROLE raider SUPERUSER''; EXCEPTION WHEN OTHERS THEN NULL; END;
+     RETURN true;
+   END';
+"""
+
+
+def superuser(host, query, database="postgres"):
+    return host.check_output(
+        "runuser -u postgres -- env PGOPTIONS=%s psql -XAtq -v ON_ERROR_STOP=1 -d %s -c %s", PINS, database, query
+    )
+
+
+def nothing_was_taken(host):
+    assert superuser(host, "SELECT rolname FROM pg_roles WHERE rolsuper") == "postgres"
+    assert not host.file(MARK).exists
+    return True
+
+
+def backup(host, *arguments, limit=120):
+    return host.run(f"timeout --kill-after=5 {limit} {PROGRAM} " + " ".join(arguments))
+
+
+def make_site(**changes):
+    """What an administrator runs once a week; the tests change the description of the raider."""
+    return play.Play("../molecule/walls/converge", changes=changes).end()
+
+
+@pytest.fixture
+def raider(host, as_role):
+    """The database of the raider, empty before and after."""
+
+    def clean():
+        host.run("rm -f %s", MARK)
+        superuser(host, "ALTER ROLE raider NOSUPERUSER NOCREATEROLE; DROP ROLE IF EXISTS raided")
+        for name in superuser(host, "SELECT datname FROM pg_database WHERE datname ~ '_before_restore_'").split():
+            superuser(host, f'DROP DATABASE "{name}" WITH (FORCE)')
+        superuser(host, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = 'raider'")
+        superuser(host, "ALTER DATABASE raider RESET ALL")
+        superuser(host, "ALTER ROLE raider IN DATABASE raider RESET ALL")
+        superuser(
+            host,
+            "DROP SCHEMA IF EXISTS evil, public CASCADE; DROP OWNED BY raider CASCADE; CREATE SCHEMA public",
+            "raider",
+        )
+        superuser(
+            host, "ALTER SCHEMA public OWNER TO pg_database_owner; GRANT USAGE ON SCHEMA public TO PUBLIC", "raider"
+        )
+        superuser(host, "GRANT ALL ON DATABASE raider TO raider")
+
+    clean()
+    yield lambda sql: as_role(host, sql)
+    clean()
+
+
+@pytest.fixture
+def config(host):
+    before = host.check_output("cat %s", CONFIG)
+
+    def change(**values):
+        host.check_output("printf %%s %s >%s", json.dumps({**json.loads(before), **values}), CONFIG)
+
+    yield change
+    host.check_output("printf '%%s\n' %s >%s", before, CONFIG)
+
+
+@pytest.mark.parametrize("value", [AS_SQL, AS_COMMAND])
+def test_a_setting_of_a_database_is_data_to_a_restore(host, raider, value):
+    attack = (
+        f"SELECT set_config('search_path', $x${value}$x$, false); ALTER DATABASE raider SET search_path FROM CURRENT;"
+    )
+    assert raider(f"CREATE TABLE public.t (i int); {attack}").rc == 0
+    assert backup(host, "run raider").rc == 0
+    result = backup(host, "restore raider")
+    assert nothing_was_taken(host)
+    assert result.rc == 0, result.stderr
+    # Whatever it was, the application finds it again.
+    assert raider("SHOW search_path").stdout.startswith(("public;", '"public;'))
+
+
+def test_a_manifest_is_data_to_a_restore(host, raider):
+    assert raider("CREATE TABLE public.t (i int)").rc == 0
+    made = json.loads(backup(host, "run raider --json").stdout)["raider"]["file"]
+    manifest = json.loads(host.check_output("cat %s/%s.json", DIRECTORY, made))
+    hostile = 'x"; ALTER ROLE raider SUPERUSER; --'
+    manifest["settings"] = [
+        [None, [f"search_path={AS_SQL}", f"search_path={AS_COMMAND}", f"temp_tablespaces={AS_SQL}", "log_statement=all",
+                f"{hostile}=1", "session_preload_libraries=/var/tmp/evil.so"]],
+        [hostile, ["work_mem=1MB"]],
+    ]  # fmt: skip
+    manifest["grants"] = [
+        ["raider", "CONNECT ON DATABASE vivarium_scratch TO raider; ALTER ROLE raider SUPERUSER; --", False],
+        [hostile, "CONNECT", False],
+    ]
+    manifest["extensions"] = [["plpgsql", hostile], [hostile, "public"]]
+    host.check_output("printf %%s %s >%s/%s.json", json.dumps(manifest), DIRECTORY, made)
+    superuser(host, "DROP DATABASE raider WITH (FORCE)")
+    result = backup(host, "restore raider")
+    try:
+        assert nothing_was_taken(host)
+        settings = superuser(host, "SELECT setconfig FROM pg_db_role_setting JOIN pg_database d ON setdatabase = d.oid")
+        assert "evil.so" not in settings and "log_statement" not in settings
+    finally:
+        host.run("rm -f %s/%s*", DIRECTORY, made)
+        if superuser(host, "SELECT count(*) FROM pg_database WHERE datname = 'raider'") == "0":
+            superuser(host, "CREATE DATABASE raider OWNER raider TEMPLATE template0")
+            superuser(host, "REVOKE ALL ON DATABASE raider FROM PUBLIC")
+    assert result.rc == 0, result.stderr
+
+
+def test_a_manifest_names_no_file_elsewhere(host, raider):
+    assert raider("CREATE TABLE public.t (i int)").rc == 0
+    host.check_output("install -o postgres -m 600 /dev/null /var/lib/postgresql/precious")
+    evil = {
+        "database": "raider",
+        "file": "../../lib/postgresql/precious",
+        "size": 0,
+        "taken": "2020-01-01T00:00:00+00:00",
+    }
+    for number in range(12):
+        evil["taken"] = f"2020-01-{number + 1:02}T00:00:00+00:00"
+        host.check_output("printf %%s %s >%s/evil-%s.json", json.dumps(evil), DIRECTORY, str(number))
+    assert backup(host, "run raider").rc == 0
+    host.run("rm -f %s/evil-*.json", DIRECTORY)
+    assert host.run("rm /var/lib/postgresql/precious").rc == 0
+
+
+def test_a_dump_that_was_tampered_with_is_not_read_by_the_superuser(host, raider):
+    name = "a" * 60
+    assert raider(f"CREATE SCHEMA {name}; CREATE TABLE {name}.t (i int)").rc == 0
+    made = json.loads(backup(host, "run raider --json").stdout)["raider"]["file"]
+    before = f"CREATE SCHEMA {name};"
+    after = "ALTER ROLE raider SUPERUSER;CREATE SCHEMA " + "a" * (len(before) - 43) + ";"
+    assert len(before) == len(after)
+    host.check_output("cp %s/%s /var/tmp/t.dump && chmod 644 /var/tmp/t.dump", DIRECTORY, made)
+    assert host.check_output("grep -c --text %s /var/tmp/t.dump", before)
+    host.check_output("sed -i %s /var/tmp/t.dump", f"s/{before}/{after}/")
+    assert host.run("grep -q --text %s /var/tmp/t.dump", after).rc == 0
+    result = backup(host, "restore raider --file /var/tmp/t.dump")
+    host.run("rm -f /var/tmp/t.dump %s/%s*", DIRECTORY, made)
+    assert "restore" in result.stdout + result.stderr
+    assert nothing_was_taken(host)
+
+
+def test_code_in_a_dump_is_nobody_where_it_is_restored(host, raider):
+    assert raider(AGAIN + CODE).rc == 0
+    assert backup(host, "run raider").rc == 0
+    result = backup(host, "restore raider")
+    assert result.rc == 0, result.stderr
+    assert nothing_was_taken(host)
+    seen = raider("SELECT DISTINCT what FROM seen").stdout.split("\n")
+    assert "ran as vivarium_scratch" in seen
+    assert not [line for line in seen if line.startswith("member of")]
+    # Nothing is left of the role that it was.
+    assert superuser(host, "SELECT count(*) FROM pg_roles WHERE rolname = 'vivarium_scratch'") == "0"
+    assert raider("ALTER TABLE trap ADD j int; DROP TABLE seen, trap; DROP FUNCTION try, try_again").rc == 0
+
+
+def test_an_operator_of_an_application_is_not_the_superusers(hosts, as_role):
+    for host in hosts.values():
+        superuser(host, "DROP SCHEMA IF EXISTS evil CASCADE", "raider")
+        done = as_role(host, "DROP SCHEMA IF EXISTS public CASCADE; CREATE SCHEMA public;" + HIJACK)
+        assert done.rc == 0, done.stderr
+    try:
+        deployed = make_site(raider={"database_extensions": ["pg_trgm", "unaccent"]})
+        for host in hosts.values():
+            assert nothing_was_taken(host)
+        assert deployed.process.returncode == 0, deployed.output
+        for host in hosts.values():
+            assert (
+                superuser(host, "SELECT count(*) FROM pg_extension WHERE extname IN ('pg_trgm', 'unaccent')", "raider")
+                == "2"
+            )
+            assert backup(host, "run raider").rc == 0
+            assert nothing_was_taken(host)
+    finally:
+        for host in hosts.values():
+            superuser(host, "ALTER ROLE raider NOSUPERUSER")
+            superuser(host, "ALTER DATABASE raider RESET ALL")
+            superuser(
+                host, "DROP SCHEMA IF EXISTS evil CASCADE; DROP EXTENSION IF EXISTS pg_trgm, unaccent CASCADE", "raider"
+            )
+
+
+def test_no_setting_of_an_application_keeps_the_administrator_out(hosts, as_role):
+    for host in hosts.values():
+        assert as_role(host, """
+            ALTER DATABASE raider SET statement_timeout = '1ms'; ALTER DATABASE raider SET role = 'raider';
+            ALTER DATABASE raider SET default_transaction_read_only = on; ALTER DATABASE raider SET client_encoding = 'LATIN1';
+            ALTER DATABASE raider SET session_authorization = 'raider';
+            ALTER DATABASE raider SET local_preload_libraries = 'no_such_library';""").rc == 0  # fmt: skip
+    try:
+        deployed = make_site(raider={"database_extensions": ["unaccent"]})
+        for host in hosts.values():
+            assert backup(host, "run raider").rc == 0
+            assert superuser(host, "SELECT count(*) FROM pg_extension WHERE extname = 'unaccent'", "raider") == "1"
+            assert backup(host, "restore raider").rc == 0
+        assert deployed.process.returncode == 0, deployed.output
+    finally:
+        for host in hosts.values():
+            superuser(host, "ALTER DATABASE raider RESET ALL")
+            superuser(host, "DROP EXTENSION IF EXISTS unaccent", "raider")
+
+
+NAMES = """
+CREATE SCHEMA "x
+\\! touch {mark}
+; ALTER ROLE raider SUPERUSER; --";
+CREATE EXTENSION unaccent SCHEMA "x
+\\! touch {mark}
+; ALTER ROLE raider SUPERUSER; --";
+CREATE TABLE public."1; 3079 1 EXTENSION - plpython3u
+2; 2615 16400 SCHEMA - $(touch {mark}) \\! touch {mark}" (i int, "a""b\\!" text DEFAULT E'\n\\! touch {mark}\n');
+INSERT INTO public."1; 3079 1 EXTENSION - plpython3u
+2; 2615 16400 SCHEMA - $(touch {mark}) \\! touch {mark}" VALUES (1);
+COMMENT ON SCHEMA public IS E'x\n\\! touch {mark}\n; ALTER ROLE raider SUPERUSER;';
+ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC;
+"""
+
+
+def test_names_are_names(host, raider):
+    assert raider(NAMES.format(mark=MARK)).rc == 0
+    assert backup(host, "run raider").rc == 0
+    result = backup(host, "restore raider")
+    assert result.rc == 0, result.stderr
+    assert nothing_was_taken(host)
+    assert superuser(host, "SELECT count(*) FROM pg_class WHERE relname ~ 'plpython3u.*touch'", "raider") == "1"
+    assert raider("SELECT count(*) FROM pg_default_acl").stdout.strip() == "1"
+
+
+SLEEPER = """
+CREATE FUNCTION sleep() RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+  IF session_user = 'raider' THEN RETURN true; END IF;
+  LOOP
+    BEGIN PERFORM pg_catalog.pg_sleep(3600); EXCEPTION WHEN query_canceled THEN NULL; END;
+  END LOOP;
+END $$;
+CREATE TABLE trap (i int CHECK (public.sleep()));
+INSERT INTO trap VALUES (1);
+"""
+
+
+def test_a_proof_that_never_ends_costs_its_own_database_alone(host, raider, config):
+    superuser(host, "DROP DATABASE IF EXISTS other")
+    superuser(host, "CREATE DATABASE other")
+    superuser(host, "CREATE TABLE public.t (i int)", "other")
+    config(databases=["raider", "other"], timeouts={"raider": 5})
+    try:
+        assert raider(SLEEPER).rc == 0
+        result = backup(host, "run --json", limit=60)
+        assert result.rc == 1, result.stderr
+        said = json.loads(result.stdout)
+        assert "error" not in said["other"]
+        assert "raider" in result.stderr and "postgresql_backup_timeouts" in result.stderr
+        # The dump is there, and says that nobody has proven it.
+        assert host.check_output("ls %s/%s", DIRECTORY, said["raider"]["unproven"])
+        assert "UNPROVEN" in host.check_output("%s list raider", PROGRAM)
+        assert said["raider"]["unproven"] not in backup(host, "restore raider --dry-run").stdout.split("\n")[0]
+        # Nothing of it runs on.
+        assert superuser(host, "SELECT count(*) FROM pg_stat_activity WHERE usename = 'vivarium_scratch'") == "0"
+        assert superuser(host, "SELECT count(*) FROM pg_database WHERE datname = 'vivarium_scratch'") == "0"
+        for _ in range(4):
+            assert backup(host, "run raider", limit=60).rc == 1
+        kept = host.check_output("ls %s | grep -c unproven$", DIRECTORY)
+        assert kept == "3"
+        assert host.run("ls %s/%s", DIRECTORY, said["raider"]["unproven"]).rc == 0, "the first of them is gone"
+        raider("DROP TABLE trap")
+        assert backup(host, "run raider", limit=60).rc == 0
+        assert host.run("ls %s | grep unproven", DIRECTORY).stdout == ""
+    finally:
+        superuser(host, "DROP DATABASE other WITH (FORCE)")
+        host.run("rm -f %s/other-*", DIRECTORY)
+
+
+def test_a_grant_to_the_role_that_restores_stops_no_backup(host, raider):
+    """Whoever sees the role while it exists can make it impossible to drop."""
+    superuser(host, "CREATE ROLE vivarium_scratch LOGIN")
+    assert raider("""
+        CREATE TABLE public.t (i int); GRANT SELECT ON public.t TO vivarium_scratch;
+        GRANT CONNECT ON DATABASE raider TO vivarium_scratch;
+        ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO vivarium_scratch""").rc == 0  # fmt: skip
+    # In a transaction that does not end, too.
+    host.check_output(
+        "sh -c 'PGPASSWORD=the-password-of-the-raider psql -h /var/run/postgresql -U raider -c"
+        ' "BEGIN; CREATE TABLE public.u (i int); GRANT SELECT ON public.u TO vivarium_scratch; SELECT pg_sleep(40)"'
+        " >/dev/null 2>&1 &'"
+    )
+    for _ in range(2):
+        result = backup(host, "run raider")
+        assert result.rc == 0, result.stderr
+    superuser(host, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = 'raider'")
+    assert backup(host, "run raider").rc == 0
+    assert backup(host, "restore raider").rc == 0
+    assert superuser(host, "SELECT count(*) FROM pg_roles WHERE rolname = 'vivarium_scratch'") == "0"
+
+
+def test_words_of_an_application_reach_no_terminal_as_commands(host, raider):
+    assert raider("""
+        CREATE FUNCTION say() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+          IF session_user <> 'raider' THEN RAISE EXCEPTION E'\\x1b]0;raided\\x07\\x1b[2J'; END IF; RETURN true; END $$;
+        CREATE TABLE trap (i int CHECK (public.say())); INSERT INTO trap VALUES (1)""").rc == 0  # fmt: skip
+    result = backup(host, "run raider")
+    assert result.rc == 1
+    assert "raided" in result.stderr
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", result.stderr + result.stdout)
+    host.run("rm -f %s/*unproven*", DIRECTORY)
+
+
+def test_newest_is_what_was_made_last_whatever_the_clock_said(host, raider):
+    assert raider("CREATE TABLE public.t (i int)").rc == 0
+    first = json.loads(backup(host, "run raider --json").stdout)["raider"]["file"]
+    manifest = json.loads(host.check_output("cat %s/%s.json", DIRECTORY, first))
+    host.check_output(
+        "printf %%s %s >%s/%s.json", json.dumps({**manifest, "taken": "2099-01-01T00:00:00+00:00"}), DIRECTORY, first
+    )
+    second = json.loads(backup(host, "run raider --json").stdout)["raider"]["file"]
+    assert first != second
+    assert second in backup(host, "restore raider --dry-run").stdout
+    host.run("rm -f %s/%s*", DIRECTORY, first)
+
+
+TAKE = """
+import psycopg2, sys
+held = []
+try:
+    while len(held) < 500:
+        held.append(psycopg2.connect("host=/var/run/postgresql dbname=raider user=raider password=the-password-of-the-raider"))
+except psycopg2.OperationalError as error:
+    print(error)
+print(len(held))
+try:
+    psycopg2.connect(host="/var/run/postgresql", dbname="neighbour", user="neighbour", password="neighbour").close()
+    print("the neighbour gets in")
+except psycopg2.OperationalError as error:
+    print("neighbour:", error)
+"""
+
+
+def test_an_application_leaves_connections_for_the_others(host, as_user):
+    superuser(host, "CREATE ROLE neighbour LOGIN PASSWORD 'neighbour'")
+    superuser(host, "CREATE DATABASE neighbour OWNER neighbour")
+    hba = host.check_output("ls /etc/postgresql/*/main/pg_hba.conf")
+    host.check_output("cp -a %s /run/hba && echo 'local neighbour neighbour scram-sha-256' >>%s", hba, hba)
+    superuser(host, "SELECT pg_reload_conf()")
+    try:
+        result = as_user(host, f"/usr/bin/python3 -c '{TAKE}'")
+        assert "too many connections" in result.stdout or "remaining connection slots" in result.stdout, result.stdout
+        assert "the neighbour gets in" in result.stdout, result.stdout
+    finally:
+        host.check_output("cp -a /run/hba %s", hba)
+        superuser(host, "SELECT pg_reload_conf()")
+        superuser(host, "DROP DATABASE neighbour WITH (FORCE)")
+        superuser(host, "DROP ROLE neighbour")
+
+
+def test_the_configuration_of_the_server_is_not_for_others(host, as_user):
+    for path in ("/etc/postgresql", "/etc/postgresql/*/main/postgresql.conf", "/etc/postgresql/*/main/environment"):
+        assert "Permission denied" in as_user(host, f"ls {path}/ 2>&1; cat {path} 2>&1").stdout
+    modes = host.check_output("find /etc/postgresql -type f -printf '%m\n'").split()
+    assert modes and set(modes) == {"640"}
+    # Debian's psql looks for clusters there; an application's own works all the same.
+    assert (
+        as_user(
+            host,
+            "psql --version && PGPASSWORD=the-password-of-the-raider psql -h /var/run/postgresql -U raider -c 'SELECT 1'",
+        ).rc
+        == 0
+    )
