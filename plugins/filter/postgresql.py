@@ -147,7 +147,7 @@ def _check_access(where, entry, users, databases, problems):
         problems.append(f"{where}: address is missing")
         return
     try:
-        ipaddress.ip_network(address)
+        ipaddress.ip_network(_plain(address))
     except ValueError:
         network = _interface(address)
         if network is None:
@@ -184,9 +184,14 @@ def _check_range(where, value, lowest, highest, problems):
 
 def _interface(address):
     try:
-        return ipaddress.ip_interface(str(address))
+        return ipaddress.ip_interface(_plain(address))
     except ValueError:
         return None
+
+
+def _plain(address):
+    """An address as text that is none where it has a zone: what follows the '%' of an IPv6 address may be any text."""
+    return str(address).replace("%", " ")
 
 
 CRON_FIELD = "[0-9A-Za-z*/,-]+"

@@ -700,6 +700,9 @@ def test_handing_over_stops_the_processes_and_drains_the_instances_of_others(dep
     monkeypatch.setattr(asgi, "active_units", lambda pattern, *states: listed)
     monkeypatch.setattr(asgi_release, "systemctl", lambda *words, check=True: called.append(words))
     step = deploy("r2", app={"processes": {"worker": {}}})
+    commands = root / "releases/r2/commands"
+    commands.mkdir(parents=True)
+    (commands / "worker").touch()
     step.hand_over(step.application.running_units("deactivating"))
     assert called == [
         ("start", "--no-block", "shop.service", "shop-worker@r2.service", "shop-drain@r1.service", "shop-drain@r0.service"),
