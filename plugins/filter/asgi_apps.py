@@ -13,6 +13,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.vivarium.server.plugins.filter.env_file import text
 from ansible_collections.vivarium.server.plugins.plugin_utils.forms import (
     ACCOUNT,
+    ENV_NAME,
     LONGEST,
     LONGEST_VALUE,
     environment_problems,
@@ -75,7 +76,6 @@ SOURCES = ("git", "path", "archive", "package")
 NAME = re.compile(r"[a-z][a-z0-9_]{0,23}")
 UNIT_PART = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 DOMAIN = re.compile(r"(?=.{1,253}\Z)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
-ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 # The module that a release gets where a call makes the application.
 MADE = "vivarium_application"
@@ -90,6 +90,7 @@ HEALTH_PATH = re.compile(r"/[!-~]{0,1023}")
 # What git-check-ref-format(1) allows, without a '-' at the head.
 VERSION = re.compile(r"(?!-)(?!.*\.\.)[^\s~^:?*\[\\]{1,255}")
 EXTENSION = re.compile(r"[a-z_][a-z0-9_-]{0,62}")
+KIND = re.compile(r"[a-z][a-z_]{0,31}")
 RELEASE = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
 # systemd.time(7), with names of time zones; a '%' would be a specifier.
 CALENDAR = re.compile(r"[A-Za-z0-9*][A-Za-z0-9*~,.:/+_ -]{0,254}")
@@ -301,6 +302,8 @@ def _complete(raw, index, derived, version, problems):
     _complete_django(app, wrong)
 
     app["certificate"], sound = _fields(app["certificate"], CERTIFICATE_FIELDS, f"{label}: certificate", problems)
+    if sound and not KIND.fullmatch(app["certificate"]["type"]):
+        wrong("certificate.type must be self_signed or provided")
     if sound and app["certificate"]["type"] == "provided":
         for key in ("certificate", "key"):
             if not app["certificate"][key]:
@@ -537,8 +540,10 @@ def _derived_problems(derived):
         label = f"asgi_derived.{name}"
         problems += [f"{label}: unknown key '{key}'" for key in added if key not in DERIVED_FIELDS]
         for key in ("env", "secrets"):
-            problems += environment_problems(f"{label}.{key}", added.get(key) or {})
-        way = added.get("verify") or {}
+            problems += environment_problems(f"{label}.{key}", added.get(key, {}))
+        if not is_form(NAME, name):
+            problems.append(f"asgi_derived: '{name}' is not the name of an application")
+        way = added.get("verify", {})
         if not _is(way, dict):
             problems.append(f"{label}.verify must be a dictionary")
             continue
@@ -598,13 +603,12 @@ def _check_source(app, version, wrong):
         elif value and "\0" in value:
             wrong(f"source.{key} holds a NUL character")
     if kind == "git":
+        for key, value in (("source.version", source.get("version")), ("asgi_version", version)):
+            if value and (not is_line(str(value)) or not VERSION.fullmatch(str(value))):
+                wrong(f"{key} must be the name of a branch or a tag, or a full commit, and must not begin with '-'")
         source["version"] = str(version or source.get("version") or "")
         if not source["version"]:
             wrong("source.version is required for git: a branch, tag or full commit")
-        elif version and source["version"].startswith("-"):
-            wrong("asgi_version must not begin with '-'")
-        elif not is_line(source["version"]) or not VERSION.fullmatch(source["version"]):
-            wrong(f"{'asgi_version' if version else 'source.version'} must be the name of a branch or a tag, or a full commit")
 
 
 def _check_environment(app, wrong):

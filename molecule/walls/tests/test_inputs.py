@@ -99,7 +99,9 @@ def test_a_hook_gets_its_words(host, commands, moment):
 
 def test_a_command_by_hand_gets_its_words(host, commands):
     words = [*WORDS, "two\nlines", "a\rb", "bell\x07"]
-    host.check_output(shlex.join(["/usr/local/lib/asgi/prey-run", "live", "--", "python", "-c", WRITE, "hand", "0", *words]))
+    host.check_output(
+        shlex.join(["/usr/local/lib/asgi/prey-run", "live", "--", "python", "-c", WRITE, "hand", "0", *words])
+    )
     assert said(host, "hand") == words
 
 
@@ -212,7 +214,12 @@ def refused(hosts):
     ]
     for app in apps:
         if app["name"] == "kiosk":
-            app |= {"framework": "django", "settings": "kiosk.settings", "database": False, "secrets": {"SECRET_KEY": "x"}}
+            app |= {
+                "framework": "django",
+                "settings": "kiosk.settings",
+                "database": False,
+                "secrets": {"SECRET_KEY": "x"},
+            }
     said = {}
     for playbook in ("deploy", "converge"):
         play = Play(f"../molecule/{SCENARIO}/{playbook}", asgi_apps=apps).fail()
@@ -241,7 +248,9 @@ def test_what_it_says_to_type_helps(hosts):
     """And what a run that failed on its way has left is the application's own, and refused to nobody."""
     for host in hosts.values():
         host.check_output("mkdir /srv/loft && touch /srv/loft/kept")
-    loft = application("loft", source={"path": str(Path(__file__).resolve().parents[1] / "prey")}, application="nothing:there")
+    loft = application(
+        "loft", source={"path": str(Path(__file__).resolve().parents[1] / "prey")}, application="nothing:there"
+    )
     play = Play(f"../molecule/{SCENARIO}/deploy", asgi_apps=[loft])
     assert "(mv /srv/loft /srv/loft.before)" in " ".join(play.fail().output.split())
     for host in hosts.values():
@@ -255,3 +264,24 @@ def test_what_it_says_to_type_helps(hosts):
             " /etc/sysusers.d/asgi-loft.conf /etc/tmpfiles.d/asgi-loft.conf /var/lib/asgi-loft /var/cache/asgi-loft"
             " /run/asgi-loft /usr/local/lib/asgi/loft-run; userdel loft; systemctl daemon-reload"
         )
+
+
+# Inputs that brought more than themselves into a file that root reads, once: tmpfiles.d made a file; pg_hba.conf let everybody in, by
+# what may follow the zone of an IPv6 address.
+ACCESS = {"type": "host", "database": "raider", "user": "raider", "address": "::1%x\nlocal all all trust\n#"}
+LINES = {
+    "asgi_web_group": "www-data -\nf /root/planted-by-group 0644 root root - planted\nd /run/planted-by-group 0755 root root",
+    "postgresql_access": [ACCESS],
+    "postgresql_settings": {"shared_preload_libraries": ["auto_explain\nfsync = off"]},
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_an_input_is_not_more_than_one_line(hosts, name):
+    files = "cat /etc/tmpfiles.d/asgi-*.conf /etc/postgresql/*/main/pg_hba.conf /etc/postgresql/*/main/conf.d/*.conf"
+    before = {host.backend.name: host.check_output(files) for host in hosts.values()}
+    said = Play(f"../molecule/{SCENARIO}/converge", **{name: LINES[name]}).fail()
+    for name_of_host, host in hosts.items():
+        assert host.check_output(files) == before[host.backend.name]
+        assert not host.file("/root/planted-by-group").exists
+        assert name in said.message(name_of_host), said.message(name_of_host)
