@@ -97,8 +97,8 @@ CALENDAR = re.compile(r"[A-Za-z0-9*][A-Za-z0-9*~,.:/+_ -]{0,254}")
 # Directives that decide what runs, and as whom, rather than in what sandbox.
 NO_SANDBOX = re.compile(r"Exec.*|Type|User|Group|EnvironmentFile")
 
-# Names that come to a host with packages, perhaps later, or that PostgreSQL keeps for itself. What a host has already it is asked for
-# itself (asgi_names).
+# Names that come to a host with packages, perhaps later, or that PostgreSQL keeps for itself. Of what it has already the host
+# itself is asked (asgi_names).
 RESERVED = frozenset(
     """
     apache2 asgi avahi bluetooth certbot chrony containerd cron cups dnsmasq docker etcd exim4 fail2ban fwupd haproxy keepalived
@@ -547,7 +547,9 @@ def _derived_problems(derived):
         if not _is(way, dict):
             problems.append(f"{label}.verify must be a dictionary")
             continue
-        problems += [f"{label}.verify: unknown key '{key}'" for key in way if key not in ("port", "http_port", "domain")]
+        problems += [
+            f"{label}.verify: unknown key '{key}'" for key in way if key not in ("port", "http_port", "domain")
+        ]
         if way and not all(is_number(way.get(key, 80), 1, 65535) for key in ("port", "http_port")):
             problems.append(f"{label}.verify: port and http_port must be numbers of ports")
         if way and not is_form(DOMAIN, way.get("domain")):

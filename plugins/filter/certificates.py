@@ -22,7 +22,8 @@ def certificate_problems(requests, variable="certificates_requests", days=397):
     problems = []
     if not is_number(days, 1, 397):
         problems.append(
-            f"certificates_self_signed_days must be from 1 to 397, not {days!s:.40}: browsers refuse certificates that are good for longer."
+            f"certificates_self_signed_days must be from 1 to 397, not {days!s:.40}: browsers refuse certificates that are good"
+            " for longer."
         )
     for index, request in enumerate(requests):
         label = f"{variable}[{index}] ({request.get('name', 'without a name')})"

@@ -28,10 +28,19 @@ UNIT_PLACES = (
     "/usr/lib/systemd/system",
     "/run/systemd/generator.late",
 )
-BUS_PLACES = ("/usr/share/dbus-1/system-services", "/usr/local/share/dbus-1/system-services", "/etc/dbus-1/system-services")
-# Where nginx's configuration is the role nginx's own, it has this file; what lies in these places otherwise is a site of somebody's.
+BUS_PLACES = (
+    "/usr/share/dbus-1/system-services",
+    "/usr/local/share/dbus-1/system-services",
+    "/etc/dbus-1/system-services",
+)
+# Where nginx's configuration is the role nginx's own, it has this file; otherwise what lies in these places is somebody's site.
 NGINX_OWN = "/etc/nginx/sites.d/_default.conf"
-SITES = ("/etc/nginx/sites.d/{}.conf", "/etc/nginx/sites-enabled/{}", "/etc/nginx/sites-enabled/{}.conf", "/etc/nginx/conf.d/{}.conf")
+SITES = (
+    "/etc/nginx/sites.d/{}.conf",
+    "/etc/nginx/sites-enabled/{}",
+    "/etc/nginx/sites-enabled/{}.conf",
+    "/etc/nginx/conf.d/{}.conf",
+)
 DIRECTORIES = ("/srv/{}", "/var/lib/asgi-{}", "/var/cache/asgi-{}", "/run/asgi-{}")
 # What the role's units and programs say of themselves.
 MARK = b"vivarium.server.asgi"
@@ -43,8 +52,8 @@ STARTERS = ("socket", "timer", "path")
 def taken(applications):
     """A sentence for each application whose names are taken.
 
-    Given are the applications by their names, and of each its ``units``, the ``programs`` it brings, the ``sites`` that nginx would
-    have, and whether it has an ``account`` and directories on this host.
+    Given are the applications by their names, and of each its ``units``, the ``programs`` it brings, the ``sites`` that nginx
+    would have, and whether it has an ``account`` and directories on this host.
     """
     units = unit_files() if any(wanted.get("units") for wanted in applications.values()) else {}
     found = {name: list(of_others(name, wanted, units)) for name, wanted in applications.items()}
@@ -93,14 +102,19 @@ def foreign_units(name, wanted, units, mine):
         stem, _, kind = unit.rpartition(".")
         names = [unit, *(f"{stem}.{other}" for other in STARTERS if kind == "service")]
         if stem.endswith("@"):
-            names += sorted(known for known in units if known.startswith(stem) and known.endswith(f".{kind}") and known != unit)
+            names += sorted(
+                known for known in units if known.startswith(stem) and known.endswith(f".{kind}") and known != unit
+            )
         paths = [path for known in dict.fromkeys(names) for path in units.get(known, [])]
         # Before units said whose they are, those that each application has were known by what they run.
         own = {
             path
             for path in paths
             if os.path.dirname(path) == OWN_UNITS
-            and (MARK in (content := text(path)) or (mine and unit in core and (PROGRAMS in content or f"/srv/{name}/".encode() in content)))
+            and (
+                MARK in (content := text(path))
+                or (mine and unit in core and (PROGRAMS in content or f"/srv/{name}/".encode() in content))
+            )
         }
         if not own:
             missing.add(unit)

@@ -9,10 +9,10 @@ module: asgi_names
 short_description: Refuse applications whose names are taken on a host
 version_added: 0.1.0
 description:
-  - Fails where the host has a unit, a user, a group, a directory, a program or a site of a name that an application would have, and
-    that is not the application's own. All of them are told at once.
-  - Units are looked for wherever systemd finds them, aliases and generated ones included, and with them what would start a unit of
-    that name.
+  - Fails where the host has a unit, a user, a group, a directory, a program or a site of a name that an application would have,
+    and that is not the application's own. All of them are told at once.
+  - Units are looked for wherever systemd finds them, aliases and generated ones included, and with them what would start a unit
+    of that name.
   - Changes nothing; runs in check mode as well. M(vivarium.server.asgi_plan) does the same before it writes anything.
 options:
   applications:

@@ -17,7 +17,8 @@ WORDS = [
     *";|&$%@+!:-\\\"'`*?~#=()<>{}[]^,./_",
     *("&&", "||", ";;", "\\;", "\\\\", "\\$", "\\n", "\\x41", "\\101", "ends in \\", "a;b", " ; ", "; +/bin/sh -c id"),
     *("$HOME", "${HOME}", "$$", "$$$", "$(id)", "`id`", "$((1+1))", "~root", "%h", "%i", "%n", "%%", "100%", "{a,b}", "[a-z]*"),
-    *("-rf", "--", "--help", "@x", "+x", "!x", "!!x", ":x", "|x", "-x", "A=1", "#x", "# x", ">/tmp/x", "2>&1", "{{ 7 * 7 }}", "{% x %}"),
+    *("-rf", "--", "--help", "@x", "+x", "!x", "!!x", ":x", "|x", "-x", "A=1", "#x", "# x", ">/tmp/x", "2>&1"),
+    *("{{ 7 * 7 }}", "{% x %}"),
     *("", " ", "  two  words ", "a\ttab", "it's", '"quoted"', "ünïcödé ☃ 漢字 🐢", "x" * 3000),
 ]  # fmt: skip
 # Writes its words down, and stays if it is told to.
@@ -106,9 +107,10 @@ def test_a_command_by_hand_gets_its_words(host, commands):
 
 
 def test_manage_gets_its_words(host):
-    code = "print(%r)" % "$HOME ; %h ${PATH} $$ `id` \\ $(id)"
+    text = "$HOME ; %h ${PATH} $$ `id` \\ $(id)"
+    code = f"print({text!r})"
     run = host.run(shlex.join(["raider-manage", "shell", "--no-imports", "-c", code]))
-    assert (run.rc, run.stdout) == (0, "$HOME ; %h ${PATH} $$ `id` \\ $(id)\n"), run.stderr
+    assert (run.rc, run.stdout) == (0, f"{text}\n"), run.stderr
 
 
 def test_the_playbook_manage_gets_its_words():
@@ -180,23 +182,24 @@ TAKEN = {
     "shadow": "a group shadow",
 }
 CLEAN = """
-userdel walter; groupdel gang; userdel --force zero; rm -rf /srv/attic /var/lib/asgi-cellar /srv/dangling /usr/local/bin/kiosk-manage
+userdel walter; groupdel gang; userdel --force zero
+rm -rf /srv/attic /var/lib/asgi-cellar /srv/dangling /usr/local/bin/kiosk-manage
 rm -f /etc/systemd/system/owl.service /etc/systemd/system/wren.socket /usr/lib/systemd/system/crow@.service
 rm -f /etc/systemd/system/night.service /etc/systemd/system/finch@one.service /run/systemd/generator.late/swift.service
 rm -f /usr/share/dbus-1/system-services/org.example.Jay.service
 """
 # Everything that a deploy writes to a host, or that systemd makes of it.
 STATE = (
-    "find /etc /usr /srv /var/lib /var/cache -xdev \\( -path /var/lib/postgresql -o -path /var/lib/systemd -o -path /srv/raider -o"
-    " -path /srv/prey -o -name __pycache__ \\) -prune"
+    "find /etc /usr /srv /var/lib /var/cache -xdev \\( -path /var/lib/postgresql -o -path /var/lib/systemd -o"
+    " -path /srv/raider -o -path /srv/prey -o -name __pycache__ \\) -prune"
     " -o -printf '%p %u %g %m %l %Ts\\n' | sort | sha256sum; getent passwd; getent group; systemctl list-unit-files --no-legend"
 )
 
 
 def application(name, **more):
     return {
-        "name": name, "framework": "none", "source": {"path": "prey"}, "application": "prey:app", "domains": [f"{name}.example.test"],
-        "secrets": {"TOKEN": "x"}, **more,
+        "name": name, "framework": "none", "source": {"path": "prey"}, "application": "prey:app",
+        "domains": [f"{name}.example.test"], "secrets": {"TOKEN": "x"}, **more,
     }  # fmt: skip
 
 
@@ -260,15 +263,17 @@ def test_what_it_says_to_type_helps(hosts):
     for host in hosts.values():
         assert host.file("/srv/loft.before/kept").exists and host.user("loft").home == "/var/lib/asgi-loft"
         host.run(
-            "systemctl disable --now loft.service; systemctl stop 'loft*'; rm -rf /srv/loft /srv/loft.before /etc/systemd/system/loft*"
+            "systemctl disable --now loft.service; systemctl stop 'loft*'; rm -rf /srv/loft /srv/loft.before"
+            " /etc/systemd/system/loft*"
             " /etc/sysusers.d/asgi-loft.conf /etc/tmpfiles.d/asgi-loft.conf /var/lib/asgi-loft /var/cache/asgi-loft"
             " /run/asgi-loft /usr/local/lib/asgi/loft-run; userdel loft; systemctl daemon-reload"
         )
 
 
-# Inputs that brought more than themselves into a file that root reads, once: tmpfiles.d made a file; pg_hba.conf let everybody in, by
-# what may follow the zone of an IPv6 address.
-ACCESS = {"type": "host", "database": "raider", "user": "raider", "address": "::1%x\nlocal all all trust\n#"}
+# Inputs that brought more than themselves into a file that root reads, once: tmpfiles.d made a file; pg_hba.conf let everybody
+# in, by what may follow the zone of an IPv6 address.
+ZONE = "fe80::1%lo ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff scram-sha-256\nlocal all all trust\n#"
+ACCESS = {"type": "host", "database": "raider", "user": "raider", "address": ZONE}
 LINES = {
     "asgi_web_group": "www-data -\nf /root/planted-by-group 0644 root root - planted\nd /run/planted-by-group 0755 root root",
     "postgresql_access": [ACCESS],
