@@ -26,8 +26,8 @@ options:
     default: ''
   names:
     description:
-      - What M(vivarium.server.asgi_names) looks at before anything is written, in the same run. It stops there where somebody else
-        on the host has a name that an application would have.
+      - What M(vivarium.server.asgi_names) looks at before anything is written, in the same run. It stops there where somebody
+        else on the host has a name that an application would have.
     type: dict
     default: {}
   files:

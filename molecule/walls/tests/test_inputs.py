@@ -284,7 +284,7 @@ LINES = {
 @pytest.mark.parametrize("name", LINES)
 def test_an_input_is_not_more_than_one_line(hosts, name):
     files = "cat /etc/tmpfiles.d/asgi-*.conf /etc/postgresql/*/main/pg_hba.conf /etc/postgresql/*/main/conf.d/*.conf"
-    before = {host.backend.name: host.check_output(files) for host in hosts.values()}
+    before = {host.backend.name: host.check_output(f"rm -rf /root/planted-*; {files}") for host in hosts.values()}
     said = Play(f"../molecule/{SCENARIO}/converge", **{name: LINES[name]}).fail()
     for name_of_host, host in hosts.items():
         assert host.check_output(files) == before[host.backend.name]
