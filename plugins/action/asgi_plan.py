@@ -55,6 +55,7 @@ class ActionModule(FilesAction):
     argument_spec = {
         "applications": {"type": "list", "elements": "dict", "required": True},
         "process": {"type": "raw", "default": ""},
+        "names": {"type": "dict", "default": {}},
         "files": {"type": "dict", "default": {}},
         "resolve": {"type": "bool", "default": True},
         "force": {"type": "bool", "default": False},
@@ -77,7 +78,9 @@ class ActionModule(FilesAction):
             for name, app in applications.items()
         }
         files = {"files": self.order(arguments["files"], task_vars)} if arguments["files"] else {}
-        result = self.on_host({**files, "asgi_plan": wanted}, task_vars)
+        # Before anything is written.
+        names = {"asgi_names": {"applications": arguments["names"]}} if arguments["names"] else {}
+        result = self.on_host({**names, **files, "asgi_plan": wanted}, task_vars)
         if result.get("failed"):
             return result
         reasons, unfinished, stale = (result.pop(key) for key in ("reasons", "unfinished", "stale_units"))

@@ -9,4 +9,8 @@ from ansible_collections.vivarium.server.plugins.plugin_utils.host_code import O
 class ActionModule(OptionsAction):
     """Ansible's entry point."""
 
-    argument_spec = {"paths": {"type": "list", "elements": "str", "default": []}, "certificates": {"type": "str"}}
+    argument_spec = {
+        "paths": {"type": "list", "elements": "str", "default": []},
+        "certificates": {"type": "str"},
+        "applications": {"type": "dict", "default": {}},
+    }

@@ -11,6 +11,17 @@ from collections.abc import Mapping, Sequence
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.vivarium.server.plugins.filter.env_file import text
+from ansible_collections.vivarium.server.plugins.plugin_utils.forms import (
+    ACCOUNT,
+    ENV_NAME,
+    LONGEST,
+    LONGEST_VALUE,
+    environment_problems,
+    is_form,
+    is_line,
+    is_number,
+    is_switch,
+)
 
 DOCUMENTATION = r"""
 name: asgi_apps
@@ -35,6 +46,9 @@ options:
   version:
     description: Overrides the C(version) of every git source.
     type: str
+  inputs:
+    description: The other inputs of the role, by their names, to be checked as well.
+    type: dict
 author: Vivarium maintainers
 """
 
@@ -61,25 +75,36 @@ SOURCES = ("git", "path", "archive", "package")
 # (useradd's 32 characters, less the room that names of processes need; a PostgreSQL name without quotes).
 NAME = re.compile(r"[a-z][a-z0-9_]{0,23}")
 UNIT_PART = re.compile(r"[a-z][a-z0-9_-]{0,31}")
-DOMAIN = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
-ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+DOMAIN = re.compile(r"(?=.{1,253}\Z)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 # The module that a release gets where a call makes the application.
 MADE = "vivarium_application"
-CHECK_ID = re.compile(r"[A-Za-z_][\w.]*\.[A-Z]\d{3}")
-DIRECTIVE = re.compile(r"[A-Z][A-Za-z0-9]+")
+CHECK_ID = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,99}\.[A-Z][0-9]{3}")
+DIRECTIVE = re.compile(r"[A-Z][A-Za-z0-9]{1,63}")
 MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+# A path, a name such as cpython@3.13, or a range of versions.
+INTERPRETER = re.compile(r"[A-Za-z0-9/<>=~!][A-Za-z0-9/_.@+=<>~!,-]{0,254}")
+SIZE = re.compile(r"[0-9]{1,12}[kKmMgG]?")
+URL = re.compile(r"/(?:(?!\.\.?/)[A-Za-z0-9._~-]{1,255}/)+")
+HEALTH_PATH = re.compile(r"/[!-~]{0,1023}")
+# What git-check-ref-format(1) allows, without a '-' at the head.
+VERSION = re.compile(r"(?!-)(?!.*\.\.)[^\s~^:?*\[\\]{1,255}")
+EXTENSION = re.compile(r"[a-z_][a-z0-9_-]{0,62}")
+KIND = re.compile(r"[a-z][a-z_]{0,31}")
+RELEASE = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
+# systemd.time(7), with names of time zones; a '%' would be a specifier.
+CALENDAR = re.compile(r"[A-Za-z0-9*][A-Za-z0-9*~,.:/+_ -]{0,254}")
+# Directives that decide what runs, and as whom, rather than in what sandbox.
+NO_SANDBOX = re.compile(r"Exec.*|Type|User|Group|EnvironmentFile")
 
-# Names that belong to Debian or to a service beside ours: an application would take over their unit, user or group.
+# Names that come to a host with packages, perhaps later, or that PostgreSQL keeps for itself. Of what it has already the host
+# itself is asked (asgi_names).
 RESERVED = frozenset(
     """
-    adm admin apparmor asgi audio autovt avahi backup bin bluetooth cdrom certbot chrony console containerd cron crontab
-    cups daemon dbus debian default dialout dip disk dnsmasq docker emergency exim4 fail2ban fax floppy ftp fwupd games
-    getty halt haproxy input irc journal kill kmem kmod kvm lighttpd list lp lxd mail man mariadb media memcached mysql
-    netdev networking news nftables nginx nobody nogroup nscd ntp ntpsec operator pgbouncer pipewire plugdev podman polkit
-    polkitd postfix postgres postgresql poweroff procps proxy public quotaon rabbitmq reboot redis render rescue root rsync
-    rsyslog sasl sgx shadow smartd snapd src ssh sshd staff sudo sync sys sysstat systemd tape template0 template1 tty
-    ubuntu ucarp udev udisks2 ufw upower user users utmp uucp valkey varnish video voice wheel
+    apache2 asgi avahi bluetooth certbot chrony containerd cron cups dnsmasq docker etcd exim4 fail2ban fwupd haproxy keepalived
+    libvirt lighttpd logrotate lxd mariadb memcached mysql nftables nginx nscd ntp ntpsec patroni pgbouncer podman polkit polkitd
+    postfix postgres postgresql prometheus public rabbitmq redis root rsync rsyslog smartd snapd ssh sshd sudo sysstat template0
+    template1 ufw upower user valkey varnish
     """.split()
 )
 # Messages of Django's deployment checks that stand for a decision about the whole domain, and the key that takes it.
@@ -146,16 +171,18 @@ HOOK_FIELDS = {
 }
 PROCESS_FIELDS = {"command": (str, ...), "stop_timeout": (int, 30)}
 TIMER_FIELDS = {"command": (str, ...), "on_calendar": (str, ...), "timeout": (int, 3600)}
+DERIVED_FIELDS = ("env", "secrets", "verify", "hosts")
 CERTIFICATE_FIELDS = {"type": (str, "self_signed"), "certificate": (str, None), "key": (str, None)}
 TYPE_NAMES = {str: "a string", int: "a whole number", bool: "true or false", list: "a list", dict: "a dictionary"}
 
 
-def asgi_apps(apps, derived=None, version=None):
+def asgi_apps(apps, derived=None, version=None, inputs=None):
     """Return the applications with every default filled in, or raise one error that lists every mistake."""
-    problems: list[str] = []
+    problems: list[str] = _input_problems(inputs or {}) + _derived_problems(derived or {})
     if not _is(apps, list):
         raise AnsibleFilterError("asgi_apps must be a list of applications")
-    completed = [_complete(app, index, (derived or {}), version, problems) for index, app in enumerate(apps)]
+    derived = {} if problems else derived or {}
+    completed = [_complete(app, index, derived, version, problems) for index, app in enumerate(apps)]
     completed = [app for app in completed if app]
     _check_unique([app["name"] for app in completed], "name", problems)
     _check_unique([domain for app in completed for domain in app["domains"]], "domain", problems)
@@ -163,6 +190,7 @@ def asgi_apps(apps, derived=None, version=None):
     if version and not problems and not any(app["source"].get("git") for app in completed):
         problems.append(f"asgi_version '{version}' has no effect: no application has a git source")
     if problems:
+        problems = [_shown(problem) for problem in problems]
         raise AnsibleFilterError("asgi_apps is not usable:\n" + "\n".join(f"  - {problem}" for problem in problems))
     return completed
 
@@ -203,23 +231,29 @@ def _complete(raw, index, derived, version, problems):
     if app["settings"] and not MODULE.fullmatch(app["settings"]):
         wrong("settings must be a dotted module path")
     for key, pattern, meaning in (
-        ("python", r"[^\s-]\S*", "a path, a name or a version of an interpreter"),
-        ("client_max_body_size", r"\d+[kKmMgG]?", "a size in nginx's notation, such as 10m"),
+        ("python", INTERPRETER, "a path, a name or a version of an interpreter"),
+        ("client_max_body_size", SIZE, "a size in nginx's notation, such as 10m"),
     ):
-        if not re.fullmatch(pattern, app[key]):
+        if not pattern.fullmatch(app[key]) or ".." in app[key].split("/"):
             wrong(f"{key} must be {meaning}")
     for key in ("required_secrets", "database_extensions", "asgi_middleware"):
         if not all(_is(item, str) for item in app[key] or []):
             wrong(f"{key} must be a list of strings")
             app[key] = []
+    for extension in app["database_extensions"]:
+        if not EXTENSION.fullmatch(extension):
+            wrong(f"database_extensions: '{extension}' is not the name of an extension")
     for key, value in app["sandbox"].items():
         lines = value if _is(value, list) else ["" if value is None else str(value)]
         if (
             not _is(key, str)
             or not DIRECTIVE.fullmatch(key)
-            or not all(_is(line, str) and (line == "" or _is_line(line)) for line in lines)
+            # A line that ends in a backslash goes on in the next one.
+            or not all(_is(line, str) and (line == "" or (is_line(line) and line[-1] != "\\")) for line in lines)
         ):
             wrong(f"sandbox: '{key}' must be a directive of systemd.exec(5) with one line of text, or a list of lines")
+        elif NO_SANDBOX.fullmatch(key):
+            wrong(f"sandbox: '{key}' is the role's own; it decides what runs, and as whom")
     for switch in app["sandbox_allow"]:
         if switch not in SANDBOX_SWITCHES:
             wrong(f"sandbox_allow: '{switch}' is unknown (known: {', '.join(SANDBOX_SWITCHES)})")
@@ -254,13 +288,13 @@ def _complete(raw, index, derived, version, problems):
 
     for key, default in (("static_url", "/static/"), ("media_url", "/media/")):
         app[key] = app[key] if app[key] is not None else (default if django else "")
-        if app[key] and not re.fullmatch(r"/[A-Za-z0-9._~/-]*/", app[key]):
-            wrong(f"{key} must be a path that begins and ends with '/'")
+        if app[key] and not URL.fullmatch(app[key]):
+            wrong(f"{key} must be a path that begins and ends with '/', and more than that")
     # A path of the user's own must answer 2xx or 3xx; without one, any answer but a server error counts.
     app["health_strict"] = app["health_path"] is not None
     app["health_path"] = app["health_path"] or "/"
-    if not re.fullmatch(r"/[^\s]*", app["health_path"]):
-        wrong("health_path must begin with '/' and hold no white space")
+    if not HEALTH_PATH.fullmatch(app["health_path"]):
+        wrong("health_path must begin with '/' and hold no white space and no characters but those of ASCII")
     app["lifespan"] = app["lifespan"] or ("off" if django else "auto")
     _choice(app, "lifespan", ("on", "off", "auto"), wrong)
     app["port"] = app["port"] if app["port"] is not None else 8100 + index
@@ -270,14 +304,19 @@ def _complete(raw, index, derived, version, problems):
     _complete_django(app, wrong)
 
     app["certificate"], sound = _fields(app["certificate"], CERTIFICATE_FIELDS, f"{label}: certificate", problems)
+    if sound and not KIND.fullmatch(app["certificate"]["type"]):
+        wrong("certificate.type must be self_signed or provided")
     if sound and app["certificate"]["type"] == "provided":
         for key in ("certificate", "key"):
             if not app["certificate"][key]:
                 wrong(f"certificate.{key} is required for certificate.type provided")
     app["hooks"], _sound = _fields(app["hooks"], HOOK_FIELDS, f"{label}: hooks", problems)
     for moment, commands in app["hooks"].items():
-        if _is(commands, list) and not all(_is(command, str) and _is_command(command) for command in commands):
-            wrong(f"hooks.{moment} must be a list of commands, each one line of text with its quotes closed")
+        if _is(commands, list):
+            for command in commands:
+                problem = _command_problem(command)
+                if problem:
+                    wrong(f"hooks.{moment} must be a list of commands: each {problem}")
     for kind, fields in (("processes", PROCESS_FIELDS), ("timers", TIMER_FIELDS)):
         for key, value in app[kind].items():
             if not _is(key, str) or not UNIT_PART.fullmatch(key) or key in OWN_UNITS:
@@ -285,9 +324,16 @@ def _complete(raw, index, derived, version, problems):
                     f"{kind}: '{key}' must be lower-case letters, digits, '-' and '_', begin with a letter, and not be 'drain'"
                 )
             app[kind][key], sound = _fields(value, fields, f"{label}: {kind}.{key}", problems)
-            for field in ("command", "on_calendar"):
-                if sound and not _is_line(app[kind][key].get(field, "-")):
-                    wrong(f"{kind}.{key}.{field} must be one line of text (for a script, put it into the code)")
+            if not sound:
+                continue
+            problem = _command_problem(app[kind][key]["command"])
+            if problem:
+                wrong(f"{kind}.{key}.command {problem}")
+            if kind == "timers" and not CALENDAR.fullmatch(app[kind][key]["on_calendar"]):
+                wrong(f"{kind}.{key}.on_calendar must be one line as in systemd.time(7), such as daily or Mon 04:30")
+            for field, low, high in (("stop_timeout", 0, 86400), ("timeout", 1, 2592000)):
+                if not low <= app[kind][key].get(field, low) <= high:
+                    wrong(f"{kind}.{key}.{field} must be between {low} and {high}")
     for key in sorted(set(app["processes"]) & set(app["timers"])):
         wrong(f"'{key}' is both a process and a timer; they would share a unit name")
 
@@ -330,6 +376,8 @@ def _complete_django(app, wrong):
             wrong(f"waivers: '{key}' is no id of a check, such as security.W021")
         elif not _is(reason, str) or not reason.strip():
             wrong(f"waivers.{key} needs a reason")
+        elif not is_line(reason.strip()):
+            wrong(f"waivers.{key} must be one line of text")
     app["standing_waivers"] = {
         key: reason for key, (wish, reason) in STANDING_WAIVERS.items() if django and not app[wish]
     }
@@ -348,8 +396,8 @@ def _callable(application):
         return application, None
     module, _, expression = application.partition(":")
     try:
-        tree = ast.parse(expression, mode="eval").body if _is_line(expression) else None
-    except SyntaxError:
+        tree = ast.parse(expression, mode="eval").body if is_line(expression) else None
+    except (SyntaxError, RecursionError, MemoryError):
         tree = None
     name = _called(tree) if isinstance(tree, ast.Call) and MODULE.fullmatch(module) else None
     if not name:
@@ -437,6 +485,9 @@ def _fields(raw, fields, label, problems):
             sound = False
         elif kind in (dict, list):
             value = kind(value)
+        elif kind is str and len(value) > LONGEST and key not in ("certificate", "key"):
+            problems.append(f"{label}: {key} is longer than {LONGEST} characters")
+            sound = False
         result[key] = value
     return result, sound
 
@@ -451,15 +502,66 @@ def _is(value, kind):
     return isinstance(value, kind)
 
 
-def _is_line(value):
-    return bool(value.strip()) and value.isprintable()
-
-
-def _is_command(value):
+def _command_problem(value):
+    """Why a value is no command. Its words are data to whatever runs it, so nothing more is asked of them."""
+    if not _is(value, str) or not is_line(value.replace("\t", " ")):
+        return "must be one line of text (for a script, put it into the code)"
     try:
-        return _is_line(value) and bool(shlex.split(value))
+        words = shlex.split(value)
     except ValueError:
-        return False
+        return "must have its quotes closed"
+    # A word with '=' at the head is a variable, as env(1) takes it.
+    return None if words and words[0] and words[0][0] != "-" else "must begin with the name of a program"
+
+
+def _shown(problem):
+    """A sentence for a terminal, whatever is in the name that it quotes."""
+    text = "".join(character if character.isprintable() else f"\\x{ord(character):02x}" for character in problem)
+    return text if len(text) < 2000 else f"{text[:1500]} … {text[-100:]}"
+
+
+def _input_problems(inputs):
+    """What is wrong with the role's inputs beside the applications, as far as they are given."""
+    problems = []
+    for name in ("asgi_force", "asgi_break_lock", "asgi_wait"):
+        if not is_switch(inputs.get(name, False)):
+            problems.append(f"{name} must be true or false")
+    if not is_number(inputs.get("asgi_serial", 1), 1, 1000):
+        problems.append("asgi_serial must be a number of hosts, 1 at least")
+    if not is_form(ACCOUNT, inputs.get("asgi_web_group", "www-data")):
+        problems.append("asgi_web_group must be the name of a group: lower-case letters, digits, '-' and '_'")
+    target = inputs.get("asgi_rollback_to", "")
+    if target != "" and not is_form(RELEASE, target):
+        problems.append("asgi_rollback_to must be the name of a release, such as 20261124-101500-1a2b3c")
+    return problems + environment_problems("asgi_build_environment", inputs.get("asgi_build_environment", {}))
+
+
+def _derived_problems(derived):
+    """What is wrong with what the topology adds; site.yml derives it, but an inventory may say it itself."""
+    if not _is(derived, dict) or not all(_is(added, dict) for added in derived.values()):
+        return ["asgi_derived must be a dictionary of dictionaries"]
+    problems = []
+    for name, added in derived.items():
+        label = f"asgi_derived.{name}"
+        problems += [f"{label}: unknown key '{key}'" for key in added if key not in DERIVED_FIELDS]
+        for key in ("env", "secrets"):
+            problems += environment_problems(f"{label}.{key}", added.get(key, {}))
+        if not is_form(NAME, name):
+            problems.append(f"asgi_derived: '{name}' is not the name of an application")
+        way = added.get("verify", {})
+        if not _is(way, dict):
+            problems.append(f"{label}.verify must be a dictionary")
+            continue
+        problems += [
+            f"{label}.verify: unknown key '{key}'" for key in way if key not in ("port", "http_port", "domain")
+        ]
+        if way and not all(is_number(way.get(key, 80), 1, 65535) for key in ("port", "http_port")):
+            problems.append(f"{label}.verify: port and http_port must be numbers of ports")
+        if way and not is_form(DOMAIN, way.get("domain")):
+            problems.append(f"{label}.verify: domain must be a host name")
+        if not is_number(added.get("hosts", 1), 1, 10000):
+            problems.append(f"{label}.hosts must be a number of hosts")
+    return problems
 
 
 def _is_address(name):
@@ -484,7 +586,7 @@ def _check_server(app, wrong):
         app["serve_with"] = WORKER_CLASSES.get(app["worker_class"], "gunicorn")
     elif app["worker_class"]:
         wrong("worker_class has a meaning for server gunicorn alone")
-    if not all(_is(option, str) and option.isprintable() for option in app["server_options"]):
+    if not all(_is(option, str) and (option == "" or is_line(option)) for option in app["server_options"]):
         wrong("server_options must be a list of strings, one for each word of the command line (quote numbers)")
         app["server_options"] = []
 
@@ -501,14 +603,19 @@ def _check_source(app, version, wrong):
             wrong(f"source: unknown key '{key}' beside {kind}")
         elif value is not None and not _is(value, str):
             wrong(f"source.{key} must be a string (quote a version that looks like a number)")
+        elif value and key != "key" and not is_line(value):
+            wrong(f"source.{key} must be one line of text")
         elif value and value.startswith("-") and key != "key":
             wrong(f"source.{key} must not begin with '-'")
+        elif value and "\0" in value:
+            wrong(f"source.{key} holds a NUL character")
     if kind == "git":
+        for key, value in (("source.version", source.get("version")), ("asgi_version", version)):
+            if value and (not is_line(str(value)) or not VERSION.fullmatch(str(value))):
+                wrong(f"{key} must be the name of a branch or a tag, or a full commit, and must not begin with '-'")
         source["version"] = str(version or source.get("version") or "")
         if not source["version"]:
             wrong("source.version is required for git: a branch, tag or full commit")
-        elif version and source["version"].startswith("-"):
-            wrong("asgi_version must not begin with '-'")
 
 
 def _check_environment(app, wrong):
@@ -520,7 +627,8 @@ def _check_environment(app, wrong):
                 wrong(f"{where}.{key} is not set")
             else:
                 try:
-                    text(key, value)
+                    if len(text(key, value)) > LONGEST_VALUE:
+                        wrong(f"{where}.{key} is longer than {LONGEST_VALUE} characters")
                 except AnsibleFilterError as error:
                     wrong(f"{where}.{key}: {str(error).split(': ', 1)[1]}")
     for key in sorted(set(app["env"]) & set(app["secrets"]), key=str):
@@ -541,8 +649,16 @@ def asgi_only(apps, names):
     return [app for app in apps if app["name"] in names] if any(names) else apps
 
 
+def asgi_words(command, variable="manage_command"):
+    """The words of a command as a shell would split them; nothing but quotes and backslashes has a meaning."""
+    try:
+        return shlex.split(str(command))
+    except ValueError:
+        raise AnsibleFilterError(f"{variable} must have its quotes closed") from None
+
+
 class FilterModule:
     """Ansible's entry point."""
 
     def filters(self):
-        return {"asgi_apps": asgi_apps, "asgi_only": asgi_only}
+        return {"asgi_apps": asgi_apps, "asgi_only": asgi_only, "asgi_words": asgi_words}

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 DOCUMENTATION = r"""
 name: asgi_files
 positional: stale_units
@@ -10,8 +12,8 @@ short_description: List the files that the asgi role owns for its applications
 version_added: 0.1.0
 description:
   - An application has users, directories, one unit template for its releases, a unit that brings the live release back at boot,
-    one that drains old releases, a program that runs commands as the application and one that does so as its build user, and a
-    unit for each process and timer.
+    one that drains old releases, a program that runs commands as the application and one that does so as its build user, a unit
+    for each process and timer, and a file with the words of each timer's command.
 options:
   _input:
     description: The applications, completed by P(vivarium.server.asgi_apps#filter).
@@ -40,6 +42,7 @@ _value:
 
 UNITS = "/etc/systemd/system"
 PROGRAMS = "/usr/local/lib/asgi"
+COMMANDS = f"{PROGRAMS}/commands"
 
 
 def asgi_files(apps, stale_units=()):
@@ -47,7 +50,26 @@ def asgi_files(apps, stale_units=()):
     return [
         *(entry for app in apps for entry in _of(app)),
         *({"path": f"{UNITS}/{unit}", "state": "absent"} for unit in stale_units),
+        *(
+            {"path": f"{COMMANDS}/{unit.removesuffix('.timer')}", "state": "absent"}
+            for unit in stale_units
+            if unit.endswith(".timer")
+        ),
     ]
+
+
+def asgi_commands(app, path):
+    """The commands of an application's processes, which lie in a release."""
+    return [
+        _command(f"{path}/commands/{process}", f"The process {process} of {app['name']}", settings)
+        for process, settings in app["processes"].items()
+    ]
+
+
+def _command(path, title, settings):
+    # Its words are split here as a shell would; neither systemd nor a shell on the host ever sees anything but single words.
+    variables = {"title": title, "words": shlex.split(settings["command"])}
+    return {"path": path, "template": "command.j2", "mode": "0644", "vars": variables}
 
 
 def _of(app):
@@ -75,10 +97,23 @@ def _of(app):
     for timer, settings in app["timers"].items():
         yield entry(f"{UNITS}/{name}-{timer}.service", "timed.service.j2", timer=timer, settings=settings)
         yield entry(f"{UNITS}/{name}-{timer}.timer", "timed.timer.j2", timer=timer, settings=settings)
+        yield _command(f"{COMMANDS}/{name}-{timer}", f"The timer {timer} of {name}", settings)
+
+
+def asgi_names(apps):
+    """What the applications are called on a host, by their names."""
+    return {
+        app["name"]: {
+            "account": True,
+            "units": app["units"],
+            "programs": [f"/usr/local/bin/{app['name']}-manage"] if app["framework"] == "django" else [],
+        }
+        for app in apps
+    }
 
 
 class FilterModule:
     """Ansible's entry point."""
 
     def filters(self):
-        return {"asgi_files": asgi_files}
+        return {"asgi_files": asgi_files, "asgi_commands": asgi_commands, "asgi_names": asgi_names}

@@ -9,12 +9,14 @@ import re
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.vivarium.server.plugins.filter.scram import scram_matches
+from ansible_collections.vivarium.server.plugins.plugin_utils.forms import PACKAGE, is_form
 
 # A name that needs no care in a shell, a URL, a file name or pg_hba.conf, and that PostgreSQL does not cut off.
 NAME = re.compile(r"[a-z_][a-z0-9_-]{0,62}")
 NAME_RULE = "a name is lower case letters, digits, _ and -, starts with a letter or _, and has at most 63 characters"
-SETTING = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?")
-LOCALE = re.compile(r"[A-Za-z0-9_.@-]+")
+SETTING = re.compile(r"[a-z_][a-z0-9_]{0,62}(\.[a-z_][a-z0-9_]{0,62})?")
+LOCALE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,62}")
+SERVER_PATH = re.compile(r"(/(?!\.\.?(/|\Z))[A-Za-z0-9_.@+-]{1,255}){1,40}")
 
 # pg_hba.conf and PostgreSQL itself give these names a meaning of their own.
 RESERVED_ROLES = frozenset(
@@ -62,7 +64,9 @@ ATTRIBUTES = {
 
 def postgresql_problems(inputs):
     """Return what is wrong with the inputs of the role postgresql, one sentence each, never with a password in it."""
-    problems = []
+    problems = _type_problems(inputs)
+    if problems:
+        return problems
     users = _named(inputs["postgresql_users"], "postgresql_users", RESERVED_ROLES, problems)
     databases = _named(inputs["postgresql_databases"], "postgresql_databases", RESERVED_DATABASES, problems)
     for where, user in _each(inputs["postgresql_users"], "postgresql_users"):
@@ -77,12 +81,40 @@ def postgresql_problems(inputs):
     _check_settings("postgresql_settings", inputs["postgresql_settings"], problems, SETTINGS_ELSEWHERE)
     _check_settings("postgresql_user_settings", inputs["postgresql_user_settings"], problems, {}, per_role=True)
     for name in ("postgresql_certificate", "postgresql_certificate_key"):
-        if not str(inputs[name] or "").startswith("/"):
-            problems.append(f"{name}: must be an absolute path on the server")
+        if not SERVER_PATH.fullmatch(str(inputs[name] or "")):
+            problems.append(f"{name}: must be an absolute path on the server, without spaces")
+    packages = inputs.get("postgresql_packages") or []
+    if not isinstance(packages, list) or not all(is_form(PACKAGE, package) for package in packages):
+        problems.append("postgresql_packages: must be a list of names of Debian packages")
     _check_range("postgresql_port", inputs["postgresql_port"], 1, 65535, problems)
     _check_range("postgresql_max_connections", inputs["postgresql_max_connections"], 10, 262143, problems)
     if not problems:
         _check_connections(inputs["postgresql_users"], int(inputs["postgresql_max_connections"]), problems)
+    return problems
+
+
+def _type_problems(inputs):
+    """Inputs that a specification takes for lists and dictionaries though they are texts."""
+    lists = ("users", "databases", "access", "listen_addresses", "packages")
+    problems = [
+        f"postgresql_{name}: must be a list"
+        for name in lists
+        if not isinstance(inputs.get(f"postgresql_{name}") or [], list) or inputs.get(f"postgresql_{name}") == ""
+    ]
+    settings = [("postgresql_settings", inputs), ("postgresql_user_settings", inputs)]
+    if not problems:
+        users, databases = inputs["postgresql_users"] or [], inputs["postgresql_databases"] or []
+        settings += [("settings", user) for user in users]
+        problems += [
+            f"postgresql_databases[{index}]: extensions: must be a list"
+            for index, database in enumerate(databases)
+            if database.get("extensions") is not None and not isinstance(database["extensions"], list)
+        ]
+    problems += [
+        f"{name}: must be a dictionary"
+        for name, values in settings
+        if values.get(name) is not None and not isinstance(values[name], dict)
+    ]
     return problems
 
 
@@ -152,7 +184,7 @@ def _check_access(where, entry, users, databases, problems):
         problems.append(f"{where}: address is missing")
         return
     try:
-        ipaddress.ip_network(address)
+        ipaddress.ip_network(_plain(address))
     except ValueError:
         network = _interface(address)
         if network is None:
@@ -173,16 +205,15 @@ def _check_settings(where, settings, problems, elsewhere, per_role=False):
             problems.append(f"{where}: {name} is a list and cannot be set here; set it on the database")
         elif isinstance(value, dict) or (isinstance(value, (list, tuple)) and per_role):
             problems.append(f"{where}: the value of {name} must be a string, a number or a boolean")
-        elif any(char in str(value) for char in "\n\r\0"):
+        elif any(char in _text(value) for char in "\n\r\0"):
             problems.append(f"{where}: the value of {name} must be one line")
 
 
 def _check_range(where, value, lowest, highest, problems):
-    try:
-        number = int(str(value))
-    except ValueError:
+    if isinstance(value, bool) or not re.fullmatch("-?[0-9]{1,12}", str(value)):
         problems.append(f"{where}: '{value}' is not a whole number")
         return
+    number = int(value)
     if not lowest <= number <= highest:
         problems.append(f"{where}: {number} is not between {lowest} and {highest}")
 
@@ -219,22 +250,30 @@ def postgresql_limits(users, max_connections):
 
 def _interface(address):
     try:
-        return ipaddress.ip_interface(str(address))
+        return ipaddress.ip_interface(_plain(address))
     except ValueError:
         return None
 
 
+def _plain(address):
+    """An address as text that is none where it has a zone: what follows the '%' of an IPv6 address may be any text."""
+    return str(address).replace("%", " ")
+
+
 CRON_FIELD = "[0-9A-Za-z*/,-]+"
 SCHEDULE = re.compile(rf"@(hourly|daily|midnight|weekly)|{CRON_FIELD}( +{CRON_FIELD}){{4}}")
-DIRECTORY = re.compile(r"(/[A-Za-z0-9_.@+-]+){2,}")
-MAIL = re.compile(r"[A-Za-z0-9._%+@,-]*")
+DIRECTORY = re.compile(r"(/[A-Za-z0-9_.@+-]{1,255}){2,40}")
+MAIL = re.compile(r"([A-Za-z0-9_][A-Za-z0-9._%+@,-]{0,999})?")
 
 
 def postgresql_backup_problems(inputs):
     """Return what is wrong with the inputs of the role postgresql_backup, one sentence each."""
     problems = []
     for variable in ("postgresql_backup_databases", "postgresql_backup_superuser_databases"):
-        names = inputs[variable] or []
+        names = inputs[variable]
+        if not isinstance(names, list):
+            problems.append(f"{variable}: must be a list")
+            continue
         for index, name in enumerate(names):
             if not isinstance(name, str) or not NAME.fullmatch(name):
                 problems.append(f"{variable}[{index}]: '{name}' is not a valid name ({NAME_RULE})")

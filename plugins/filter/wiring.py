@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.vivarium.server.plugins.filter.asgi_apps import asgi_apps
+from ansible_collections.vivarium.server.plugins.filter.asgi_files import asgi_names
 from ansible_collections.vivarium.server.plugins.filter.postgresql import RESERVE
 
 DOCUMENTATION = r"""
@@ -79,6 +80,21 @@ def wiring_names(apps):
     return ", ".join(str(entry["name"]) for entry in entries if isinstance(entry, dict) and "name" in entry)
 
 
+def wiring_applications(apps, groups, version=None):
+    """Return what the applications are called on a host of these groups; nothing of a description with mistakes."""
+    try:
+        names = asgi_names(asgi_apps(apps, version=version))
+    except AnsibleFilterError:
+        return {}
+    return {
+        name: {
+            **(wanted if "app_servers" in groups else {}),
+            "sites": [name, f"{name}_backend"] if {"web_servers", "app_servers"} & set(groups) else [],
+        }
+        for name, wanted in names.items()
+    }
+
+
 class _Wiring:
     def __init__(self, host, groups, hostvars, https_port, http_port):
         self.host = host
@@ -146,7 +162,8 @@ class _Wiring:
                 " Set vivarium_address for it in the inventory"
             )
         try:
-            return ipaddress.ip_address(str(address))
+            # What follows a '%' in an IPv6 address may be any text.
+            return ipaddress.ip_address(str(address).replace("%", " "))
         except ValueError:
             # nginx and PostgreSQL resolve a name when they start, and nginx refuses to start when it cannot.
             raise AnsibleFilterError(f"vivarium_address of host '{host}' must be an IP address, not a name") from None
@@ -249,4 +266,4 @@ class FilterModule:
     """Ansible's entry point."""
 
     def filters(self):
-        return {"wiring": wiring, "wiring_names": wiring_names}
+        return {"wiring": wiring, "wiring_names": wiring_names, "wiring_applications": wiring_applications}

@@ -84,7 +84,8 @@ def is_address(name):
         ipaddress.ip_address(name)
     except ValueError:
         return False
-    return True
+    # With a zone, an IPv6 address may end in any text.
+    return "%" not in str(name)
 
 
 def canonical(name):

@@ -24,6 +24,12 @@ options:
         new release goes live.
     type: raw
     default: ''
+  names:
+    description:
+      - What M(vivarium.server.asgi_names) looks at before anything is written, in the same run. It stops there where somebody
+        else on the host has a name that an application would have.
+    type: dict
+    default: {}
   files:
     description:
       - What M(vivarium.server.files) writes before the host is asked, in the same run there, as the options of that module. What

@@ -783,7 +783,7 @@ class Deploy:
             state="good",
             live_since=since or time.time(),
             workers=self.app["workers"],
-            processes=list(self.app["processes"]),
+            processes=self.processes(),
         )
 
     def switch_back(self, before, complaint):
@@ -811,7 +811,11 @@ class Deploy:
             time.sleep(0.5)
 
     def process_units(self, release):
-        return process_units(release, self.app["processes"])
+        return process_units(release, self.processes())
+
+    def processes(self):
+        """The background processes that the release has a command for: it may have been made before the others."""
+        return [name for name in self.app["processes"] if (self.release.path / "commands" / name).is_file()]
 
     def hand_over(self, units):
         """Its own processes run. Old instances finish what they hold, watched by a unit each: no deploy waits for them."""

@@ -25,6 +25,10 @@ options:
       - A directory that holds a directory for each certificate, as M(vivarium.server.self_signed_certificates) makes them.
       - Needs root, to whom the keys belong.
     type: str
+  applications:
+    description: What applications are to be called on the host, as for M(vivarium.server.asgi_names).
+    type: dict
+    default: {}
 author:
   - Vivarium maintainers
 """
@@ -67,6 +71,11 @@ certificates:
       C(open) to others than root.
   returned: always
   type: dict
+taken:
+  description: A sentence for each of O(applications) whose names somebody else's units, accounts or files have on the host.
+  returned: always
+  type: list
+  elements: str
 """
 
 import glob
@@ -78,6 +87,7 @@ import socket
 import subprocess
 from pathlib import Path
 
+from ansible_collections.vivarium.server.plugins.module_utils.asgi_names import taken
 from ansible_collections.vivarium.server.plugins.module_utils.certificates import look
 
 STATUS = Path("/var/lib/dpkg/status")
@@ -137,4 +147,5 @@ def main(parameters, check_mode, diff):
         "services": lasting_services(listing.stdout, {path.name for path in ENABLED.glob("*.wants/*.service")}),
         "paths": [path for path in parameters["paths"] if os.path.exists(path)],
         "certificates": self_signed(parameters["certificates"]),
+        "taken": taken(parameters["applications"]),
     }

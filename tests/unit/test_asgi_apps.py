@@ -234,7 +234,6 @@ def test_numbers_booleans_and_lists_are_good_values_of_the_environment():
                 "postgresql",
                 "www-data",
                 "user",
-                "disk",
                 "../x",
                 "shop\n",
             )

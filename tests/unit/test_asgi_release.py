@@ -765,6 +765,15 @@ def test_a_server_that_is_locked_in_an_unsafe_version_is_refused(deploy, root):
         step.add_server(root / "venv")
 
 
+def test_a_release_runs_the_processes_that_it_has_a_command_for(deploy, root):
+    """A rollback goes to one that was made before the description had the others."""
+    step = deploy("r2", app={"processes": {"worker": {}, "mailer": {}}})
+    assert step.process_units(step.release) == []
+    (root / "releases/r2/commands").mkdir(parents=True)
+    (root / "releases/r2/commands/worker").touch()
+    assert step.process_units(step.release) == ["shop-worker@r2.service"]
+
+
 def test_handing_over_stops_the_processes_and_drains_the_instances_of_others(deploy, root, monkeypatch):
     called = []
     units = [
@@ -776,6 +785,9 @@ def test_handing_over_stops_the_processes_and_drains_the_instances_of_others(dep
     monkeypatch.setattr(asgi, "active_units", lambda pattern, *states: listed)
     monkeypatch.setattr(asgi_release, "systemctl", lambda *words, check=True: called.append(words))
     step = deploy("r2", app={"processes": {"worker": {}}})
+    commands = root / "releases/r2/commands"
+    commands.mkdir(parents=True)
+    (commands / "worker").touch()
     step.hand_over(step.application.running_units("deactivating"))
     assert called == [
         ("start", "--no-block", "shop.service", "shop-worker@r2.service", "shop-drain@r1.service", "shop-drain@r0.service"),

@@ -1,0 +1,61 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The forms that inputs of roles must have where they reach a file, a command line or a path of a host."""
+
+from __future__ import annotations
+
+import re
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.vivarium.server.plugins.filter.env_file import text
+
+# Every form is for fullmatch(): `$` would let a line break at the end through.
+ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+# A user or a group, as useradd(8) takes it.
+ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+# A package of Debian, perhaps of one architecture, perhaps at one version or of one release.
+PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{0,99}(:[a-z0-9]{1,20})?([=/][A-Za-z0-9][A-Za-z0-9.+:~-]{0,99})?")
+# The longest text that is taken where nothing shorter is said.
+LONGEST = 4096
+# And for the value of an environment variable; the kernel takes 128 KiB for a word and its variable.
+LONGEST_VALUE = 100_000
+
+
+def is_line(value):
+    """Whether a value is one line of text that has something in it; no control characters, none that turn text around."""
+    return isinstance(value, str) and len(value) <= LONGEST and bool(value.strip()) and value.isprintable()
+
+
+def is_form(form, value):
+    """Whether a value is text that has a form from its first character to its last."""
+    return isinstance(value, str) and bool(form.fullmatch(value))
+
+
+def is_number(value, lowest, highest):
+    """Whether a value is a whole number, as a number or in plain digits as -e gives it."""
+    if isinstance(value, bool) or not re.fullmatch("[0-9]{1,12}", str(value)):
+        return False
+    return lowest <= int(value) <= highest
+
+
+def is_switch(value):
+    """Whether a value is true or false, also as -e gives it."""
+    return isinstance(value, bool) or str(value).lower() in ("true", "false", "yes", "no", "on", "off", "1", "0")
+
+
+def environment_problems(variable, environment):
+    """What is wrong with a dictionary of environment variables; a value is never told."""
+    if not isinstance(environment, dict):
+        return [f"{variable} must be a dictionary"]
+    problems = []
+    for name, value in environment.items():
+        if not is_form(ENV_NAME, name):
+            problems.append(f"{variable}: {name!r:.80} is not a name of an environment variable")
+        elif value is None:
+            problems.append(f"{variable}.{name} is not set")
+        else:
+            try:
+                if len(text(name, value)) > LONGEST_VALUE:
+                    problems.append(f"{variable}.{name} is longer than {LONGEST_VALUE} characters")
+            except AnsibleFilterError as error:
+                problems.append(f"{variable}.{name}: {str(error).split(': ', 1)[1]}")
+    return problems
