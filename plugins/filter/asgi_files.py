@@ -9,8 +9,8 @@ positional: stale_units
 short_description: List the files that the asgi role owns for its applications
 version_added: 0.1.0
 description:
-  - An application has a user, directories, one unit template for its releases, a unit that brings the live release back
-    at boot, one that drains old releases, a runner for commands, and a unit for each process and timer.
+  - An application has a user, directories, unit templates for its releases and their sockets, a unit that brings the live
+    release back at boot, one that drains old releases, a runner for commands, and a unit for each process and timer.
 options:
   _input:
     description: The applications, completed by P(vivarium.server.asgi_apps#filter).
@@ -63,6 +63,7 @@ def _of(app):
     yield entry(f"/etc/sysusers.d/asgi-{name}.conf", "sysusers.conf.j2")
     yield entry(f"/etc/tmpfiles.d/asgi-{name}.conf", "tmpfiles.conf.j2")
     yield entry(f"{UNITS}/{name}.service", "live.service.j2")
+    yield entry(f"{UNITS}/{name}@.socket", "instance.socket.j2")
     yield entry(f"{UNITS}/{name}@.service", "instance.service.j2")
     yield entry(f"{UNITS}/{name}-drain@.service", "drain.service.j2")
     yield entry(f"{PROGRAMS}/{name}-run", "run.sh.j2", mode="0755")

@@ -1068,6 +1068,7 @@ def test_units_that_nobody_describes_any_more_are_found(tmp_path, monkeypatch):
 APP = {
     "name": "shop", "python": "python3", "server": "uvicorn", "serve_with": "uvicorn", "application": "a:b", "workers": 2,
     "worker_class": None, "server_options": [], "access_log": False, "lifespan": "off", "sandbox_allow": [],
+    "hang_timeout": 60,
     "processes": {}, "sandbox": {}, "public_env": {"A": "1"}, "secret_env": {"B": "2"}, "timers": {}, "drain_timeout": 5,
     "framework": "django", "asgi_middleware": [], "check_fail_level": "WARNING", "waivers": {}, "migrate": True,
 }  # fmt: skip
@@ -1084,6 +1085,7 @@ PROCESS = {"servers": {"uvicorn": {"packages": ["u"], "command": "c"}, "other": 
         ({"public_env": {"A": "2"}}, {}, {"env"}),
         ({"python": "python3.14"}, {}, {"install"}),
         ({"workers": 3}, {}, {"process"}),
+        ({"hang_timeout": 0}, {}, {"process"}),
         ({"sandbox": {"PrivateTmp": None}}, {}, {"process"}),
         ({"processes": {"worker": {"command": "x"}}}, {}, {"process"}),
         ({}, {"revision": 2}, {"process"}),
