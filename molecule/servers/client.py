@@ -8,6 +8,8 @@ blocking            how long 40 requests take that keep their process busy for 5
 websocket           an echo, and a look at the scope
 large               whether a WebSocket answers a message of 120 bytes
 idle                whether a connection that was idle for eight seconds, longer than nginx keeps one, still takes a request
+busy                which processes answer requests that keep them busy for half a second each, without a pause for 25 s
+hang                whether a request is answered that would keep its process busy for ever
 stop                what becomes of four requests and a WebSocket that are under way when the instance is stopped, where another
                     connection had been idle and was closed by us
 load                what becomes of all requests and of a WebSocket until standard input ends
@@ -119,6 +121,25 @@ def blocking():
     return {"seconds": time.monotonic() - begun, "pids": sorted({pid for some in answers for pid in some})}
 
 
+def busy():
+    over = time.monotonic() + 25
+
+    def visit(_):
+        seen = []
+        while time.monotonic() < over:
+            seen.append(ask("/block?seconds=0.5")["pid"])
+        return seen
+
+    return sorted({pid for some in at_once(6, visit) for pid in some})
+
+
+def hang():
+    try:
+        return bool(ask("/block?seconds=600"))
+    except (OSError, http.client.HTTPException):
+        return False
+
+
 def websocket():
     connection = WebSocket()
     answers = []
@@ -212,5 +233,5 @@ def load():
     return seen
 
 
-QUESTIONS = (request, pids, blocking, websocket, large, idle, stop, load)
+QUESTIONS = (request, pids, blocking, busy, hang, websocket, large, idle, stop, load)
 print(json.dumps({each.__name__: each for each in QUESTIONS}[question]()))

@@ -22,6 +22,7 @@ PROCESS_KEYS = (
     "server_options",
     "access_log",
     "lifespan",
+    "hang_timeout",
     "processes",
     "sandbox",
     "sandbox_allow",

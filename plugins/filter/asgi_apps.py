@@ -151,6 +151,7 @@ FIELDS = {
     "start_timeout": (int, 60),
     "drain_timeout": (int, 30),
     "settle_time": (int, 10),
+    "hang_timeout": (int, 60),
     "keep_releases": (int, 5),
     "port": (int, None),
     "certificate": (dict, {}),
@@ -270,6 +271,7 @@ def _complete(raw, index, derived, version, problems):
         ("start_timeout", 1, 3600),
         ("drain_timeout", 0, 86400),
         ("settle_time", 0, 3600),
+        ("hang_timeout", 0, 3600),
         ("keep_releases", 2, 100),
     ):
         if not low <= app[key] <= high:
@@ -339,6 +341,7 @@ def _complete(raw, index, derived, version, problems):
 
     app["units"] = [
         f"{app['name']}.service",
+        f"{app['name']}@.socket",
         *(f"{app['name']}{kind}@.service" for kind in ("", "-drain", *(f"-{process}" for process in app["processes"]))),
         *(f"{app['name']}-{timer}.{kind}" for timer in app["timers"] for kind in ("service", "timer")),
     ]

@@ -11,9 +11,9 @@ positional: stale_units
 short_description: List the files that the asgi role owns for its applications
 version_added: 0.1.0
 description:
-  - An application has users, directories, one unit template for its releases, a unit that brings the live release back at boot,
-    one that drains old releases, a program that runs commands as the application and one that does so as its build user, a unit
-    for each process and timer, and a file with the words of each timer's command.
+  - An application has users, directories, unit templates for its releases and their sockets, a unit that brings the live release
+    back at boot, one that drains old releases, a program that runs commands as the application and one that does so as its build
+    user, a unit for each process and timer, and a file with the words of each timer's command.
 options:
   _input:
     description: The applications, completed by P(vivarium.server.asgi_apps#filter).
@@ -86,6 +86,7 @@ def _of(app):
     yield entry(f"/etc/sysusers.d/asgi-{name}.conf", "sysusers.conf.j2")
     yield entry(f"/etc/tmpfiles.d/asgi-{name}.conf", "tmpfiles.conf.j2")
     yield entry(f"{UNITS}/{name}.service", "live.service.j2")
+    yield entry(f"{UNITS}/{name}@.socket", "instance.socket.j2")
     yield entry(f"{UNITS}/{name}@.service", "instance.service.j2")
     yield entry(f"{UNITS}/{name}-drain@.service", "drain.service.j2")
     yield entry(f"{PROGRAMS}/{name}-run", "run.sh.j2", mode="0755", build=False)

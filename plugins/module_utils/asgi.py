@@ -175,6 +175,7 @@ class Release:
         self.id = identifier
         self.path = application.releases_directory / identifier
         self.unit = f"{application.name}@{identifier}.service"
+        self.socket_unit = f"{application.name}@{identifier}.socket"
         self.socket = f"/run/asgi-{application.name}/{identifier}.sock"
 
     def __eq__(self, other):

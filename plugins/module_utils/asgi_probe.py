@@ -6,23 +6,39 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import select
 import socket
 import ssl
 import threading
+import time
 
 NOBODY = 65534
 
 
+# How often to look around while an answer is waited for (seconds).
+LOOK = 0.5
+
+
 class UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path, timeout, group=None):
+    """To an instance's socket, which systemd holds: a request waits in it until the server takes it in, if it ever does."""
+
+    def __init__(self, path, timeout, group=None, meanwhile=None):
         super().__init__("localhost", timeout=timeout)
-        self.path, self.group = path, group
+        self.path, self.group, self.meanwhile = path, group, meanwhile
 
     def connect(self):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         with contextlib.nullcontext() if self.group is None else member_of(self.group):
             self.sock.connect(self.path)
+
+    def getresponse(self):
+        deadline = time.monotonic() + self.timeout
+        while self.meanwhile and not select.select([self.sock], [], [], LOOK)[0]:
+            self.meanwhile()
+            if time.monotonic() > deadline:
+                raise TimeoutError("timed out")
+        return super().getresponse()
 
 
 @contextlib.contextmanager
@@ -107,9 +123,12 @@ def ask(connection, path, host):
     return answer_of(connection, path, host)[0]
 
 
-def ask_socket(path, url, host, timeout=10, group=None):
-    """Ask an instance on its socket; with a group as a member of it, such as nginx is, and with no other right."""
-    return ask(UnixConnection(path, timeout, group), url, host)
+def ask_socket(path, url, host, timeout=10, group=None, meanwhile=None):
+    """Ask an instance on its socket; with a group as a member of it, such as nginx is, and with no other right.
+
+    While it does not answer, ``meanwhile`` is called again and again; what that raises ends the question.
+    """
+    return ask(UnixConnection(path, timeout, group, meanwhile), url, host)
 
 
 def ask_site(port, domain, url, timeout=10):

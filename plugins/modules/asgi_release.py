@@ -348,7 +348,10 @@ class Deploy:
         if self.data["action"] != "deploy":  # it has run before
             # It may still be under way out: it stays.
             systemctl("stop", f"{self.app['name']}-drain@{release.id}.service", check=False)
-            systemctl("reset-failed", release.unit, check=False)
+            systemctl("reset-failed", release.unit, release.socket_unit, check=False)
+            # That drain may have been at its end: an instance gets a socket at its start alone.
+            if not os.path.lexists(release.socket):
+                systemctl("stop", release.unit, check=False)
         systemctl("start", release.unit)
         self.wait_for_answer(release)
         self.start_processes(release)
@@ -399,6 +402,7 @@ class Deploy:
         if live != self.release and self.release.path.is_dir():
             was_live = record.get("state") in ("good", "bad")
             units = [self.release.unit, *self.process_units(self.release)]
+            systemctl("stop", self.release.socket_unit, check=False)
             if not was_live:
                 # Nobody was ever sent to it: nothing is lost, and one that hangs is not waited for.
                 systemctl("stop", "--no-block", *units, check=False)
@@ -708,19 +712,26 @@ class Deploy:
         # Of the directory of its sockets: nginx's. That an answer gets through to root says nothing.
         group = os.stat(self.app["runtime"]).st_gid
 
-        def complaint():
+        def look():
+            """The request waits in the socket, which systemd holds, whether a server comes for it or not."""
             nonlocal import_at, state_at
-            try:
-                status = ask_socket(release.socket, self.app["health_path"], self.app["domains"][0], group=group)
-                return None if healthy(status, self.app["health_strict"]) else f"status {status}"
-            except (OSError, http.client.HTTPException) as error:
-                last = f"no answer on its socket ({error})"
             if time.monotonic() > state_at:
                 state_at = time.monotonic() + 0.5
                 self.check_state(release)
             if time.monotonic() > import_at:
                 import_at = deadline
                 self.try_import(deadline - time.monotonic())
+
+        def complaint():
+            left = max(1, min(10, deadline - time.monotonic()))
+            try:
+                status = ask_socket(
+                    release.socket, self.app["health_path"], self.app["domains"][0], left, group=group, meanwhile=look
+                )
+                return None if healthy(status, self.app["health_strict"]) else f"status {status}"
+            except (OSError, http.client.HTTPException) as error:
+                last = f"no answer on its socket ({error})"
+            look()
             return last
 
         last = wait_until(complaint, self.app["start_timeout"])
@@ -859,7 +870,9 @@ class Deploy:
         """Remove a release whole; one that is half gone after a kill has no record and is never taken for a good one."""
         (release.path / "release.json").unlink(missing_ok=True)
         shutil.rmtree(release.path, ignore_errors=True)
-        Path(release.socket).unlink(missing_ok=True)
+        if os.path.lexists(release.socket):
+            systemctl("stop", release.socket_unit, check=False)
+            Path(release.socket).unlink(missing_ok=True)  # one that no unit holds
 
 
 def seal(path, builder, group):

@@ -330,6 +330,7 @@ def test_numbers_booleans_and_lists_are_good_values_of_the_environment():
         ({"source": {"path": "x", "key": "hunter2"}}, "source: unknown key 'key' beside path"),
         ({"source": {"git": "x", "version": "v1", "key": ["hunter2"]}}, "source.key must be a string"),
         ({"settle_time": -1}, "settle_time must be between"),
+        ({"hang_timeout": -1}, "hang_timeout must be between"),
     ],
     ids=lambda value: repr(value)[:60] if isinstance(value, dict) else "",
 )

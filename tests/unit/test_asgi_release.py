@@ -1153,6 +1153,7 @@ def test_units_that_nobody_describes_any_more_are_found(tmp_path, monkeypatch):
 APP = {
     "name": "shop", "python": "python3", "server": "uvicorn", "serve_with": "uvicorn", "application": "a:b", "workers": 2,
     "worker_class": None, "server_options": [], "access_log": False, "lifespan": "off", "sandbox_allow": [],
+    "hang_timeout": 60,
     "processes": {}, "sandbox": {}, "public_env": {"A": "1"}, "secret_env": {"B": "2"}, "timers": {}, "drain_timeout": 5,
     "framework": "django", "asgi_middleware": [], "check_fail_level": "WARNING", "waivers": {}, "migrate": True,
 }  # fmt: skip
@@ -1169,6 +1170,7 @@ PROCESS = {"servers": {"uvicorn": {"packages": ["u"], "command": "c"}, "other": 
         ({"public_env": {"A": "2"}}, {}, {"env"}),
         ({"python": "python3.14"}, {}, {"install"}),
         ({"workers": 3}, {}, {"process"}),
+        ({"hang_timeout": 0}, {}, {"process"}),
         ({"sandbox": {"PrivateTmp": None}}, {}, {"process"}),
         ({"processes": {"worker": {"command": "x"}}}, {}, {"process"}),
         ({}, {"revision": 2}, {"process"}),
@@ -1269,6 +1271,45 @@ class UnixHTTPServer(UnixStreamServer):
     def get_request(self):
         connection, _ = super().get_request()
         return connection, ("local", 0)
+
+
+@pytest.fixture
+def held(tmp_path):
+    """A socket that systemd holds, for an instance that does not come for what waits in it."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "held"))
+        listener.listen()
+        yield listener
+
+
+def test_a_request_that_nobody_takes_in_ends_when_the_instance_has_failed(held):
+    def look():
+        raise asgi.ReleaseError("it does not stay up")
+
+    begun = time.monotonic()
+    with pytest.raises(asgi.ReleaseError, match="does not stay up"):
+        asgi_probe.ask_socket(held.getsockname(), "/", "shop.example.com", timeout=60, meanwhile=look)
+    assert time.monotonic() - begun < 30
+
+
+def test_a_request_waits_for_an_instance_that_takes_its_time(held):
+    looks = []
+
+    def look():
+        looks.append(1)
+        if len(looks) == 3:
+            connection = held.accept()[0]
+            connection.recv(10000)
+            connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+            looks.append(connection)
+
+    assert asgi_probe.ask_socket(held.getsockname(), "/", "shop.example.com", timeout=60, meanwhile=look) == 204
+    assert looks[:3] == [1, 1, 1]  # one request, and it was enough
+
+
+def test_a_request_waits_no_longer_than_it_may(held):
+    with pytest.raises(TimeoutError):
+        asgi_probe.ask_socket(held.getsockname(), "/", "shop.example.com", timeout=0.6, meanwhile=lambda: None)
 
 
 def test_a_socket_is_asked_and_an_endless_body_is_not_read(tmp_path):

@@ -8,7 +8,6 @@ import os
 import pathlib
 import signal
 import socket
-import stat
 import subprocess
 import sys
 import time
@@ -31,10 +30,15 @@ def talk(connection):
 while True:
     threading.Thread(target=talk, args=listener.accept()[:1], daemon=True).start()
 """
-# The parent as it is, but for how long a server must have run.
+# The parent as it is, but for how long a server must have run; started as systemd starts it, with the socket that it holds.
 PARENT = """
-import sys; sys.path.insert(0, sys.argv.pop(1))
+import os, sys; sys.path.insert(0, sys.argv.pop(1))
 import vivarium_supervise as parent
+held = int(sys.argv.pop(1))
+if held:
+    os.dup2(held, 3)
+    os.set_inheritable(3, True)
+    os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
 parent.SETTLED, parent.PAUSE = float(sys.argv.pop(1)), 0
 sys.exit(parent.Supervisor(parent.arguments(sys.argv[1:])).run())
 """
@@ -50,17 +54,26 @@ def wait_for(question, seconds=20):
 
 @pytest.fixture
 def supervise(tmp_path):
-    """Start a parent; returns it and the path of its socket."""
+    """Start a parent; returns it and the path of the socket that it is given."""
     started = []
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "s.sock"))
+    listener.listen(100)
 
-    def start(*options, server=SERVER, settled=0):
-        path = tmp_path / "s.sock"
-        command = [sys.executable, "-c", PARENT, str(FILES), str(settled), "--socket", str(path), *options]
+    def start(*options, server=SERVER, settled=0, with_socket=True):
+        path, held = tmp_path / "s.sock", listener.fileno() if with_socket else 0
+        command = [sys.executable, "-c", PARENT, str(FILES), str(held), str(settled), "--socket", str(path), *options]
         command += ["--application", "a:b", "--lifespan", "off", "--", sys.executable, "-c", server]
-        started.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+        environment = {**os.environ, "RUNTIME_DIRECTORY": str(tmp_path)}
+        started.append(
+            subprocess.Popen(
+                command, stderr=subprocess.PIPE, text=True, env=environment, pass_fds=[held] if held else []
+            )
+        )
         return started[-1], path
 
     yield start
+    listener.close()
     for process in started:
         if process.poll() is None:
             process.terminate()
@@ -96,20 +109,13 @@ def answers(path):
         return None
 
 
-def test_the_socket_is_for_the_owner_and_the_group_alone(supervise):
-    _parent, path = supervise("--bind", "--workers", "1", "--finish", "5")
-    wait_for(lambda: answers(path))
-    assert stat.S_IMODE(path.stat().st_mode) == 0o660
-
-
-def test_a_file_that_a_killed_one_left_is_no_obstacle(supervise, tmp_path):
-    socket.socket(socket.AF_UNIX).bind(str(tmp_path / "s.sock"))
-    _parent, path = supervise("--bind", "--workers", "1", "--finish", "5")
-    assert wait_for(lambda: answers(path))
+def test_without_a_socket_of_systemds_it_does_not_start(supervise):
+    parent, _path = supervise("--workers", "1", "--finish", "5", with_socket=False)
+    assert parent.wait(20) == 1 and "no socket was handed over" in parent.stderr.read()
 
 
 def test_a_worker_that_dies_is_started_again_and_the_others_stay(supervise):
-    parent, path = supervise("--bind", "--workers", "2", "--finish", "5")
+    parent, path = supervise("--workers", "2", "--finish", "5")
     wait_for(lambda: answers(path))
     children = wait_for(lambda: len(pids := processes(path)) == 2 and pids)
     victim, other = children
@@ -122,22 +128,22 @@ def test_a_worker_that_dies_is_started_again_and_the_others_stay(supervise):
 
 
 def test_what_ends_soon_after_the_start_is_not_started_for_ever(supervise):
-    parent, _path = supervise("--bind", "--workers", "2", "--finish", "5", server="raise SystemExit(3)", settled=10)
+    parent, _path = supervise("--workers", "2", "--finish", "5", server="raise SystemExit(3)", settled=10)
     assert parent.wait(20) == 3 and "ended with 3" in parent.stderr.read()
 
 
 def test_a_server_with_workers_of_its_own_takes_the_parent_along(supervise):
-    parent, path = supervise("--bind", "--finish", "5")
+    parent, path = supervise("--finish", "5")
     os.kill(wait_for(lambda: answers(path)), signal.SIGKILL)
     assert parent.wait(20) == 128 + 9
 
 
 def test_an_end_waits_for_what_is_held(supervise):
-    parent, path = supervise("--bind", "--workers", "2", "--finish", "20")
+    parent, path = supervise("--workers", "2", "--finish", "20")
     wait_for(lambda: answers(path))
     held, pid = connect(path)
     parent.terminate()
-    wait_for(lambda: not path.exists())
+    wait_for(lambda: not (path.parent / "serving").exists())
     time.sleep(1)
     os.kill(pid, 0)
     assert parent.poll() is None
@@ -146,7 +152,7 @@ def test_an_end_waits_for_what_is_held(supervise):
 
 
 def test_an_end_waits_no_longer_than_it_was_told(supervise):
-    parent, path = supervise("--bind", "--workers", "1", "--finish", "1")
+    parent, path = supervise("--workers", "1", "--finish", "1")
     wait_for(lambda: answers(path))
     _held, _pid = connect(path)
     begun = time.monotonic()
@@ -156,7 +162,7 @@ def test_an_end_waits_no_longer_than_it_was_told(supervise):
 
 def test_a_server_that_does_not_want_to_end_is_killed(supervise):
     deaf = SERVER.replace("lambda *_: os._exit(0)", "signal.SIG_IGN")
-    parent, path = supervise("--bind", "--workers", "1", "--finish", "1", server=deaf)
+    parent, path = supervise("--workers", "1", "--finish", "1", server=deaf)
     pid = wait_for(lambda: answers(path))
     parent.terminate()
     assert parent.wait(20) == 0
@@ -179,11 +185,11 @@ def wrapper(monkeypatch, tmp_path):
         path = tmp_path / "there.sock"
         path.touch()
         for key, value in {
-            "APPLICATION": "some_application:deep.app", "SOCKET": str(path), "LIFESPAN": lifespan, "RUN_LIFESPAN": "",
-            "CLOSE_CODE": code,
+            "APPLICATION": "some_application:deep.app", "SERVING": str(path), "LIFESPAN": lifespan, "RUN_LIFESPAN": "",
+            "CLOSE_CODE": code, "HANG_TIMEOUT": "0",
         }.items():  # fmt: skip
             monkeypatch.setenv(f"VIVARIUM_{key}", value)
-        monkeypatch.setattr(sys, "path", list(sys.path))
+        monkeypatch.setattr(sys, "path", [str(FILES), *sys.path])
         spec = importlib.util.spec_from_file_location("vivarium_server", FILES / "vivarium_server.py")
         loaded = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(loaded)
@@ -300,6 +306,103 @@ def test_a_websocket_is_closed_when_the_instance_ends(wrapper, receives_in):
     asyncio.run(run())
     assert [message["type"] for message in sent] == ["websocket.accept", "websocket.send", "websocket.close"]
     assert sent[-1]["code"] == 4012 and end == [4012]
+
+
+# The heartbeat.
+
+# A worker with a limit of a second, and what it does in its event loop.
+WORKER = """
+import asyncio, os, re, sys, threading, time; sys.path.insert(0, sys.argv[1])
+from vivarium_heartbeat import Heartbeat
+async def main():
+    Heartbeat(1).start()
+    begun = time.monotonic()
+    {}
+    print("lives")
+asyncio.run(main())
+"""
+
+
+def worker(*lines):
+    return subprocess.run(
+        [sys.executable, "-c", WORKER.format("\n    ".join(lines)), str(FILES)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(
+    "hang",
+    [
+        "time.sleep(30)",
+        'await asyncio.to_thread(time.sleep, 0.1); re.match("(a+)+$", "a" * 40 + "b")',  # holds the interpreter lock
+    ],
+)
+def test_a_worker_that_hangs_ends_and_says_where(hang):
+    run = worker(hang)
+    assert run.returncode == 1 and run.stdout == ""
+    assert "most recent call first" in run.stderr and "in main" in run.stderr
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        # One short computation after the other, for longer than the limit.
+        ["while time.monotonic() < begun + 3:", "    await asyncio.sleep(0)", "    sum(range(200_000))"],
+        # Threads that want the interpreter lock all the time.
+        [
+            "def busy():", "    while time.monotonic() < begun + 3: sum(range(1000))",
+            "await asyncio.gather(*(asyncio.to_thread(busy) for _ in range(4)))",
+        ],
+        ["await asyncio.sleep(3)"],
+    ],
+)  # fmt: skip
+def test_a_worker_that_is_busy_or_idle_is_not_taken_for_one_that_hangs(work):
+    run = worker(*work)
+    assert (run.returncode, run.stdout) == (0, "lives\n"), run.stderr
+
+
+def test_a_child_of_a_worker_ends_as_it_would_without(tmp_path):
+    """The timer's thread is not there in a child, which must not wait for it; and a child has no event loop to put it off."""
+    run = worker(
+        "if (child := os.fork()) == 0:", "    time.sleep(2)", "    sys.exit(7)",
+        "while (ended := os.waitpid(child, os.WNOHANG))[0] == 0 and time.monotonic() < begun + 20:",
+        "    await asyncio.sleep(0.1)",
+        "assert os.waitstatus_to_exitcode(ended[1]) == 7, ended",
+    )  # fmt: skip
+    assert (run.returncode, run.stdout) == (0, "lives\n"), run.stderr
+
+
+def test_a_parent_is_watched_after_a_fork_as_before():
+    run = worker("if os.fork() == 0:", "    os._exit(0)", "time.sleep(30)")
+    assert run.returncode == 1 and "in main" in run.stderr
+
+
+def test_without_a_limit_nothing_is_ended():
+    lines = ["Heartbeat(0).start()", "time.sleep(2)"]
+    code = WORKER.replace("    Heartbeat(1).start()\n", "").format("\n    ".join(lines))
+    assert subprocess.run([sys.executable, "-c", code, str(FILES)], timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize(("inner", "mode"), [(obedient, "on"), (obedient, "auto"), (like_django, "off")])
+def test_the_heartbeat_begins_when_the_application_has_started(wrapper, monkeypatch, inner, mode):
+    wrapped, _path = wrapper(inner, mode)
+    starts = []
+    monkeypatch.setattr(wrapped.heartbeat, "start", lambda: starts.append(1))
+    lifespan(wrapped)
+    assert starts
+
+
+def test_it_begins_with_the_first_request_where_a_server_knows_no_lifespan(wrapper, monkeypatch):
+    async def inner(scope, receive, send):
+        assert starts
+
+    wrapped, _path = wrapper(inner)
+    starts = []
+    wrapped.heartbeat.started = False
+    monkeypatch.setattr(wrapped.heartbeat, "start", lambda: starts.append(1))
+    asyncio.run(wrapped({"type": "http", "headers": []}, None, None))
 
 
 # Packages.

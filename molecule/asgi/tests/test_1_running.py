@@ -16,7 +16,7 @@ TOKEN = "hunter2-nobody-may-see-this"
 HOSTILE = json.loads((SCENARIO.parent / "env_file/values.json").read_text())
 
 ALLOWED = {
-    "write its state", "write its uploads", "write its runtime directory", "write its /tmp", "run a program", "open a socket",
+    "write its state", "write its uploads", "write its /tmp", "run a program", "open a socket",
 }  # fmt: skip
 
 

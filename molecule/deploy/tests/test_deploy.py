@@ -75,6 +75,8 @@ def story(hosts, tmp_path_factory):
         look("killed")
         run("after the kill", "deploy")
         run("again", "deploy")
+        # A restart: the same code in new processes.
+        run("forced", "deploy", "-e", "asgi_force=true")
         # nginx uses its connections to the release before for 5 s: the visitors must see that it is gone before it comes back.
         time.sleep(10)
         run("rollback", "rollback")
@@ -107,9 +109,9 @@ def test_sockets_were_left_alone_until_the_drain_timeout(story):
 
 
 def test_each_change_went_live(story):
-    for what in ("change 1", "change 2", "after the kill"):
+    for what in ("change 1", "change 2", "after the kill", "forced"):
         assert story.codes[what] == 0, story.outputs[what]
-    live = [story.live[what] for what in ("start", "change 1", "change 2", "after the kill")]
+    live = [story.live[what] for what in ("start", "change 1", "change 2", "after the kill", "forced")]
     assert len(set(live)) == len(live)
     assert [each["id"] for each in story.report["releases"]] == live
 
@@ -131,14 +133,20 @@ def test_the_same_code_again_is_no_deploy(story):
     assert story.live["again"] == story.live["after the kill"]
 
 
+def test_a_restart_is_a_release_of_the_same_code(story, hosts):
+    first, second = (f"/srv/herbarium/releases/{story.live[what]}/code" for what in ("after the kill", "forced"))
+    assert story.live["forced"] != story.live["again"]
+    assert hosts["server"].run(f"diff --recursive --exclude=__pycache__ {first} {second}").rc == 0
+
+
 def test_rollback_puts_the_release_before_live(story):
     assert story.codes["rollback"] == 0, story.outputs["rollback"]
-    assert story.live["rollback"] == story.live["change 2"]
+    assert story.live["rollback"] == story.live["after the kill"]
 
 
 def test_what_was_killed_and_what_was_broken_is_gone(story, hosts):
     releases = set(hosts["server"].check_output("ls /srv/herbarium/releases").split())
-    assert releases == {story.live[what] for what in ("start", "change 1", "change 2", "after the kill")}
+    assert releases == {story.live[what] for what in ("start", "change 1", "change 2", "after the kill", "forced")}
 
 
 def test_only_the_live_instance_is_left(story, hosts):

@@ -151,7 +151,7 @@ def test_the_sandbox(host, name):
     found = json.loads(curl(host, name, "/attempts").stdout)
     through = {attempt for attempt, error in found.items() if error is None}
     own = {
-        "write its state", "write its uploads", "write its runtime directory", "write its /tmp", "run a program", "open a socket",
+        "write its state", "write its uploads", "write its /tmp", "run a program", "open a socket",
     }  # fmt: skip
     if name != "gunicorn_asgi":
         assert score <= 1.3 and through == own
@@ -218,9 +218,31 @@ def test_a_killed_worker_and_a_killed_server_come_back(host, name):
         wait_until(
             lambda main=main: host.check_output(f"systemctl show --property=MainPID --value {this}") not in (main, "0")
         )
-        wait_until(lambda: curl(host, name, "/").rc == 0)
+        # Whoever comes while it starts waits in the socket.
+        assert curl(host, name, "/").rc == 0
         after = wait_until(lambda: len(pids := ask(host, name, "pids")) == 2 and pids)
         assert not set(after) & set(before)
+
+
+def test_a_worker_that_hangs_is_ended_and_one_that_is_busy_is_not(host):
+    """Busy workers answer one request after the other, each of which keeps the event loop from anything else."""
+    before = {
+        name: wait_until(lambda name=name: len(pids := ask(host, name, "pids")) == 2 and pids) for name in SERVERS
+    }
+    for question in ("busy", "hang"):
+        processes = {name: client(host, name, question) for name in SERVERS}
+        for name, process in processes.items():
+            output, errors = process.communicate(timeout=120)
+            assert process.returncode == 0, f"{name}: {errors}"
+            if question == "busy":
+                assert set(json.loads(output)) == set(before[name]), name
+            else:
+                assert json.loads(output) is False, f"{name} answered"
+    for name in SERVERS:
+        after = wait_until(lambda name=name: len(pids := ask(host, name, "pids")) == 2 and pids)
+        assert len(set(after) & set(before[name])) == 1, name
+        log = host.check_output(f"journalctl --unit {unit(host, name)} --output cat --since -5min")
+        assert "most recent call first" in log and "in block" in log, name
 
 
 @each_server

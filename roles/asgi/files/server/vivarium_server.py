@@ -5,27 +5,15 @@ closes WebSockets with a code that tells browsers to come back, as soon as the i
 """
 
 import asyncio
-import importlib
 import logging
 import os
-import sys
 import traceback
+
+from vivarium_heartbeat import Heartbeat, load
 
 # How often to look whether the instance is asked to end, while a WebSocket is open (seconds).
 LOOK = 0.3
 log = logging.getLogger("vivarium_server")
-
-
-def load(path):
-    """The callable that package.module:name means."""
-    # Servers differ in whether the working directory, which holds the code, is among the places of modules.
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    module, _, names = path.partition(":")
-    target = importlib.import_module(module)
-    for name in names.split("."):
-        target = getattr(target, name)
-    return target
 
 
 def correct(scope):
@@ -85,20 +73,23 @@ class WebSocket:
 class Wrapper:
     """The ASGI callable that servers run."""
 
-    def __init__(self, inner, socket, lifespan, close_code):
+    def __init__(self, inner, serving, lifespan, close_code, hang_timeout):
         self.inner = inner
-        self.socket = socket
+        self.serving = serving
         self.mode = lifespan
         self.close_code = close_code
         self.websockets = set()
         self.watcher = None
         self.own_lifespan = None
+        self.heartbeat = Heartbeat(hang_timeout)
 
     async def __call__(self, scope, receive, send):
         kind = scope["type"]
         if kind == "lifespan":
             await self.lifespan(scope, receive, send)
             return
+        if not self.heartbeat.started:
+            self.heartbeat.start()
         correct(scope)
         if self.own_lifespan:
             await self.own_lifespan.lend(scope)
@@ -120,7 +111,7 @@ class Wrapper:
     async def watch(self):
         while self.websockets:
             await asyncio.sleep(LOOK)
-            if not os.path.exists(self.socket):
+            if not os.path.exists(self.serving):
                 for websocket in list(self.websockets):
                     try:
                         await websocket.close(self.close_code)
@@ -134,6 +125,7 @@ class Wrapper:
             while message["type"] != "lifespan.shutdown":
                 message = await receive()
                 await send({"type": f"{message['type']}.complete"})
+                self.heartbeat.start()
             return
         started = False
 
@@ -141,6 +133,8 @@ class Wrapper:
             nonlocal started
             started = True
             await send(message)
+            if message["type"] == "lifespan.startup.complete":
+                self.heartbeat.start()
 
         try:
             await self.inner(scope, receive, note)
@@ -210,9 +204,10 @@ class OwnLifespan:
 
 application = Wrapper(
     load(os.environ["VIVARIUM_APPLICATION"]),
-    os.environ["VIVARIUM_SOCKET"],
+    os.environ["VIVARIUM_SERVING"],
     os.environ["VIVARIUM_LIFESPAN"],
     int(os.environ["VIVARIUM_CLOSE_CODE"]),
+    float(os.environ["VIVARIUM_HANG_TIMEOUT"]),
 )
 if os.environ["VIVARIUM_RUN_LIFESPAN"] and application.mode != "off":
     application.own_lifespan = OwnLifespan(application)

@@ -1,24 +1,23 @@
-"""Run an ASGI server on a release's unix socket, and end it without losing what it holds.
+"""Run an ASGI server on the socket that systemd holds, and end it without losing what it holds.
 
-    vivarium_supervise.py --socket PATH [--bind] [--workers N] --finish SECONDS … -- SERVER [ARGUMENT …]
+    vivarium_supervise.py --socket PATH [--workers N] --finish SECONDS … -- SERVER [ARGUMENT …]
 
-With --bind the socket is made here, for its owner and its group alone, and handed to the server as systemd does it: as file
-descriptor 3, with LISTEN_FDS. With --workers so many servers share it, each one process; one that dies is started again.
-Without, the server has workers of its own and this program ends when it does.
+The listening socket comes as file descriptor 3 with LISTEN_FDS, and is handed on in the same way. With --workers so many servers
+share it, each one process; one that dies is started again. Without, the server has workers of its own and this program ends when
+it does.
 
-Asked to end (SIGTERM), it removes the socket's name, so that nobody connects any more; the wrapper vivarium_server sees that and
-closes WebSockets. When the last connection is gone, or after so many seconds, the servers are told to end.
+Asked to end (SIGTERM), it removes a file in the instance's own directory; the wrapper vivarium_server sees that and closes
+WebSockets. When the last connection is gone, or after so many seconds, the servers are told to end. Whoever stops an instance has
+taken the socket's name away before (systemctl stop APP@ID.socket), so that nobody connects any more.
 """
 
 import argparse
 import contextlib
 import os
 import signal
-import socket
 import sys
 import time
 
-BACKLOG = 2048
 # A server that ends so soon after the start is not started again: systemd, and a deploy that waits, shall see it (seconds).
 SETTLED = 10
 # One that dies later is started again after this time (seconds).
@@ -31,7 +30,6 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 def arguments(words):
     parser = argparse.ArgumentParser()
     parser.add_argument("--socket", required=True)
-    parser.add_argument("--bind", action="store_true")
     parser.add_argument("--workers", type=int)
     parser.add_argument("--finish", type=float, required=True)
     # For the wrapper.
@@ -39,17 +37,9 @@ def arguments(words):
     parser.add_argument("--lifespan", choices=("on", "off", "auto"), required=True)
     parser.add_argument("--run-lifespan", action="store_true")
     parser.add_argument("--close-code", type=int, default=1012)
+    parser.add_argument("--hang-timeout", type=float, default=0)
     parser.add_argument("command", nargs="+")
     return parser.parse_args(words)
-
-
-def listen(path):
-    """The listening socket: in a directory that hands its group on, its group is the one that may connect."""
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(path)
-    os.chmod(path, 0o660)
-    listener.listen(BACKLOG)
-    return listener
 
 
 def connections(path):
@@ -59,24 +49,21 @@ def connections(path):
     return sum(1 for row in rows if len(row) == 8 and row[7].strip() == path and row[5] in ("02", "03"))
 
 
-def remove(path):
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
-
-
 class Supervisor:
     """A server's processes, from the start to the end."""
 
     def __init__(self, options):
         self.options = options
         self.pids = set()
-        self.listener = None
+        # There as long as the instance is to serve.
+        self.serving = os.path.join(os.environ["RUNTIME_DIRECTORY"], "serving")
 
     def run(self):
+        if os.environ.get("LISTEN_FDS") != "1":
+            print("no socket was handed over: start the unit's .socket first", file=sys.stderr, flush=True)
+            return 1
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        remove(self.options.socket)
-        if self.options.bind:
-            self.listener = listen(self.options.socket)
+        open(self.serving, "w").close()
         started = time.monotonic()
         for _ in range(self.options.workers or 1):
             self.start()
@@ -97,11 +84,7 @@ class Supervisor:
             self.pids.add(pid)
             return
         try:
-            os.environ.update(self.environment())
-            if self.listener:
-                os.dup2(self.listener.fileno(), 3)
-                os.set_inheritable(3, True)  # where it was 3 before, too
-                os.environ.update(LISTEN_FDS="1", LISTEN_FDNAMES="http", LISTEN_PID=str(os.getpid()))
+            os.environ.update(self.environment(), LISTEN_PID=str(os.getpid()))
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             os.execvp(self.options.command[0], self.options.command)  # noqa: S606  (a server, as itself)
         except BaseException as error:
@@ -116,10 +99,11 @@ class Supervisor:
         return {
             "PYTHONPATH": os.pathsep.join(dict.fromkeys(filter(None, places))),
             "VIVARIUM_APPLICATION": options.application,
-            "VIVARIUM_SOCKET": options.socket,
+            "VIVARIUM_SERVING": self.serving,
             "VIVARIUM_LIFESPAN": options.lifespan,
             "VIVARIUM_RUN_LIFESPAN": "1" if options.run_lifespan else "",
             "VIVARIUM_CLOSE_CODE": str(options.close_code),
+            "VIVARIUM_HANG_TIMEOUT": str(options.hang_timeout),
         }
 
     def reap(self):
@@ -136,7 +120,8 @@ class Supervisor:
         return ended
 
     def finish(self):
-        remove(self.options.socket)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.serving)
         deadline = time.monotonic() + self.options.finish
         quiet = 0
         # Two quiet looks in a row: a connection may be on its way in.

@@ -1,0 +1,51 @@
+"""The heartbeat of a worker: one whose event loop is silent for too long ends, and its parent or systemd starts another.
+
+A worker that hangs (time.sleep() in an async view, a regular expression without an end) is alive to systemd and dead to
+visitors. The clock is faulthandler's, a thread that needs no interpreter lock: it writes where every thread is to the journal and
+ends the process. The event loop puts that off, so a worker that is busy with one request after the other is not taken for a dead
+one.
+"""
+
+import asyncio
+import faulthandler
+import importlib
+import os
+import sys
+
+
+def load(path):
+    """The callable that package.module:name means."""
+    # Servers differ in whether the working directory, which holds the code, is among the places of modules.
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    module, _, names = path.partition(":")
+    target = importlib.import_module(module)
+    for name in names.split("."):
+        target = getattr(target, name)
+    return target
+
+
+class Heartbeat:
+    """Started in the running event loop once the worker serves: an import, or the application's own start, may take its time."""
+
+    def __init__(self, limit):
+        self.limit = limit
+        # How often the loop shows that it lives (seconds).
+        self.pause = min(limit / 4, 5)
+        self.started = not limit  # 0: never
+
+    def start(self):
+        if self.started:
+            return
+        self.started = True
+        # A child would wait at its end for a thread that a fork does not copy.
+        os.register_at_fork(before=faulthandler.cancel_dump_traceback_later, after_in_parent=self.put_off)
+        self.beat(asyncio.get_running_loop())
+
+    def beat(self, loop):
+        self.put_off()
+        loop.call_later(self.pause, self.beat, loop)
+
+    def put_off(self):
+        # The program may have given sys.stderr away.
+        faulthandler.dump_traceback_later(self.limit + self.pause, exit=True, file=2)
