@@ -281,7 +281,11 @@ def postgresql_backup_problems(inputs):
                 problems.append(f"{variable}[{index}]: '{name}' is not a database to back up")
             elif name in names[:index]:
                 problems.append(f"{variable}[{index}]: '{name}' is there twice")
-    for name, seconds in (inputs["postgresql_backup_timeouts"] or {}).items():
+    timeouts = inputs["postgresql_backup_timeouts"] or {}
+    if not isinstance(timeouts, dict):
+        problems.append("postgresql_backup_timeouts: must be a dictionary of databases and seconds")
+        timeouts = {}
+    for name, seconds in timeouts.items():
         if not isinstance(name, str) or not NAME.fullmatch(name):
             problems.append(f"postgresql_backup_timeouts: '{name}' is not a valid name ({NAME_RULE})")
         else:

@@ -108,11 +108,15 @@ def answer_of(connection, path, host):
         response = connection.getresponse()
         body = response.read1(65536)  # the rest may go on for ever
         if late.is_set():
-            raise TimeoutError(f"the answer took longer than {connection.timeout} s")
+            raise TimeoutError("cut off")
         headers = {}
         for name, value in response.getheaders():
             headers[name.lower()] = "\n".join(filter(None, [headers.get(name.lower()), value]))
         return response.status, headers, body.decode(errors="replace")
+    except (OSError, http.client.HTTPException) as error:
+        if late.is_set():
+            raise TimeoutError(f"no whole answer within {connection.timeout} s") from error
+        raise
     finally:
         timer.cancel()
         connection.close()

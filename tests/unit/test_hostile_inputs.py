@@ -129,7 +129,9 @@ SHOP = {
     "waivers": {"security.W021": "a reason"},
     "lifespan": "off",
     "python": "python3",
+    "step_timeout": 3600,
     "start_timeout": 60,
+    "hang_timeout": 60,
     "drain_timeout": 30,
     "settle_time": 10,
     "keep_releases": 5,
@@ -207,6 +209,7 @@ EXAMPLES = {
                 "client_max_body_size": "10m",
                 "read_timeout": 60,
                 "websocket_timeout": 60,
+                "pass_headers": ["X-Client-Ip"],
                 "extra": "",
             },
             {
@@ -228,7 +231,13 @@ EXAMPLES = {
     },
     "postgresql": {
         "postgresql_users": [
-            {"name": "shop", "password": "hunter2", "connection_limit": 5, "settings": {"statement_timeout": "5min"}}
+            {
+                "name": "shop",
+                "password": "hunter2",
+                "connection_limit": 5,
+                "connections": 4,
+                "settings": {"statement_timeout": "5min"},
+            }
         ],
         "postgresql_databases": [{"name": "shop", "owner": "shop", "extensions": ["citext"], "locale": "C.UTF-8"}],
         "postgresql_access": [
@@ -256,6 +265,7 @@ EXAMPLES = {
         "postgresql_backup_hook_failure": "true",
         "postgresql_backup_superuser_databases": ["shop"],
         "postgresql_backup_port": 5432,
+        "postgresql_backup_timeouts": {"shop": 60},
     },
 }
 
@@ -410,7 +420,6 @@ FREE = {
         TEXT,
         "quoted; a quotation mark, a dollar sign and a backslash are refused",
     ),
-    ("nginx", "nginx_security_headers.(a key)"): ({"long"}, "letters, digits and '-' alone"),
     ("postgresql", "postgresql_users[].password"): (ANY - {"empty"}, "the server gets a verifier made of it"),
     **{
         ("postgresql", label): (QUOTED, "quoted, so that nothing in it has a meaning")
@@ -442,10 +451,6 @@ def hostile(value):
     return values
 
 
-# What another part of this change brings; nothing of it is left once it is there.
-if "pass_headers" in specification("nginx")["nginx_sites"]["options"]:
-    EXAMPLES["nginx"]["nginx_sites"][0]["pass_headers"] = ["X-Client-Ip"]
-NGINX_LATER = not hasattr(nginx_sites, "DURATION")
 PLACES = {
     f"{role}-{label(path)}-{'.'.join(map(str, path))}": (role, path)
     for role in EXAMPLES
@@ -481,8 +486,6 @@ def at_or_key(role, path):
 @pytest.mark.parametrize("place", PLACES)
 def test_no_input_takes_a_hostile_value(place):
     role, path = PLACES[place]
-    if role == "nginx" and NGINX_LATER:
-        pytest.xfail("the role nginx checks its inputs in a part of its own")
     allowed, _reason = FREE.get((role, label(path)), ((), ""))
     taken, told = [], []
     for name, value in hostile(at_or_key(role, path)).items():
@@ -571,13 +574,17 @@ def test_options_of_a_server_arrive_word_by_word(tmp_path, server):
     variables |= {"__asgi_app": app, "__asgi_release": {"id": "r1"}, "__asgi_path": "/r"}
     text = rendered("serve.j2", **variables)
     assert text.count("/usr/bin/python3 -I") <= 1
-    for name in (server, "python3"):
+    for name in (server, "python", "python3"):
         program = tmp_path / name
         program.write_text(f'#!/bin/sh\nexec {sys.executable} -c {shlex.quote(SHOW)} "$@"\n')
         program.chmod(0o755)
     (tmp_path / "serve").write_text(text.replace("/usr/bin/python3", "python3"))
     run = subprocess.run(
-        ["/bin/sh", tmp_path / "serve"], capture_output=True, text=True, check=True, env={"PATH": str(tmp_path)}
+        ["/bin/sh", tmp_path / "serve"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": f"{tmp_path}:/usr/bin"},
     )
     words = json.loads(run.stdout)[0]
     begin = words.index(LINES[0], words.index("--workers"))
@@ -622,10 +629,6 @@ def one_hostile(role, name):
 INPUTS = [
     (role, name) for role in EXAMPLES for name in EXAMPLES[role] if (role, name) not in FREE or name == "asgi_version"
 ]
-INPUTS = [
-    entry for entry in INPUTS
-    if not (NGINX_LATER and entry[1] in ("nginx_acme_directory", "nginx_worker_connections", "nginx_worker_shutdown_timeout"))
-]  # fmt: skip
 PLAY = """
 - hosts: all
   gather_facts: false
