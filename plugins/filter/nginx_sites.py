@@ -15,7 +15,7 @@ NUMBER = re.compile(r"[0-9]{1,9}\Z")
 SIZE = re.compile(r"[0-9]{1,9}[kKmMgG]?\Z")
 DURATION = re.compile(r"(?:[0-9]{1,6}(?:ms|[smhdwMy]))+\Z|[0-9]{1,9}\Z")
 URL = re.compile(r"/(?:[A-Za-z0-9._~-]+/)+\Z")
-HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*\Z")
+HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,99}\Z")
 HEADER_VALUE = re.compile(r"[ !#%-\[\]-~]+\Z")  # what can be printed, but for " $ and the backslash
 PATH = re.compile(r"/[A-Za-z0-9._~/@+:,=-]*\Z")
 NETWORK = re.compile(r"[0-9a-fA-F.:]+(?:/[0-9]{1,3})?\Z")
