@@ -15,7 +15,7 @@ NUMBER = re.compile(r"[0-9]{1,9}\Z")
 SIZE = re.compile(r"[0-9]{1,9}[kKmMgG]?\Z")
 DURATION = re.compile(r"(?:[0-9]{1,6}(?:ms|[smhdwMy]))+\Z|[0-9]{1,9}\Z")
 URL = re.compile(r"/(?:[A-Za-z0-9._~-]+/)+\Z")
-HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}\Z")
+HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,99}\Z")
 # What can be printed, but for " $ and the backslash; nginx takes no word of its configuration that is much longer.
 HEADER_VALUE = re.compile(r"[ !#%-\[\]-~]{1,3000}\Z")
 PATH = re.compile(r"/[A-Za-z0-9._~/@+:,=-]*\Z")

@@ -7,7 +7,6 @@ import fcntl
 import functools
 import grp
 import hashlib
-import http.client
 import importlib.machinery
 import importlib.util
 import json
