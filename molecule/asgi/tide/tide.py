@@ -107,7 +107,7 @@ def call(name, *arguments):
 
 
 def in_a_child(attempt):
-    """As a program of its own: a process with threads, as a server's are, gets no user namespace from the kernel whatever it may."""
+    """As a program of its own: a process with threads, as a server's are, gets no user namespace of the kernel."""
 
     def run():
         child = os.fork()
