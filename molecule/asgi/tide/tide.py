@@ -106,6 +106,24 @@ def call(name, *arguments):
     return attempt
 
 
+def in_a_child(attempt):
+    """As a program of its own: a process with threads, as a server's are, gets no user namespace of the kernel."""
+
+    def run():
+        child = os.fork()
+        if child == 0:
+            try:
+                attempt()
+            except OSError as error:
+                os._exit(error.errno)
+            os._exit(0)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if code:
+            raise OSError(code, os.strerror(code))
+
+    return run
+
+
 ATTEMPTS = {
     # its own
     "write its state": write(f"/var/lib/asgi-{NAME}"),
@@ -131,7 +149,7 @@ ATTEMPTS = {
     "open a packet socket": lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW).close(),
     "open a netlink socket": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW).close(),
     "become root": lambda: os.setuid(0),
-    "make a namespace": call("unshare", 0x10000000),
+    "make a namespace": in_a_child(call("unshare", 0x10000000)),
     "raise a limit": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1048576 * 2)),
     "trace a process": call("ptrace", 0, 0, 0, 0),
     "mount": call("mount", b"none", b"/tmp", b"tmpfs", 0, None),
