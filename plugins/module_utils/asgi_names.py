@@ -56,7 +56,7 @@ def taken(applications):
     would have, and whether it has an ``account`` and directories on this host.
     """
     units = unit_files() if any(wanted.get("units") for wanted in applications.values()) else {}
-    found = {name: list(of_others(name, wanted, units)) for name, wanted in applications.items()}
+    found = {name: list(dict.fromkeys(of_others(name, wanted, units))) for name, wanted in applications.items()}
     return [sentence(name, things) for name, things in found.items() if things]
 
 
