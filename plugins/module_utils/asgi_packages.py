@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-from pathlib import Path
 
 REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)\s*>=\s*([0-9.]+)")
 
@@ -13,12 +13,13 @@ def canonical(name):
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def installed(venv):
-    """The packages of a venv, name to version."""
+def installed(paths):
+    """The packages of a venv, name to version, by the paths of their metadata (NAME-VERSION.dist-info)."""
     found = {}
-    for directory in sorted(Path(venv).glob("lib/python*/site-packages/*.dist-info")):
-        name, _dash, version = directory.name.removesuffix(".dist-info").partition("-")
-        found[canonical(name)] = version
+    for path in sorted(paths):
+        if path.endswith(".dist-info"):
+            name, _dash, version = os.path.basename(path).removesuffix(".dist-info").partition("-")
+            found[canonical(name)] = version
     return found
 
 

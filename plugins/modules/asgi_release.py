@@ -171,13 +171,15 @@ NEEDS_CODE = re.compile(
 # A static file that no kept release has any more is served this long, for pages that browsers still show (seconds).
 STATIC_GRACE = 30 * 86400
 BUILD_PATH = "/usr/local/bin:/usr/bin:/bin"
-# The first command of a build, in the directory of the code: unpack it, then say in the last line which interpreter it will have.
-STAGE = """
+# Copies what a build has written to its place, then removes it where it was written. No program of a venv is among the commands.
+TAKE_OVER = """
 set -eu
-[ "$1" = package ] || tar --extract --gzip --no-same-owner
-command -v "$2" >/dev/null || exit 0
-echo
-"$2" --version 2>&1 </dev/null
+cd "$1"
+shift
+for name do
+    /bin/cp --recursive --no-dereference --preserve=mode,timestamps "build/$name/." "$name/"
+    /usr/bin/find "build/$name" -mindepth 1 -delete || true
+done
 """
 # How long a new instance may keep silent before the reason is looked for (seconds).
 IMPORT_PATIENCE = 3
@@ -205,6 +207,8 @@ class Deploy:
         self.checklist = []
         self.warnings = []
         self.owns_lock = False
+        # Where code of the project writes while it is being built.
+        self.work = self.release.path / "build"
         # What runs of a step on the host, one command at a time; no process or timer of an application has such a name.
         self.step_unit = f"{self.app['name']}.step.service"
         # What the lock says while this run holds it: who, for which release, what the steps have taken so far.
@@ -231,17 +235,18 @@ class Deploy:
             if self.data["code"]:
                 stream.write(base64.b64decode(self.data["code"]))
                 stream.seek(0)
-            kind = self.data["kind"]
-            # The interpreter is asked here as well: the project may have brought it, so it is not root's to start.
-            self.build([code], "/bin/sh", "-c", STAGE, "stage", kind, self.app["python"], stdin=stream)
-        version = self.output.splitlines()[-1:]
-        if kind == "archive":
+            if self.data["kind"] != "package":
+                # Nothing of the project runs: what is unpacked here is changed by nobody else.
+                place = f"--property=ReadWritePaths={code}"
+                command = ("/bin/tar", "--extract", "--gzip", "--no-same-owner", "--directory", str(code))
+                if self.as_builder([place], command, stdin=stream) != 0:
+                    raise ReleaseError(f"the code cannot be unpacked:\n{self.output}")
+        if self.data["kind"] == "archive":
             self.strip_wrapper(code)
         release.note(
             state="staged",
             version=self.data["release"]["version"],
             parts=self.data["parts"],
-            interpreter="".join(version),
             created=time.time(),
         )
         return True
@@ -325,10 +330,11 @@ class Deploy:
         if self.app["framework"] != "django" or not self.app["static_url"]:
             return False
         target = self.release.path / "static"
-        self.hand_to_builder(target)
+        self.work_on(target)
         command = ("collectstatic", "--noinput", "--verbosity", "1")
         if self.in_build([target], "python", "-m", "django", *command) != 0:
             raise ReleaseError(f"manage.py {' '.join(command)} failed:\n{self.output}")
+        self.take_over(target)
         self.seal(target)
         self.publish(target, self.application.root / "static")
         return True
@@ -536,8 +542,8 @@ class Deploy:
             if self.run([], *shlex.split(command)) != 0:
                 raise ReleaseError(f"the hook {moment}, '{command}', failed:\n{self.output}")
 
-    def build(self, writable, *command, stdin=subprocess.DEVNULL):
-        """Run a command of the build as the build user, with a bare environment; it may write to these directories alone."""
+    def uv(self, *arguments):
+        """Run uv as the build user, with a bare environment."""
         environment = {
             "HOME": self.app["build_home"],
             "PATH": BUILD_PATH,
@@ -561,20 +567,27 @@ class Deploy:
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w") as stream:
             stream.writelines(f"{name}={quoted(value)}\n" for name, value in environment.items())
         try:
-            if self.in_build(writable, *command, environment=path, stdin=stdin) != 0:
-                raise ReleaseError(f"'{' '.join(command[:3])}' failed:\n{self.output}")
+            places = [self.release.path / "code", self.release.path / "venv"]
+            cache = f"--property=ReadWritePaths={self.app['build_home']}"
+            if self.in_build(places, "uv", *arguments, environment=path, options=[cache]) != 0:
+                raise ReleaseError(f"'{' '.join(('uv', *arguments)[:3])}' failed:\n{self.output}")
         finally:
             path.unlink()
 
-    def in_build(self, writable, *command, environment=None, **options):
+    def in_build(self, writable, *command, environment=None, options=(), lines=40):
+        """Run code of the project as the build user; it may write to these directories of the release, as it sees them."""
+        found = [place for place in writable if (self.work / place.name).is_dir()]
+        options = [
+            f"--property=EnvironmentFile={environment or self.release.path / 'env'}",
+            *(f"--property=BindPaths={self.work / place.name}:{place}" for place in found),
+            *(f"--property=ReadWritePaths={place}" for place in found),
+            *options,
+        ]
+        return self.as_builder(options, command, lines)
+
+    def as_builder(self, options, command, lines=40, **stdin):
         """Run a command as the build user in its sandbox; nothing of it runs any more when this returns."""
-        places = [f"--property=ReadWritePaths={place}" for place in writable]
-        code = self.program(
-            "build",
-            [f"--property=EnvironmentFile={environment or self.release.path / 'env'}", *places],
-            command,
-            **options,
-        )
+        code = self.program("build", options, command, lines, **stdin)
         end_processes(self.builder())
         return code
 
@@ -589,24 +602,60 @@ class Deploy:
                 return None
             if any(NEEDS_CODE.search(part) for part in parts):
                 return None
-        interpreter = self.release.record.get("interpreter", "").encode()
-        parts += [interpreter, self.app["python"].encode(), json.dumps(self.data["server"]["packages"]).encode()]
+        # Not by its version: root does not start a program that somebody else may have put there.
+        interpreter = os.path.realpath(shutil.which(self.app["python"], path=BUILD_PATH) or "")
+        with contextlib.suppress(OSError):
+            found = os.stat(interpreter)
+            interpreter += f" {found.st_size} {found.st_mtime_ns}"
+        parts += [
+            interpreter.encode(),
+            self.app["python"].encode(),
+            json.dumps(self.data["server"]["packages"]).encode(),
+        ]
         # Who may read a venv has changed once: those from before are no twins.
         parts.append(b"read by the application's group")
         return hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
     def make_venv(self, code, venv):
-        self.hand_to_builder(venv)
+        packages = (
+            ["pip", "install", self.app["source"]["package"]] if self.data["kind"] == "package" else self.wanted(code)
+        )
+        # From here on the project's packages, and their builds, have a hand in it: root reads nothing there any more.
+        self.work_on(venv)
+        os.rename(code, self.work / "code")
+        self.hand_to_builder(code)
         self.uv("venv", "--allow-existing", "--no-project", "--relocatable", "--python", self.app["python"], str(venv))
-        if self.data["kind"] == "package":
-            self.uv("pip", "install", self.app["source"]["package"])
-        else:
-            self.install(code)
-        self.add_server(venv)
+        self.uv(*packages)
+        self.add_server()
+        self.take_over(code, venv)
 
-    def add_server(self, venv):
+    def work_on(self, *places):
+        """Directories in which code of the project is to write: it sees them in their places, but they lie elsewhere."""
+        self.work.mkdir(mode=0o711, exist_ok=True)
+        for place in places:
+            self.hand_to_builder(place)
+            self.hand_to_builder(self.work / place.name)
+
+    def take_over(self, *places):
+        """Copy what code of the project has written into files that it never had open.
+
+        Its processes have ended, but one of them may have handed an open file or directory to a running instance, which could
+        write there for ever. The copy is made by programs of the system, as the build user: what they could be made to read is no
+        more than he may read.
+        """
+        names = [place.name for place in places]
+        options = [f"--property=ReadWritePaths={place}" for place in (*places, *(self.work / name for name in names))]
+        if self.as_builder(options, ("/bin/sh", "-c", TAKE_OVER, "take-over", str(self.release.path), *names)) != 0:
+            raise ReleaseError(f"what was built cannot be copied:\n{self.output}")
+        for name in names:
+            with contextlib.suppress(OSError):  # what an instance still holds is removed with the release
+                (self.work / name).rmdir()
+
+    def add_server(self):
         """The server as the project locks it, and beside it what it does not lock; nothing that is locked changes."""
-        packages, requirements = installed(venv), self.data["server"]["packages"]
+        look = ("/bin/sh", "-c", 'ls -d "$1"/lib/python*/site-packages/*.dist-info', "look", str(self.work / "venv"))
+        self.as_builder([], look, lines=None)
+        packages, requirements = installed(self.output.splitlines()), self.data["server"]["packages"]
         for name, version, minimum in too_old(requirements, packages):
             raise ReleaseError(
                 f"the project locks {name} {version}; server {self.app['server']} needs {name} {minimum} or newer, for its safety"
@@ -619,28 +668,26 @@ class Deploy:
         self.uv("pip", "install", "--constraints", str(constraints), *missing(requirements, packages))
         constraints.unlink()
 
-    def uv(self, *arguments):
-        places = [self.release.path / "code", self.release.path / "venv"]
-        self.build([place for place in places if place.is_dir()], "uv", *arguments)
-
-    def install(self, code):
-        """Install exactly what the project locks; with less of a lock, what it asks for."""
+    def wanted(self, code):
+        """What uv is to do: install exactly what the project locks; with less of a lock, what it asks for."""
         requirements, project = project_file(code / "requirements.txt"), project_file(code / "pyproject.toml")
         if project_file(code / "uv.lock") is not None:
-            self.uv("sync", "--locked", "--no-dev", "--python", self.app["python"])
-        elif project_file(code / "pylock.toml") is not None:
-            self.uv("pip", "sync", "pylock.toml")
-        elif requirements is not None:
-            hashed = b"--hash=" in requirements
-            self.uv("pip", "install", "--requirements", "requirements.txt", *(["--require-hashes"] if hashed else []))
-        elif project is not None:
-            package = b"[build-system]" in project
-            self.uv("pip", "install", *(["."] if package else ["--requirements", "pyproject.toml"]))
-        else:
-            raise ReleaseError(
-                "the code has none of uv.lock, pylock.toml, requirements.txt and pyproject.toml at its top: nothing says"
-                " which packages it needs"
-            )
+            return ["sync", "--locked", "--no-dev", "--python", self.app["python"]]
+        if project_file(code / "pylock.toml") is not None:
+            return ["pip", "sync", "pylock.toml"]
+        if requirements is not None:
+            hashed = ["--require-hashes"] if b"--hash=" in requirements else []
+            return ["pip", "install", "--requirements", "requirements.txt", *hashed]
+        if project is not None:
+            return [
+                "pip",
+                "install",
+                *(["."] if b"[build-system]" in project else ["--requirements", "pyproject.toml"]),
+            ]
+        raise ReleaseError(
+            "the code has none of uv.lock, pylock.toml, requirements.txt and pyproject.toml at its top: nothing says"
+            " which packages it needs"
+        )
 
     def strip_wrapper(self, code):
         """An archive often holds one directory around everything: the code begins inside it."""

@@ -711,7 +711,7 @@ def test_code_without_a_lock_is_told(deploy, root):
     with pytest.raises(
         asgi.ReleaseError, match=r"none of uv\.lock, pylock\.toml, requirements\.txt and pyproject\.toml"
     ):
-        deploy().install(root / "code")
+        deploy().wanted(root / "code")
 
 
 @pytest.mark.parametrize(
@@ -725,43 +725,39 @@ def test_code_without_a_lock_is_told(deploy, root):
         ({"pyproject.toml": "[project]"}, "pip install --requirements pyproject.toml"),
     ],
 )
-def test_the_first_lock_that_there_is_counts(deploy, root, monkeypatch, files, expected):
+def test_the_first_lock_that_there_is_counts(deploy, root, files, expected):
     for name, text in files.items():
         write(root / "code" / name, text)
-    called = []
-    step = deploy()
-    monkeypatch.setattr(step, "uv", lambda *words: called.append(" ".join(words)))
-    step.install(root / "code")
-    assert called == [expected]
+    assert " ".join(deploy().wanted(root / "code")) == expected
 
 
 def test_what_a_server_needs_is_added_and_nothing_locked_changes(deploy, root, monkeypatch):
-    venv, called = root / "venv", []
-    for name in ("h11-0.16.0", "uvicorn_worker-0.3.0"):
-        (venv / f"lib/python3.13/site-packages/{name}.dist-info").mkdir(parents=True)
     step = deploy(
         app={"server": "gunicorn"}, server={"packages": ["gunicorn>=23,<28", "uvicorn-worker>=0.3", "h11>=0.16"]}
     )
-
-    step.release.path.mkdir()
+    place, called = step.work / "venv/lib/python3.13/site-packages", []
+    for name in ("h11-0.16.0", "uvicorn_worker-0.3.0"):
+        (place / f"{name}.dist-info").mkdir(parents=True)
+    (step.release.path / "code").mkdir()
 
     def uv(*words):
         called.append([*words[:3], *words[4:]])
         assert pathlib.Path(words[3]).read_text() == "h11==0.16.0\nuvicorn-worker==0.3.0\n"
 
     monkeypatch.setattr(step, "uv", uv)
-    step.add_server(venv)
+    step.add_server()
     assert called == [["pip", "install", "--constraints", "gunicorn>=23,<28"]]
-    (venv / "lib/python3.13/site-packages/gunicorn-23.0.0.dist-info").mkdir()
-    step.add_server(venv)
+    (place / "gunicorn-23.0.0.dist-info").mkdir()
+    step.add_server()
     assert len(called) == 1
 
 
 def test_a_server_that_is_locked_in_an_unsafe_version_is_refused(deploy, root):
-    (root / "venv/lib/python3.13/site-packages/daphne-4.1.2.dist-info").mkdir(parents=True)
     step = deploy(app={"server": "daphne"}, server={"packages": ["daphne>=4.2.2,<5"]})
+    (step.work / "venv/lib/python3.13/site-packages/daphne-4.1.2.dist-info").mkdir(parents=True)
+    (step.release.path / "code").mkdir()
     with pytest.raises(asgi.ReleaseError, match=r"locks daphne 4\.1\.2; server daphne needs daphne 4\.2\.2"):
-        step.add_server(root / "venv")
+        step.add_server()
 
 
 def test_a_release_runs_the_processes_that_it_has_a_command_for(deploy, root):
@@ -1048,7 +1044,7 @@ def installing(deploy, root, tmp_path, monkeypatch, package_index):
             make_wheel(tmp_path / "index/simple/dep", "value = 2\n")
             shutil.rmtree(tmp_path / "cache", ignore_errors=True)
         step.uv("venv", "--quiet", "--no-project", "--python", sys.executable, str(step.release.path / "venv"))
-        step.install(code)
+        step.uv(*step.wanted(code))
         return next((step.release.path / "venv").glob("lib/python*/site-packages/dep.py")).read_text()
 
     return install
@@ -1443,6 +1439,33 @@ def test_a_sealed_tree_is_root_s_and_closed_to_others(tmp_path):
         "code/out": 0o777,
     }
     assert (before.st_mode, before.st_uid) == (os.stat("/etc/shadow").st_mode, os.stat("/etc/shadow").st_uid)
+
+
+def test_what_a_build_has_written_is_copied(deploy, root):
+    """An open file that a build has handed to a running instance leads nowhere afterwards."""
+    step = deploy("r1")
+    (step.release.path / "code").mkdir(parents=True)
+    step.work_on(step.release.path / "venv")
+    tool = write(step.work / "venv/bin/tool", "#!/bin/sh\n")
+    tool.chmod(0o755)
+    (step.work / "venv/bin/python").symlink_to("/usr/bin/python3")
+    with tool.open("a") as held:
+        step.take_over(step.release.path / "venv")
+        held.write("evil")
+    place = step.release.path / "venv/bin"
+    assert (place / "tool").read_text() == "#!/bin/sh\n" and (place / "tool").stat().st_mode & 0o777 == 0o755
+    assert os.readlink(place / "python") == "/usr/bin/python3"
+    assert not (step.work / "venv").exists()
+
+
+def test_no_program_of_a_venv_takes_a_build_over(deploy, root):
+    step = deploy("r1")
+    (step.release.path / "code").mkdir(parents=True)
+    step.work_on(step.release.path / "venv")
+    for name in ("cp", "find", "sh"):
+        write(step.work / f"venv/bin/{name}", "#!/bin/sh\ntouch ../evil\n").chmod(0o755)
+    step.take_over(step.release.path / "venv")
+    assert not (step.release.path / "evil").exists() and (step.release.path / "venv/bin/cp").exists()
 
 
 def test_what_is_no_file_or_not_the_builder_s_is_not_sealed(tmp_path):

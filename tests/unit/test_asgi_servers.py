@@ -411,7 +411,7 @@ def test_it_begins_with_the_first_request_where_a_server_knows_no_lifespan(wrapp
 def venv(place, **packages):
     for name, version in packages.items():
         (place / f"lib/python3.13/site-packages/{name}-{version}.dist-info").mkdir(parents=True)
-    return asgi_packages.installed(place)
+    return asgi_packages.installed(map(str, place.glob("lib/python*/site-packages/*")))
 
 
 def test_what_a_venv_has(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import shutil
 
 import pytest
@@ -188,6 +189,80 @@ def test_what_a_build_starts_ends_with_it(hosts, source):
             )
             == ""
         )
+
+
+# Waits for handles, then for the moment at which the release is sealed and live, and writes wherever they lead.
+RECEIVER = """
+import os, socket, stat, time
+listener = socket.socket(socket.AF_UNIX)
+listener.bind("\\0raider-handles")
+listener.listen()
+listener.settimeout(1)
+open("/var/lib/asgi-raider/listening", "w")
+handles, end = [], time.time() + 200
+while time.time() < end and not os.path.exists("/var/lib/asgi-raider/go"):
+    try:
+        carrier, _ = listener.accept()
+        handles += socket.recv_fds(carrier, 1, 16)[1]
+    except OSError:
+        pass
+print(len(handles), "handles")
+for handle in handles:
+    try:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            os.close(os.open("from-outside", os.O_WRONLY | os.O_CREAT, 0o666, dir_fd=handle))
+        else:
+            os.write(handle, b"# from-outside\\n")
+    except OSError:
+        pass
+"""
+SENDER = """
+def hand_over(*handles):
+    import socket
+    with socket.socket(socket.AF_UNIX) as carrier:
+        carrier.connect("\\0raider-handles")
+        socket.send_fds(carrier, [b"x"], handles)
+"""
+
+
+def test_a_handle_that_a_build_gives_away_leads_nowhere(hosts, raid, source):
+    """A2: hostile code in a build and in collectstatic hands open files and directories to the live application."""
+    package = source / "giver"
+    package.mkdir()
+    (package / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+        '[project]\nname = "evil"\nversion = "1.0"\n'
+    )
+    deeds = """
+    code, venv = f"{os.environ['VIRTUAL_ENV']}/../code", os.environ["VIRTUAL_ENV"]
+    file = os.open(f"{code}/raider/urls.py", os.O_WRONLY | os.O_APPEND)
+    hand_over(os.open(code, os.O_RDONLY), os.open(f"{code}/raider", os.O_RDONLY), file, os.open(venv, os.O_RDONLY))
+"""
+    (package / "backend.py").write_text(
+        EVIL_BACKEND[: EVIL_BACKEND.index("def deeds")] + "def deeds():" + deeds + SENDER
+    )
+    (source / "requirements.txt").open("a").write("./giver\n")
+    with (source / "raider/settings.py").open("a") as stream:
+        stream.write(
+            "import sys\n" + SENDER + "if 'collectstatic' in sys.argv:\n"
+            "    hand_over(os.open(os.environ['STATIC_ROOT'], os.O_RDONLY))\n"
+        )
+    for host in hosts.values():
+        host.check_output("rm -f /var/lib/asgi-raider/go /var/lib/asgi-raider/listening")
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        answers = {name: pool.submit(raid, host, RECEIVER, seconds=220) for name, host in hosts.items()}
+        for host in hosts.values():
+            wait_until(lambda host=host: host.file("/var/lib/asgi-raider/listening").exists)
+        try:
+            # The instance that listens is not told to end before it has answered.
+            deploy(hosts, source, drain_timeout=120).succeed()
+        finally:
+            for host in hosts.values():
+                host.check_output("touch /var/lib/asgi-raider/go")
+    for name, host in hosts.items():
+        assert answers[name].result() == "5 handles", name
+        assert host.check_output("find /srv/raider -name from-outside") == "", name
+        assert host.run("grep -rs from-outside /srv/raider").stdout == "", name
 
 
 def test_the_running_application_shares_nothing_with_its_builds(hosts, raid):
