@@ -234,7 +234,8 @@ def test_a_handle_that_a_build_gives_away_leads_nowhere(hosts, raid, source):
         '[project]\nname = "evil"\nversion = "1.0"\n'
     )
     deeds = """
-    code, venv = f"{os.environ['VIRTUAL_ENV']}/../code", os.environ["VIRTUAL_ENV"]
+    code = os.path.dirname(os.getcwd())
+    venv = os.path.join(os.path.dirname(code), "venv")
     file = os.open(f"{code}/raider/urls.py", os.O_WRONLY | os.O_APPEND)
     hand_over(os.open(code, os.O_RDONLY), os.open(f"{code}/raider", os.O_RDONLY), file, os.open(venv, os.O_RDONLY))
 """
