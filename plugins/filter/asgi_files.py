@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
 DOCUMENTATION = r"""
 name: asgi_files
-positional: stale_units
+positional: stale_units, sandbox
 short_description: List the files that the asgi role owns for its applications
 version_added: 0.1.0
 description:
@@ -20,6 +21,11 @@ options:
     type: list
     elements: dict
     required: true
+  sandbox:
+    description:
+      - The directives of systemd.exec(5) that every unit of an application has (C(service)), those that its builds have in their
+        place (C(build)), and those that an entry of C(sandbox_allow) stands for (C(switches)).
+    type: dict
   stale_units:
     description: Units to remove, as M(vivarium.server.asgi_plan) names them.
     type: list
@@ -45,10 +51,10 @@ PROGRAMS = "/usr/local/lib/asgi"
 COMMANDS = f"{PROGRAMS}/commands"
 
 
-def asgi_files(apps, stale_units=()):
+def asgi_files(apps, stale_units=(), sandbox=None):
     """The files of every application, and the removal of units that none has any more."""
     return [
-        *(entry for app in apps for entry in _of(app)),
+        *(entry for app in apps for entry in _of(app, sandbox or {})),
         *({"path": f"{UNITS}/{unit}", "state": "absent"} for unit in stale_units),
         *(
             {"path": f"{COMMANDS}/{unit.removesuffix('.timer')}", "state": "absent"}
@@ -72,15 +78,41 @@ def _command(path, title, settings):
     return {"path": path, "template": "command.j2", "mode": "0644", "vars": variables}
 
 
-def _of(app):
+def asgi_sandbox(app, table, build=False):
+    """The sandbox as lines of a unit; ``build`` is for what makes the application's releases."""
+    allowed = [table.get("switches", {})[switch] for switch in app["sandbox_allow"]]
+    allowed += [table["build"]] if build and "build" in table else []
+    directives, filters = {}, ["@system-service", "~@privileged @resources"]
+    for layer in (table.get("service", {}), *allowed, app["sandbox"]):
+        directives |= {key: value for key, value in layer.items() if key != "SystemCallFilter"}
+        # Filters add up: what services need, less what needs privileges or raises limits, and what was asked for.
+        filters += _lines(layer.get("SystemCallFilter"))
+    lines = [f"{key}={line}" for key, value in directives.items() for line in _lines(value)]
+    lines += [f"SystemCallFilter={line}" for line in filters]
+    state, media = f"/var/lib/asgi-{app['name']}", f"{app['root']}/media"
+    if build:
+        # It sees nothing that the application has written, and leaves nothing there for it: both are empty, and gone afterwards.
+        return [*lines, *(f"TemporaryFileSystem={place}:mode=1777" for place in (state, media))]
+    return [*lines, f"ReadWritePaths={state} -{media}"]
+
+
+def _lines(value):
+    """The lines that a directive's value stands for: null is none, a list is one for each element."""
+    if value is None:
+        return []
+    return [str(line) for line in value] if isinstance(value, Sequence) and not isinstance(value, str) else [str(value)]
+
+
+def _of(app, table):
     name = app["name"]
+    service, build = asgi_sandbox(app, table), asgi_sandbox(app, table, build=True)
 
     def entry(path, template, mode="0644", **variables):
         return {
             "path": path,
             "template": template,
             "mode": mode,
-            "vars": {"app": app, **variables},
+            "vars": {"app": app, "sandbox": service, **variables},
         }
 
     yield entry(f"/etc/sysusers.d/asgi-{name}.conf", "sysusers.conf.j2")
@@ -90,7 +122,7 @@ def _of(app):
     yield entry(f"{UNITS}/{name}@.service", "instance.service.j2")
     yield entry(f"{UNITS}/{name}-drain@.service", "drain.service.j2")
     yield entry(f"{PROGRAMS}/{name}-run", "run.sh.j2", mode="0755", build=False)
-    yield entry(f"{PROGRAMS}/{name}-build", "run.sh.j2", mode="0755", build=True)
+    yield entry(f"{PROGRAMS}/{name}-build", "run.sh.j2", mode="0755", build=True, sandbox=build)
     if app["framework"] == "django":
         yield entry(f"/usr/local/bin/{name}-manage", "manage.sh.j2", mode="0755")
     for process, settings in app["processes"].items():

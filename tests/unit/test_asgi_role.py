@@ -11,6 +11,7 @@ import subprocess
 import pytest
 import yaml
 from ansible_collections.vivarium.server.plugins.filter import asgi_apps
+from ansible_collections.vivarium.server.plugins.filter.asgi_files import asgi_sandbox
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 OPTIONS = yaml.safe_load((ROOT / "roles/asgi/meta/argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
@@ -30,6 +31,23 @@ def test_the_argument_spec_says_what_the_filter_does():
     assert set(described["certificate"]["options"]) == set(asgi_apps.CERTIFICATE_FIELDS)
     for name, choices in (("server", asgi_apps.SERVERS), ("framework", asgi_apps.FRAMEWORKS)):
         assert tuple(described[name]["choices"]) == choices
+
+
+def test_a_sandbox_is_the_role_s_less_what_is_allowed_and_what_the_application_says():
+    table = {
+        "service": {"ProtectHome": "yes", "MemoryDenyWriteExecute": "yes", "PrivateDevices": "yes"},
+        "build": {"MemoryDenyWriteExecute": "no", "SystemCallFilter": "@resources"},
+        "switches": {"gpu": {"PrivateDevices": "no", "DeviceAllow": ["char-drm rw", "char-kfd rw"]}},
+    }
+    app = {"name": "shop", "root": "/srv/shop", "sandbox_allow": ["gpu"], "sandbox": {"ProtectHome": None}}
+    filters = ["SystemCallFilter=@system-service", "SystemCallFilter=~@privileged @resources"]
+    assert asgi_sandbox(app, table) == [
+        "MemoryDenyWriteExecute=yes", "PrivateDevices=no", "DeviceAllow=char-drm rw", "DeviceAllow=char-kfd rw", *filters,
+        "ReadWritePaths=/var/lib/asgi-shop -/srv/shop/media",
+    ]  # fmt: skip
+    build = asgi_sandbox(app, table, build=True)
+    assert build[0] == "MemoryDenyWriteExecute=no" and "SystemCallFilter=@resources" in build
+    assert not [line for line in build if line.startswith("ReadWritePaths")]
 
 
 def test_the_role_has_a_row_for_each_server():

@@ -539,7 +539,10 @@ def test_commands_arrive_word_by_word(tmp_path):
         "timers": {"tick": {"command": shlex.join(words), "on_calendar": "daily"}},
     }
     (app,) = asgi_apps([app], version="v1")
-    entries = {entry["path"]: entry for entry in [*asgi_commands(app, "/r"), *asgi_files([app])]}
+    entries = {
+        entry["path"]: entry
+        for entry in [*asgi_commands(app, "/r"), *asgi_files([app], sandbox={"switches": {"jit": {}}})]
+    }
     for path in ("/r/commands/worker", "/usr/local/lib/asgi/commands/shop-tick"):
         script = tmp_path / "command"
         script.write_text(rendered(entries[path]["template"], **entries[path]["vars"]))
@@ -560,7 +563,7 @@ def test_commands_arrive_word_by_word(tmp_path):
 
 
 def rendered_unit(entry, variables):
-    text = (ROOT / "roles/asgi/templates" / entry["template"]).read_text().replace("{% include 'sandbox.j2' %}", "")
+    text = (ROOT / "roles/asgi/templates" / entry["template"]).read_text()
     templar = Templar(DataLoader(), {**variables, **entry["vars"], "ansible_managed": "Ansible managed"})
     return str(templar.template(trust_as_template(text), escape_backslashes=False, overrides={"trim_blocks": True}))
 
