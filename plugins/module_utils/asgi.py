@@ -37,6 +37,8 @@ OUTPUT_LIMIT = 4 * 1024 * 1024
 FILE_LIMIT = 16 * 1024 * 1024
 # A program of the system that has not answered by then will not (seconds).
 ANSWER_LIMIT = 60
+# How often to look whether a program that prints nothing has ended (seconds).
+LOOK = 0.2
 # Whoever holds the lock renews it with each step. One whose run cannot be asked counts as left behind after this time (seconds).
 LOCK_LIMIT = 3600
 
@@ -296,19 +298,25 @@ def sync_directory(path):
 
 
 def run(command, timeout=ANSWER_LIMIT, **options):
-    """Run a program of the system and return its exit code and the end of what it printed, as text whatever the bytes are."""
+    """Run a program of the system and return its exit code and the end of what it printed, as text whatever the bytes are.
+
+    It has printed what it will once it has ended: somebody else, whom it gave its output to, may keep that open for ever.
+    """
     with subprocess.Popen(
         command, **{"stdin": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **options}, stdout=subprocess.PIPE
     ) as process:
-        kept, deadline = bytearray(), None if timeout is None else time.monotonic() + timeout
-        while True:
-            ready, _, _ = select.select(
-                [process.stdout], [], [], None if deadline is None else max(0, deadline - time.monotonic())
-            )
+        kept, left = bytearray(), OUTPUT_LIMIT
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while left > 0:
+            ended = process.poll() is not None
+            ready, _, _ = select.select([process.stdout], [], [], 0 if ended else LOOK)
             block = os.read(process.stdout.fileno(), 65536) if ready else b""
-            if not ready:
+            if (ready and not block) or (ended and not ready):
+                break
+            if ended:
+                left -= len(block)
+            elif deadline is not None and time.monotonic() > deadline:
                 process.kill()
-            if not block:
                 break
             kept += block
             del kept[:-OUTPUT_LIMIT]

@@ -119,6 +119,7 @@ import contextlib
 import grp
 import hashlib
 import http.client
+import itertools
 import json
 import os
 import pwd
@@ -181,6 +182,10 @@ for name do
     /usr/bin/find "build/$name" -mindepth 1 -delete || true
 done
 """
+# How many directories of a release may lie in one another: far more than projects have, and few enough to walk through.
+DEEPEST = 250
+# How much of a file is held in memory at once (bytes).
+BLOCK = 1024 * 1024
 # How long a new instance may keep silent before the reason is looked for (seconds).
 IMPORT_PATIENCE = 3
 # How long a background process must stay up to be taken for a good one (seconds).
@@ -650,6 +655,8 @@ class Deploy:
         for name in names:
             with contextlib.suppress(OSError):  # what an instance still holds is removed with the release
                 (self.work / name).rmdir()
+        with contextlib.suppress(OSError):
+            self.work.rmdir()
 
     def add_server(self):
         """The server as the project locks it, and beside it what it does not lock; nothing that is locked changes."""
@@ -739,8 +746,13 @@ class Deploy:
                     if old.is_dir() and not old.is_symlink():
                         shutil.rmtree(old)
                     scratch = place / f".{name}.new"
-                    shutil.copyfile(new, scratch)
-                    os.replace(scratch, old)
+                    try:
+                        with open(new, "rb") as given, open(scratch, "wb") as copy:
+                            copy_content(given.fileno(), copy.fileno())
+                        os.replace(scratch, old)
+                    except OSError:
+                        scratch.unlink(missing_ok=True)  # the disk may be full
+                        raise
                 # Whether it changed or not, this sets the time from which prune_static counts.
                 os.chmod(old, 0o644)
 
@@ -916,7 +928,8 @@ class Deploy:
     def clear(self, release):
         """Remove a release whole; one that is half gone after a kill has no record and is never taken for a good one."""
         (release.path / "release.json").unlink(missing_ok=True)
-        shutil.rmtree(release.path, ignore_errors=True)
+        # A build can put directories into one another so deep that Python does not find its way.
+        run(["rm", "--recursive", "--force", "--one-file-system", str(release.path)], timeout=None)
         if os.path.lexists(release.socket):
             systemctl("stop", release.socket_unit, check=False)
             Path(release.socket).unlink(missing_ok=True)  # one that no unit holds
@@ -925,22 +938,51 @@ class Deploy:
 def seal(path, builder, group):
     """Give a tree that a build has made to root, closed to others. No process that could change it runs any more.
 
-    What is not the builder's, and what is neither a file nor a directory nor a link, has no business there.
+    What is not the builder's, and what is neither a file nor a directory nor a link, has no business there. A directory is closed
+    before what lies in it is looked at.
     """
+    sealed = set()
     for directory, directories, files, handle in os.fwalk(path, follow_symlinks=False):
+        if directory.count("/") - str(path).count("/") > DEEPEST:
+            raise ReleaseError(f"there are more than {DEEPEST} directories in one another in {path}")
         for name in (".", *files, *(name for name in directories if os.path.islink(os.path.join(directory, name)))):
             found = os.stat(name, dir_fd=handle, follow_symlinks=False)
-            place = os.path.normpath(os.path.join(directory, name))
+            place = printable(os.path.normpath(os.path.join(directory, name)))
+            if (found.st_dev, found.st_ino) in sealed:
+                continue  # another name of the same file
             if found.st_uid != builder:
                 raise ReleaseError(f"{place} does not belong to the build")
-            if stat.S_ISLNK(found.st_mode):
-                os.chown(name, 0, group, dir_fd=handle, follow_symlinks=False)
-                continue
-            if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+            if not (stat.S_ISLNK(found.st_mode) or stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
                 raise ReleaseError(f"{place} is neither a file nor a directory")
             os.chown(name, 0, group, dir_fd=handle, follow_symlinks=False)
-            executable = 0o110 if found.st_mode & 0o111 else 0
-            os.chmod(name, 0o750 if stat.S_ISDIR(found.st_mode) else 0o640 | executable, dir_fd=handle)
+            if not stat.S_ISLNK(found.st_mode):
+                executable = 0o110 if found.st_mode & 0o111 else 0
+                os.chmod(name, 0o750 if stat.S_ISDIR(found.st_mode) else 0o640 | executable, dir_fd=handle)
+            if found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode):
+                sealed.add((found.st_dev, found.st_ino))
+
+
+def pieces(descriptor):
+    """Where a file has content, each piece from where to where: a hole of terabytes takes neither time nor space."""
+    size = end = os.fstat(descriptor).st_size
+    begin = 0
+    while begin < size:
+        try:
+            begin = os.lseek(descriptor, begin, os.SEEK_DATA)
+        except OSError:
+            return  # nothing but a hole is left
+        end = min(size, os.lseek(descriptor, begin, os.SEEK_HOLE))
+        while begin < end:
+            yield begin, min(end, begin + BLOCK)
+            begin += BLOCK
+        begin = end
+
+
+def copy_content(source, target):
+    """Copy from one descriptor to another, holes included; what grows meanwhile is not followed."""
+    os.ftruncate(target, os.fstat(source).st_size)
+    for begin, end in pieces(source):
+        os.pwrite(target, os.pread(source, end - begin, begin), begin)
 
 
 def project_file(path):
@@ -984,9 +1026,15 @@ def is_somewhere(path):
 
 
 def same_file(one, other):
+    """Whether two files have the same content, and holes in the same places."""
     try:
-        return other.stat().st_size == one.stat().st_size and other.read_bytes() == one.read_bytes()
-    except FileNotFoundError:
+        with open(one, "rb") as first, open(other, "rb") as second:
+            numbers = first.fileno(), second.fileno()
+            return len({os.fstat(number).st_size for number in numbers}) == 1 and all(
+                one == other and len({os.pread(number, one[1] - one[0], one[0]) for number in numbers}) == 1
+                for one, other in itertools.zip_longest(*map(pieces, numbers))
+            )
+    except (FileNotFoundError, IsADirectoryError):
         return False
 
 

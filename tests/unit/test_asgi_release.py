@@ -12,8 +12,10 @@ import importlib.util
 import json
 import os
 import pathlib
+import pty
 import pwd
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -1398,6 +1400,19 @@ def test_the_end_of_what_a_program_prints_is_kept_whatever_it_is():
     assert code != 0 and said == "begun\n" and time.monotonic() - begun < 30
 
 
+def test_an_output_that_somebody_keeps_open_is_not_waited_for():
+    """A program can hand its output to the running application (SCM_RIGHTS), which ends with no deploy."""
+    begun = time.monotonic()
+    code, said = asgi.run(["sh", "-c", "(sleep 30; echo later) 2>/dev/null & echo $!; exit 3"], timeout=None)
+    assert code == 3 and time.monotonic() - begun < 10
+    os.kill(int(said), 9)
+    # Nor is it read for as long as somebody writes to it.
+    code, said = asgi.run(
+        ["sh", "-c", "yes 2>/dev/null & echo $! >&2; exit 4"], timeout=None, stderr=subprocess.DEVNULL
+    )
+    assert code == 4 and len(said) <= asgi.OUTPUT_LIMIT and time.monotonic() - begun < 20
+
+
 def test_words_of_others_are_no_commands_to_a_terminal():
     assert asgi.printable("caf\u00e9\t1\n\x1b[2J\x9b2J\x07\r\u202eevil") == "caf\u00e9\t1\n[2J2Jevil"
     assert asgi.first_line("\x1b[2Jone\ntwo") == "[2Jone" and asgi.first_line("") == ""
@@ -1474,3 +1489,86 @@ def test_what_is_no_file_or_not_the_builder_s_is_not_sealed(tmp_path):
         asgi_release.seal(tmp_path, os.getuid(), os.getgid())
     with pytest.raises(asgi.ReleaseError, match="does not belong to the build"):
         asgi_release.seal(tmp_path, os.getuid() + 1, os.getgid())
+
+
+def test_a_file_may_have_several_names(tmp_path):
+    """Archives have hard links, and so have projects."""
+    for name in ("code/one.txt", "code/deep/two.txt", "code/three.txt"):
+        write(tmp_path / name)
+    for name in ("code/zz.txt", "code/deep/aa.txt"):
+        os.link(tmp_path / "code/one.txt", tmp_path / name)
+    builder = 65533 if os.getuid() == 0 else os.getuid()
+    for path in [tmp_path / "code", *(tmp_path / "code").rglob("*")]:
+        os.chown(path, builder, -1)
+    asgi_release.seal(tmp_path / "code", builder, os.getgid())
+    assert {(path.stat().st_uid, path.stat().st_mode & 0o777) for path in (tmp_path / "code").rglob("*.txt")} == {
+        (0, 0o640)
+    }
+
+
+def test_a_release_too_deep_to_walk_through_is_refused_and_removed(deploy, root):
+    step = deploy("r1")
+    code = step.release.path / "code"
+    code.mkdir(parents=True)
+    handle = os.open(code, os.O_RDONLY)
+    for _ in range(3000):
+        os.mkdir("d", dir_fd=handle)
+        handle, above = os.open("d", os.O_RDONLY, dir_fd=handle), handle
+        os.close(above)
+    os.close(handle)
+    with pytest.raises(asgi.ReleaseError, match="more than 250 directories in one another"):
+        asgi_release.seal(code, os.getuid(), os.getgid())
+    step.clear(step.release)
+    assert not step.release.path.exists()
+
+
+def test_a_hole_is_published_as_a_hole(deploy, root):
+    source = root / "new"
+    source.mkdir()
+    with (source / "huge").open("wb") as stream:
+        stream.truncate(1 << 32)
+        stream.seek(1 << 31)
+        stream.write(b"in the middle")
+    begun, step = time.monotonic(), deploy()
+    step.publish(source, root / "static")
+    published = root / "static/huge"
+    inode = published.stat().st_ino
+    assert published.stat().st_size == 1 << 32 and published.stat().st_blocks < 10000
+    step.publish(source, root / "static")
+    assert published.stat().st_ino == inode, "the same is not copied again"
+    assert time.monotonic() - begun < 20
+    with published.open("rb") as stream:
+        stream.seek(1 << 31)
+        assert stream.read(14) == b"in the middle\0"
+
+
+# a command at a terminal
+
+
+@pytest.mark.parametrize(
+    ("command", "typed", "shown", "kept"),
+    [
+        ("readlink /proc/self/fd/0; read x; echo $x; echo err >&2; exit 7", "hello\n", "hello\r\nerr\r\n7", "hello\n"),
+        ("cat; exit 3", "hello\n\4", "hello\r\n3", "hello\n"),
+        ("sleep 30 & exit 4", "", "4", ""),
+        ("kill -9 $$", "", "137", ""),
+    ],
+)
+def test_a_terminal_is_not_given_away(tmp_path, command, typed, shown, kept):
+    carry = f"{sys.executable} {ROOT}/roles/asgi/files/carry sh -c {shlex.quote(command)}"
+    screen, terminal = pty.openpty()
+    with subprocess.Popen(
+        ["sh", "-c", f"{carry} >{tmp_path}/kept; echo $?"],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        close_fds=True,
+    ) as process:
+        os.close(terminal)
+        os.write(screen, typed.encode())
+        assert process.wait(10) == 0
+        seen = os.read(screen, 4096).decode()
+    os.close(screen)
+    assert seen.rstrip() == shown
+    said = (tmp_path / "kept").read_text()
+    assert said.endswith(kept) and "/dev" not in said

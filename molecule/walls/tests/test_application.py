@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import concurrent.futures
+import shlex
 import shutil
 
 import pytest
 from play import PROJECT, Play, wait_until
+from terminal import Terminal
 
 RAIDER = PROJECT / "molecule/walls/raider"
 DEPLOY = "../molecule/walls/deploy"
@@ -119,7 +121,8 @@ def build_wheel(directory, config_settings=None, metadata_directory=None):
         wheel.writestr("evil-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
         wheel.writestr("evil-1.0.dist-info/RECORD", "")
     return name
-
+"""
+DEEDS = """
 def deeds():
     import subprocess
     said = [f"uid {os.getuid()}"]
@@ -162,17 +165,22 @@ def deeds():
 """
 
 
-def test_what_a_build_starts_ends_with_it(hosts, source):
-    """A2: a package's build leaves a process, a handle, a crontab entry and a program with more rights: nothing of it is left."""
+def hostile(source, deeds):
+    """The raider's project gets a package whose build does deeds."""
     package = source / "evil"
     package.mkdir()
     (source / "manage.me").touch()
-    (package / "backend.py").write_text(EVIL_BACKEND)
+    (package / "backend.py").write_text(EVIL_BACKEND + deeds)
     (package / "pyproject.toml").write_text(
         '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
         '[project]\nname = "evil"\nversion = "1.0"\n'
     )
     (source / "requirements.txt").open("a").write("./evil\n")
+
+
+def test_what_a_build_starts_ends_with_it(hosts, source):
+    """A2: a package's build leaves a process, a handle, a crontab entry and a program with more rights: nothing of it is left."""
+    hostile(source, DEEDS)
     deploy(hosts, source).succeed()
     for name, host in hosts.items():
         said = host.check_output("cat /var/cache/asgi-raider*/evil-deeds").splitlines()
@@ -192,7 +200,7 @@ def test_what_a_build_starts_ends_with_it(hosts, source):
 
 
 # Waits for handles, then for the moment at which the release is sealed and live, and writes wherever they lead.
-RECEIVER = """
+KEEPER = """
 import os, socket, stat, time
 listener = socket.socket(socket.AF_UNIX)
 listener.bind("\\0raider-handles")
@@ -246,12 +254,12 @@ def test_a_handle_that_a_build_gives_away_leads_nowhere(hosts, raid, source):
     with (source / "raider/settings.py").open("a") as stream:
         stream.write(
             "import sys\n" + SENDER + "if 'collectstatic' in sys.argv:\n"
-            "    hand_over(os.open(os.environ['STATIC_ROOT'], os.O_RDONLY))\n"
+            "    hand_over(os.open(os.environ['STATIC_ROOT'], os.O_RDONLY), 1)\n"
         )
     for host in hosts.values():
         host.check_output("rm -f /var/lib/asgi-raider/go /var/lib/asgi-raider/listening")
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        answers = {name: pool.submit(raid, host, RECEIVER, seconds=220) for name, host in hosts.items()}
+        answers = {name: pool.submit(raid, host, KEEPER, seconds=220) for name, host in hosts.items()}
         for host in hosts.values():
             wait_until(lambda host=host: host.file("/var/lib/asgi-raider/listening").exists)
         try:
@@ -261,9 +269,90 @@ def test_a_handle_that_a_build_gives_away_leads_nowhere(hosts, raid, source):
             for host in hosts.values():
                 host.check_output("touch /var/lib/asgi-raider/go")
     for name, host in hosts.items():
-        assert answers[name].result() == "5 handles", name
+        # The last one is the pipe that the deploy itself reads: it does not wait until that is closed.
+        assert answers[name].result() == "6 handles", name
         assert host.check_output("find /srv/raider -name from-outside") == "", name
         assert host.run("grep -rs from-outside /srv/raider").stdout == "", name
+
+
+# Waits for descriptors that somebody gives away, and keeps them.
+RECEIVER = (
+    """
+import socket, time
+door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+for _ in range(100):
+    try:
+        door.bind("\\0door-of-the-raider")
+        break
+    except OSError:  # the one before, in an instance that ends
+        time.sleep(0.2)
+door.listen(8)
+door.settimeout(0.2)
+"""
+    + DAEMON
+    + """
+report = open("/var/lib/asgi-raider/received", "w", buffering=1)
+kept, end = [], time.time() + 120
+while time.time() < end and not os.path.exists("/var/lib/asgi-raider/enough"):
+    try:
+        visitor, _ = door.accept()
+        what, numbers, _, _ = socket.recv_fds(visitor, 100, 1)
+        kept += numbers
+        print("got", what.decode(), file=report)
+    except OSError:
+        pass
+"""
+)
+GIVE = """
+def give(what, number):
+    import socket
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as way:
+            way.connect("\\0door-of-the-raider")
+            socket.send_fds(way, [what], [number])
+    except OSError:
+        pass
+"""
+
+
+@pytest.fixture
+def received(hosts, raid):
+    """The live application takes what it is given; what it has got and done."""
+    for host in hosts.values():
+        host.check_output("rm -f /var/lib/asgi-raider/enough /var/lib/asgi-raider/received")
+        raid(host, RECEIVER)
+        wait_until(lambda host=host: host.file("/var/lib/asgi-raider/received").exists)
+    yield lambda host: host.file("/var/lib/asgi-raider/received").content_string.splitlines()
+    for host in hosts.values():
+        host.check_output("touch /var/lib/asgi-raider/enough")
+
+
+def test_a_command_by_hand_gives_no_terminal_away(hosts, received):
+    """Who had the terminal of the person who typed the command could read the next password there."""
+    code = GIVE + "import os\nfor number in (0, 1, 2): give(b'terminal' if os.isatty(number) else b'pipe', number)\n"
+    for name, host in hosts.items():
+        command = f"raider-manage shell --no-imports --command {shlex.quote(code)}"
+        with Terminal(host, "sh", "-c", f"{command} >/root/said; echo it ended with $?") as terminal:
+            terminal.until("it ended with 0", 30)
+        assert {*received(host)} == {"got pipe"}, name
+
+
+def test_directories_in_one_another_do_not_break_the_deploys_to_come(hosts, source):
+    """Python walks no deeper than a thousand of them: what was once there could not be removed, and each deploy fell over it."""
+    hostile(
+        source,
+        "def deeds():\n"
+        + "    while not os.path.exists('manage.me'):\n"
+        + "        os.chdir('..')\n"
+        + "    for _ in range(3000):\n"
+        + "        os.mkdir('d')\n"
+        + "        os.chdir('d')\n",
+    )
+    run = deploy(hosts, source).fail()
+    for name, host in hosts.items():
+        assert "250 directories in one another" in run.message(name)
+        assert host.file("/srv/raider/deploy.lock").content_string == ""
+        assert host.check_output("find /srv/raider/releases -maxdepth 3 -path '*/code/d'") == ""
 
 
 def test_the_running_application_shares_nothing_with_its_builds(hosts, raid):
