@@ -328,10 +328,12 @@ def printable(text):
     return "".join(letter for letter in text if letter.isprintable() or letter in "\n\t")
 
 
-def read_regular(path, limit=FILE_LIMIT):
+def read_regular(path, limit=FILE_LIMIT, directory=None):
     """The bytes of a regular file of bounded size; OSError where it is a link, a pipe, a device or too large."""
-    # A pipe without a writer would be waited for.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    # To open a device may be an order to it, and a pipe without a writer would be waited for.
+    if not stat.S_ISREG(os.stat(path, dir_fd=directory, follow_symlinks=False).st_mode):
+        raise OSError(f"{path} is not a regular file")
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     with os.fdopen(descriptor, "rb") as stream:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(f"{path} is not a regular file")

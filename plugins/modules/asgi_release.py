@@ -893,6 +893,8 @@ def seal(path, builder, group):
     What is not the builder's, and what is neither a file nor a directory nor a link, has no business there. A directory is closed
     before what lies in it is looked at.
     """
+    if not stat.S_ISDIR(os.lstat(path).st_mode):
+        raise ReleaseError(f"{path} is no directory")
     sealed = set()
     for directory, directories, files, handle in os.fwalk(path, follow_symlinks=False):
         if directory.count("/") - str(path).count("/") > DEEPEST:
@@ -900,9 +902,8 @@ def seal(path, builder, group):
         for name in (".", *files, *(name for name in directories if os.path.islink(os.path.join(directory, name)))):
             found = os.stat(name, dir_fd=handle, follow_symlinks=False)
             place = printable(os.path.normpath(os.path.join(directory, name)))
-            if (found.st_dev, found.st_ino) in sealed:
-                continue  # another name of the same file
-            if found.st_uid != builder:
+            # Unless it is another name of a file that was.
+            if found.st_uid != builder and (found.st_dev, found.st_ino) not in sealed:
                 raise ReleaseError(f"{place} does not belong to the build")
             if not (stat.S_ISLNK(found.st_mode) or stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
                 raise ReleaseError(f"{place} is neither a file nor a directory")
@@ -973,14 +974,22 @@ def copy_content(source, target):
 def project_file(path):
     """A file of a project as bytes; None where it is not there. It may be a link within the code, but neither huge nor a pipe.
 
-    Nobody changes the code meanwhile: its build user has no process.
+    From the code on, no link is followed any more: while it is the build's, somebody may have a directory of it.
     """
     if not os.path.lexists(path):
         return None
-    real, code = Path(os.path.realpath(path)), Path(os.path.realpath(path.parent))
+    real, code = os.path.realpath(path), os.path.realpath(path.parent)
     try:
-        if code in real.parents:
-            return read_regular(real)
+        if real.startswith(f"{code}/"):
+            with contextlib.ExitStack() as opened:
+                *directories, name = real.removeprefix(f"{code}/").split("/")
+                handle = None
+                for directory in (code, *directories):
+                    handle = os.open(
+                        directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=handle
+                    )
+                    opened.callback(os.close, handle)
+                return read_regular(name, directory=handle)
     except OSError:
         pass
     raise ReleaseError(f"{path.name} cannot be used: it must be a file inside the code of at most 16 MiB")

@@ -1396,6 +1396,21 @@ def test_a_file_of_a_project_lies_in_its_code(tmp_path):
             asgi_release.project_file(code / "pylock.toml")
 
 
+def test_a_directory_that_becomes_a_link_leads_nowhere(tmp_path, monkeypatch):
+    """Somebody may have a directory of the build's, between the look at a path and the use of it."""
+    code = tmp_path / "code"
+    write(tmp_path / "outside/requirements.txt", "secret")
+    code.mkdir()
+    (code / "requirements.txt").symlink_to("deps/requirements.txt")
+    (code / "deps").symlink_to(tmp_path / "outside")
+    seen = {str(code / "requirements.txt"): str(code / "deps/requirements.txt")}
+    monkeypatch.setattr(os.path, "realpath", lambda path: seen.get(str(path), str(path)))
+    with pytest.raises(asgi.ReleaseError, match=r"requirements\.txt cannot be used"):
+        asgi_release.project_file(code / "requirements.txt")
+    with pytest.raises(asgi.ReleaseError, match="is no directory"):
+        asgi_release.seal(code / "deps", os.getuid(), os.getgid())
+
+
 def test_the_end_of_what_a_program_prints_is_kept_whatever_it_is():
     code, said = asgi.run(
         [sys.executable, "-c", "import os\nfor _ in range(100): os.write(1, b'x' * 65536 + b'\\xff')"]
@@ -1523,7 +1538,10 @@ def test_a_file_may_have_several_names(tmp_path):
     builder = 65533 if os.getuid() == 0 else os.getuid()
     for path in [tmp_path / "code", *(tmp_path / "code").rglob("*")]:
         os.chown(path, builder, -1)
-    asgi_release.seal(tmp_path / "code", builder, os.getgid())
+    with (tmp_path / "code/one.txt").open("r+") as given_away:
+        asgi_release.seal(tmp_path / "code", builder, os.getgid())
+        given_away.write("y")
+    assert {path.read_text() for path in (tmp_path / "code").rglob("*.txt")} == {"x"}
     assert {(path.stat().st_uid, path.stat().st_mode & 0o777) for path in (tmp_path / "code").rglob("*.txt")} == {
         (0, 0o640)
     }
