@@ -941,6 +941,8 @@ def seal(path, builder, group):
     What is not the builder's, and what is neither a file nor a directory nor a link, has no business there. A directory is closed
     before what lies in it is looked at.
     """
+    if not stat.S_ISDIR(os.lstat(path).st_mode):
+        raise ReleaseError(f"{path} is no directory")
     sealed = set()
     for directory, directories, files, handle in os.fwalk(path, follow_symlinks=False):
         if directory.count("/") - str(path).count("/") > DEEPEST:

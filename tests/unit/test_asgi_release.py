@@ -1489,6 +1489,9 @@ def test_what_is_no_file_or_not_the_builder_s_is_not_sealed(tmp_path):
         asgi_release.seal(tmp_path, os.getuid(), os.getgid())
     with pytest.raises(asgi.ReleaseError, match="does not belong to the build"):
         asgi_release.seal(tmp_path, os.getuid() + 1, os.getgid())
+    (tmp_path / "link").symlink_to("/etc")
+    with pytest.raises(asgi.ReleaseError, match="link is no directory"):
+        asgi_release.seal(tmp_path / "link", os.getuid(), os.getgid())
 
 
 def test_a_file_may_have_several_names(tmp_path):
