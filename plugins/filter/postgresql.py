@@ -417,7 +417,7 @@ def postgresql_plan(state, users, databases, access, user_settings):
         + [
             f"postgresql_databases: the extension '{entry['name']}' is not a trusted one, and its script would run as the"
             f" superuser in the database '{entry['database']}', which holds functions of other roles."
-            " If you trust those, make it yourself: runuser -u postgres -- env PGOPTIONS='-c search_path=pg_catalog' psql"
+            " If you trust those, make it yourself: runuser --pty -u postgres -- env PGOPTIONS='-c search_path=pg_catalog' psql"
             f" -d {entry['database']} -c"
             f" 'CREATE EXTENSION \"{entry['name']}\" SCHEMA public'"
             for entry in extensions

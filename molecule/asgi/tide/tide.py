@@ -138,7 +138,7 @@ ATTEMPTS = {
     "write its static files": write(f"/srv/{NAME}/static"),
     "make a release": write(f"/srv/{NAME}/releases"),
     "replace its live release": lambda: os.symlink("x", f"/srv/{NAME}/.live"),
-    "write its build cache": write(f"/var/cache/asgi-{NAME}"),
+    "write its build cache": write(f"/var/cache/asgi-{NAME}-build"),
     "write /etc": write("/etc"),
     "see /tmp of others": see("/tmp/of-another"),
     "read its environment file": see(HERE.parent / "env"),

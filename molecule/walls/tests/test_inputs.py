@@ -265,7 +265,7 @@ def test_what_it_says_to_type_helps(hosts):
         host.run(
             "systemctl disable --now loft.service; systemctl stop 'loft*'; rm -rf /srv/loft /srv/loft.before"
             " /etc/systemd/system/loft*"
-            " /etc/sysusers.d/asgi-loft.conf /etc/tmpfiles.d/asgi-loft.conf /var/lib/asgi-loft /var/cache/asgi-loft"
+            " /etc/sysusers.d/asgi-loft.conf /etc/tmpfiles.d/asgi-loft.conf /var/lib/asgi-loft /var/cache/asgi-loft-build"
             " /run/asgi-loft /usr/local/lib/asgi/loft-run; userdel loft; systemctl daemon-reload"
         )
 
