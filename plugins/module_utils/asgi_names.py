@@ -41,7 +41,8 @@ SITES = (
     "/etc/nginx/sites-enabled/{}.conf",
     "/etc/nginx/conf.d/{}.conf",
 )
-DIRECTORIES = ("/srv/{}", "/var/lib/asgi-{}", "/var/cache/asgi-{}-build", "/run/asgi-{}")
+# Not those whose names begin with asgi-: they are the role's, and data may lie in /var/lib/asgi-NAME before the first deploy.
+DIRECTORIES = ("/srv/{}",)
 # What the role's units and programs say of themselves.
 MARK = b"vivarium.server.asgi"
 PROGRAMS = b"/usr/local/lib/asgi/"

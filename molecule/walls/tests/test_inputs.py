@@ -141,7 +141,7 @@ PREPARE = """
 useradd --home-dir /home/walter walter
 groupadd gang
 useradd --home-dir /var/lib/asgi-zero --non-unique --uid 0 zero
-mkdir /srv/attic /var/lib/asgi-cellar
+mkdir /srv/attic /srv/cellar
 touch /srv/attic/kept
 ln -s /nowhere /srv/dangling
 printf '#!/bin/sh\\n' >/usr/local/bin/kiosk-manage
@@ -161,7 +161,7 @@ TAKEN = {
     "gang": "a group gang",
     "zero": "a user zero",
     "attic": "a directory /srv/attic",
-    "cellar": "a directory /var/lib/asgi-cellar",
+    "cellar": "a directory /srv/cellar",
     "dangling": "a directory /srv/dangling",
     "kiosk": "a program /usr/local/bin/kiosk-manage",
     "owl": "a unit /etc/systemd/system/owl.service",
@@ -183,7 +183,7 @@ TAKEN = {
 }
 CLEAN = """
 userdel walter; groupdel gang; userdel --force zero
-rm -rf /srv/attic /var/lib/asgi-cellar /srv/dangling /usr/local/bin/kiosk-manage
+rm -rf /srv/attic /srv/cellar /srv/dangling /usr/local/bin/kiosk-manage
 rm -f /etc/systemd/system/owl.service /etc/systemd/system/wren.socket /usr/lib/systemd/system/crow@.service
 rm -f /etc/systemd/system/night.service /etc/systemd/system/finch@one.service /run/systemd/generator.late/swift.service
 rm -f /usr/share/dbus-1/system-services/org.example.Jay.service
