@@ -18,7 +18,7 @@ PHRASE = "a long enough phrase 42"
 
 def commands(host):
     """The commands of the application that run now."""
-    return host.run("systemctl list-units --no-legend --plain 'records-run-*'").stdout.split("\n")[:-1]
+    return host.run("systemctl list-units --no-legend --plain 'records.run-*'").stdout.split("\n")[:-1]
 
 
 def wait_until(question, seconds=60):
