@@ -59,6 +59,8 @@ _value:
 
 ITERATIONS = 4096
 SALT_BYTES = 16
+# A role can store a verifier of its own making: one that takes longer than this to compare is not taken for anybody's password.
+MOST_ITERATIONS = 100_000
 VERIFIER = re.compile(
     r"SCRAM-SHA-256\$(?P<iterations>[1-9][0-9]{0,6}):(?P<salt>[A-Za-z0-9+/=]+)\$(?P<stored>[A-Za-z0-9+/=]{44}):(?P<server>[A-Za-z0-9+/=]{44})"
 )
@@ -85,7 +87,7 @@ def scram_verifier(password, salt=None, iterations=ITERATIONS):
 def scram_matches(verifier, password):
     """Tell whether a stored verifier belongs to the password."""
     match = VERIFIER.fullmatch(verifier) if isinstance(verifier, str) else None
-    if match is None or not isinstance(password, str) or not password:
+    if match is None or not isinstance(password, str) or not password or int(match["iterations"]) > MOST_ITERATIONS:
         return False
     try:
         salt = base64.b64decode(match["salt"], validate=True)

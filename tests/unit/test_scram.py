@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.vivarium.server.plugins.filter.scram import scram_matches, scram_verifier
@@ -127,3 +129,11 @@ def test_bad_arguments_are_named_without_the_password(arguments, message):
     with pytest.raises(AnsibleFilterError, match=message) as caught:
         scram_verifier(*arguments)
     assert "s3cret" not in str(caught.value)
+
+
+def test_a_verifier_that_takes_long_to_compare_is_nobodys():
+    """A role stores what it likes for its own password."""
+    verifier = scram_verifier("secret", iterations=1).replace("$1:", "$9999999:")
+    began = time.monotonic()
+    assert not scram_matches(verifier, "secret")
+    assert time.monotonic() - began < 0.5
