@@ -63,6 +63,8 @@ def kill_both(play, host):
 def kill_at_task(start, host, task, pause):
     """Kill the controller at a task, or a moment after it began."""
     play = start().until(f"TASK [{task}]")
+    if "Stage, build" in task:  # which is under way once it has the lock
+        when(host, "test -s /srv/pond/deploy.lock")
     time.sleep(pause)
     play.kill()
 
