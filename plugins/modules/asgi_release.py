@@ -1052,7 +1052,7 @@ def report_in(output):
 def shorten(text, lines=40):
     """The last lines of an output, or all of it, without terminal colours."""
     kept = printable(re.sub(r"\x1b\[[0-9;]*m", "", text)).strip().splitlines()
-    return "\n".join(kept[-lines:] if lines else kept)
+    return "\n".join((line[:500] for line in kept[-lines:]) if lines else kept)
 
 
 def main(data, check_mode, diff):

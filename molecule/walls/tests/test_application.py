@@ -247,9 +247,7 @@ def test_a_handle_that_a_build_gives_away_leads_nowhere(hosts, raid, source):
     file = os.open(f"{code}/raider/urls.py", os.O_WRONLY | os.O_APPEND)
     hand_over(os.open(code, os.O_RDONLY), os.open(f"{code}/raider", os.O_RDONLY), file, os.open(venv, os.O_RDONLY))
 """
-    (package / "backend.py").write_text(
-        EVIL_BACKEND[: EVIL_BACKEND.index("def deeds")] + "def deeds():" + deeds + SENDER
-    )
+    (package / "backend.py").write_text(EVIL_BACKEND + "def deeds():" + deeds + SENDER)
     (source / "requirements.txt").open("a").write("./giver\n")
     with (source / "raider/settings.py").open("a") as stream:
         stream.write(
@@ -350,7 +348,7 @@ def test_directories_in_one_another_do_not_break_the_deploys_to_come(hosts, sour
     )
     run = deploy(hosts, source).fail()
     for name, host in hosts.items():
-        assert "250 directories in one another" in run.message(name)
+        assert "what was built cannot be copied" in run.message(name)
         assert host.file("/srv/raider/deploy.lock").content_string == ""
         assert host.check_output("find /srv/raider/releases -maxdepth 3 -path '*/code/d'") == ""
 
