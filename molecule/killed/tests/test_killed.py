@@ -54,10 +54,14 @@ def log(host):
     return [json.loads(line) for line in host.check_output("cat /srv/pond/deploys.log").splitlines()]
 
 
+# What takes a step on the host.
+HOLDER = "$(lslocks -nro PID,PATH | sed -n 's|  */srv/pond/deploy.lock$||p')"
+
+
 def kill_both(play, host):
     """Kill the controller, and what takes the step on the host, as when that runs out of memory."""
     play.kill()
-    host.check_output("kill -KILL $(lslocks -nro PID,PATH | sed -n 's|  */srv/pond/deploy.lock$||p')")
+    host.check_output(f"kill -KILL {HOLDER}")
 
 
 def kill_at_task(start, host, task, pause):
@@ -71,7 +75,8 @@ def kill_at_task(start, host, task, pause):
 
 def kill_at_step(start, host, step):
     play = start()
-    when(host, at_step("pond", step))
+    # Held still: a step may be shorter than it takes to kill the controller.
+    when(host, at_step("pond", step), f"kill -STOP {HOLDER}")
     kill_both(play, host)
 
 
