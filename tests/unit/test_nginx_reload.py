@@ -19,7 +19,6 @@ import pathlib, re, signal, socket, sys, time
 
 directory = pathlib.Path(sys.argv[1])
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
-signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 def serve(name=None):
@@ -40,9 +39,7 @@ def work():
 
 print("ready", flush=True)
 while True:
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
-    signal.pause()
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+    signal.sigwait([signal.SIGHUP])  # unblocked while it waits, and a signal from before is not lost: as sigsuspend in nginx
     work()
 """
 
