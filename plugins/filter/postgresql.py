@@ -374,8 +374,8 @@ def postgresql_plan(state, users, databases, access, user_settings):
         for database in databases
     ]
     there = server["databases"]
-    new_databases = [database["name"] for database in databases if database["name"] not in there]
-    new_roles = [user["name"] for user in users if user["name"] not in server["roles"]]
+    # A database that is there and did not answer, which its owner can bring about, is not asked for its extensions either.
+    silent = [name for name in there if name not in details]
     available = server["available_extensions"]
     extensions = [
         # One that PostgreSQL calls trusted is the owner's to make; the script of another runs as the superuser.
@@ -383,36 +383,56 @@ def postgresql_plan(state, users, databases, access, user_settings):
             "database": database["name"],
             "name": extension,
             "role": database["owner"] if available.get(extension) else None,
+            "about": f"the extension {extension} in the database {database['name']}",
         }
         for database in databases
         for extension in database["extensions"]
-        if extension not in details.get(database["name"], {}).get("extensions", [])
+        if database["name"] not in silent and extension not in details.get(database["name"], {}).get("extensions", [])
     ]
-    statements = {"postgres": [each for user in users for each in _role_settings(user, user_settings, server["roles"])]}
+
+    def refused(entry):
+        untrusted = entry["name"] in available and entry["role"] is None
+        return untrusted and details.get(entry["database"], {}).get("foreign_functions")
+
+    # Each role and each database on its own: whose it is can hold a change of its own up, and none of another's.
+    statements = [
+        ("postgres", f"the role {user['name']}", _role_settings(user, user_settings, server["roles"])) for user in users
+    ]
     for database in [*databases, {"name": "postgres", "owner": None}, {"name": "template1", "owner": None}]:
-        statements["postgres"] += _privileges(database, access, there.get(database["name"]))
-        statements.setdefault(database["name"], []).extend(
-            _schema(database["owner"], details.get(database["name"], {}))
-        )
+        name = database["name"]
+        statements += [
+            ("postgres", f"the database {name}", _privileges(database, access, there.get(name))),
+            (name, f"the database {name}", _schema(database["owner"], details.get(name, {}))),
+        ]
+    roles = [user["name"] for user in users if _role_is_off(user, server["roles"].get(user["name"]))]
+    new_databases = [database for database in databases if database["name"] not in there]
+    statements = [
+        {"database": name, "about": about, "queries": queries} for name, about, queries in statements if queries
+    ]
     return {
-        "roles": [user["name"] for user in users if _role_is_off(user, server["roles"].get(user["name"]))],
-        "databases": [
-            {key: database[key] for key in ("name", "owner", "locale")}
-            for database in databases
-            if database["name"] not in there
+        "roles": roles,
+        "new_roles": [user["name"] for user in users if user["name"] not in server["roles"]],
+        "databases": [{key: database[key] for key in ("name", "owner", "locale")} for database in new_databases],
+        "statements": statements,
+        "extensions": [entry for entry in extensions if not refused(entry)],
+        # In check mode these are said.
+        "changes": [
+            *(f"the role {name}" for name in roles),
+            *(f"the database {database['name']}" for database in new_databases),
+            *(f"{each['about']}: {'; '.join(each['queries'])}" for each in statements),
+            *(entry["about"] for entry in extensions if not refused(entry)),
         ],
-        "statements": [
-            # What is about to be made cannot be altered in check mode.
-            {"database": name, "queries": queries, "ready": not (new_databases or new_roles)}
-            for name, queries in statements.items()
-            if queries
-        ],
-        "extensions": extensions,
         "unknown_extensions": [
             f"postgresql_databases: database '{entry['database']}' asks for the extension '{entry['name']}', which this"
             " server does not have; the package that brings it belongs into postgresql_packages"
             for entry in extensions
             if entry["name"] not in available
+        ],
+        # What its owner can bring about, so that it stops nothing else.
+        "refused": [
+            f"the database {name}: it does not answer the superuser (psql -d {name} as postgres says why;"
+            f' where its owner has shut it: ALTER DATABASE "{name}" ALLOW_CONNECTIONS true)'
+            for name in silent
         ]
         + [
             f"postgresql_databases: the extension '{entry['name']}' is not a trusted one, and its script would run as the"
@@ -421,12 +441,28 @@ def postgresql_plan(state, users, databases, access, user_settings):
             f" -d {entry['database']} -c"
             f" 'CREATE EXTENSION \"{entry['name']}\" SCHEMA public'"
             for entry in extensions
-            if entry["name"] in available
-            and entry["role"] is None
-            and details.get(entry["database"], {}).get("foreign_functions")
+            if refused(entry)
         ],
-        "new_databases": new_databases,
     }
+
+
+# What community.postgresql puts around the server's sentence: the statement, and at the end all of them.
+AROUND = re.compile(
+    r"Cannot execute SQL '.*?' None: |Management of PostgreSQL extension failed: |, query list: .*", re.DOTALL
+)
+
+
+def postgresql_troubles(results):
+    """Return what the server refused in tasks of community.postgresql, one sentence each, with its reason and no statement."""
+    troubles = []
+    for result in results:
+        if "msg" not in result:
+            continue
+        item = result.get("__postgresql_statements") or result.get("__postgresql_extension")
+        about = item["about"] if item else f"the role {result['__postgresql_user']['name']}"
+        reason = re.sub("[^ -~]+", " ", AROUND.sub("", result["msg"]))
+        troubles.append(f"{about}: {reason[:300].strip()}")
+    return troubles
 
 
 def _rows(state):
@@ -522,5 +558,6 @@ class FilterModule:
             "postgresql_backup_problems": postgresql_backup_problems,
             "postgresql_plan": postgresql_plan,
             "postgresql_problems": postgresql_problems,
+            "postgresql_troubles": postgresql_troubles,
             "postgresql_value": postgresql_value,
         }

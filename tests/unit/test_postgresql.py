@@ -13,6 +13,7 @@ from ansible_collections.vivarium.server.plugins.filter.postgresql import (
     postgresql_limits,
     postgresql_plan,
     postgresql_problems,
+    postgresql_troubles,
     postgresql_value,
 )
 from ansible_collections.vivarium.server.plugins.filter.scram import scram_verifier
@@ -190,7 +191,10 @@ def plan(state, databases=({"name": "shop"},), user_settings=None, access=(), **
 
 
 def queries(result):
-    return {each["database"]: each["queries"] for each in result["statements"]}
+    found = {}
+    for each in result["statements"]:
+        found.setdefault(each["database"], []).extend(each["queries"])
+    return found
 
 
 def test_a_server_in_order_needs_nothing():
@@ -209,10 +213,14 @@ def test_an_empty_server_needs_everything():
             'REVOKE ALL ON DATABASE "shop" FROM PUBLIC',
         ]
     }
-    assert not result["statements"][0]["ready"]
-    assert result["extensions"] == [
-        {"database": "shop", "name": "pg_trgm", "role": "shop"},
-        {"database": "shop", "name": "postgis", "role": None},
+    assert [(each["name"], each["role"]) for each in result["extensions"]] == [("pg_trgm", "shop"), ("postgis", None)]
+    assert [change.split(":")[0] for change in result["changes"]] == [
+        "the role shop",
+        "the database shop",
+        "the role shop",
+        "the database shop",
+        "the extension pg_trgm in the database shop",
+        "the extension postgis in the database shop",
     ]
     assert len(result["unknown_extensions"]) == 1
     assert "'postgis'" in result["unknown_extensions"][0]
@@ -302,11 +310,47 @@ def test_a_database_of_somebody_else_is_named_and_not_taken():
 def test_a_script_that_would_run_as_the_superuser_among_others_functions_is_refused():
     details = (detail("shop", foreign_functions=True), detail("postgres"), detail("template1"))
     result = plan(server(details=details), [{"name": "shop", "extensions": ["pg_trgm", "postgres_fdw"]}])
-    (problem,) = result["unknown_extensions"]
+    # An owner can bring this about with a function: it stops nothing else.
+    assert result["unknown_extensions"] == []
+    assert [each["name"] for each in result["extensions"]] == ["pg_trgm"]
+    (problem,) = result["refused"]
     assert "the extension 'postgres_fdw' is not a trusted one" in problem
     details = (detail("shop", foreign_functions=False), detail("postgres"), detail("template1"))
     result = plan(server(details=details), [{"name": "shop", "extensions": ["pg_trgm", "postgres_fdw"]}])
-    assert result["unknown_extensions"] == []
+    assert result["unknown_extensions"] == [] and result["refused"] == []
+
+
+def test_a_database_that_does_not_answer_is_named_and_holds_nothing_up():
+    details = (detail("postgres"), detail("template1"))
+    result = plan(server(details=details), [{"name": "shop", "extensions": ["pg_trgm"]}])
+    (problem,) = result["refused"]
+    assert "the database shop: it does not answer" in problem
+    assert result["extensions"] == [] and result["statements"] == []
+
+
+def test_each_role_and_each_database_is_changed_on_its_own():
+    users = [{"name": name, "password": SECRET, "connection_limit": 5} for name in ("shop", "blog")]
+    state = server(roles={"shop": role(settings=["a=1"]), "blog": role(settings=["a=1"])})
+    result = postgresql_plan(state, users, [{"name": "shop"}], [], {})
+    assert [each["about"] for each in result["statements"]] == ["the role shop", "the role blog"]
+
+
+def test_what_the_server_refused_is_told_without_the_statement():
+    user = {"name": "shop", "password": SECRET}
+    query = "Cannot execute SQL 'ALTER ROLE \"shop\" SET a TO 'None: '' None: role \x9b2J is busy\nLINE 1, query list: ['ALTER']"
+    extension = {"name": "pg_trgm", "database": "shop", "about": "the extension pg_trgm in the database shop"}
+    results = [
+        {"changed": True, "__postgresql_user": user},
+        {"msg": "tuple concurrently updated", "__postgresql_user": user},
+        {"msg": query, "__postgresql_statements": {"about": "the database shop"}},
+        {"msg": "Management of PostgreSQL extension failed: it exists", "__postgresql_extension": extension},
+        {"skipped": True},
+    ]
+    assert postgresql_troubles(results) == [
+        "the role shop: tuple concurrently updated",
+        "the database shop: role  2J is busy LINE 1",
+        "the extension pg_trgm in the database shop: it exists",
+    ]
 
 
 def test_the_plan_holds_no_secret():

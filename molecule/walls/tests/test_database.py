@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 
 import play
 import pytest
@@ -14,7 +15,7 @@ CONFIG = "/etc/postgresql-backup.json"
 MARK = "/var/tmp/raided"
 # Without them the tests themselves would fall into what they set up.
 PINS = (
-    "-c search_path=pg_catalog -c local_preload_libraries= -c role=none -c statement_timeout=0"
+    "-c search_path=pg_catalog -c local_preload_libraries= -c role=none -c statement_timeout=0 -c idle_session_timeout=0"
     " -c default_transaction_read_only=off"
 )
 # A list without a space is a search_path to PostgreSQL, and SQL or a command of psql where somebody pastes it.
@@ -61,9 +62,9 @@ CREATE FUNCTION try_again() RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS
 """
 
 
-def superuser(host, query, database="postgres"):
+def superuser(host, query, database="postgres", pins=PINS):
     return host.check_output(
-        "runuser -u postgres -- env PGOPTIONS=%s psql -XAtq -v ON_ERROR_STOP=1 -d %s -c %s", PINS, database, query
+        "runuser -u postgres -- env PGOPTIONS=%s psql -XAtq -v ON_ERROR_STOP=1 -d %s -c %s", pins, database, query
     )
 
 
@@ -239,23 +240,63 @@ def test_an_operator_of_an_application_is_not_the_superusers(hosts, as_role):
 
 
 def test_no_setting_of_an_application_keeps_the_administrator_out(hosts, as_role):
-    for host in hosts.values():
-        assert as_role(host, """
+    later = {"debian13": "ALTER DATABASE raider SET transaction_timeout = '1ms';"}
+    for name, host in hosts.items():
+        assert as_role(host, later.get(name, "") + """
             ALTER DATABASE raider SET statement_timeout = '1ms'; ALTER DATABASE raider SET role = 'raider';
             ALTER DATABASE raider SET default_transaction_read_only = on; ALTER DATABASE raider SET client_encoding = 'LATIN1';
-            ALTER DATABASE raider SET session_authorization = 'raider';
+            ALTER DATABASE raider SET session_authorization = 'raider'; ALTER DATABASE raider SET idle_session_timeout = '1ms';
             ALTER DATABASE raider SET local_preload_libraries = 'no_such_library';""").rc == 0  # fmt: skip
     try:
         deployed = make_site(raider={"database_extensions": ["unaccent"]})
-        for host in hosts.values():
+        for name, host in hosts.items():
             assert backup(host, "run raider").rc == 0
-            assert superuser(host, "SELECT count(*) FROM pg_extension WHERE extname = 'unaccent'", "raider") == "1"
+            pins = PINS + (" -c transaction_timeout=0" if name in later else "")
+            assert (
+                superuser(host, "SELECT count(*) FROM pg_extension WHERE extname = 'unaccent'", "raider", pins) == "1"
+            )
             assert backup(host, "restore raider").rc == 0
         assert deployed.process.returncode == 0, deployed.output
     finally:
         for host in hosts.values():
             superuser(host, "ALTER DATABASE raider RESET ALL")
             superuser(host, "DROP EXTENSION IF EXISTS unaccent", "raider")
+
+
+def test_an_owner_who_refuses_a_change_holds_nothing_of_the_others_up(hosts, as_role):
+    """By names that an extension needs, an open transaction, a database that lets nobody in: the run tells at its end."""
+    for host in hosts.values():
+        superuser(host, "GRANT CONNECT ON DATABASE postgres TO PUBLIC")
+        assert as_role(host, """
+            CREATE FUNCTION public.unaccent(text) RETURNS text LANGUAGE sql AS 'SELECT $1';
+            ALTER ROLE raider SET work_mem = '1MB'""").rc == 0  # fmt: skip
+        host.check_output(
+            "sh -c 'PGPASSWORD=the-password-of-the-raider psql -h /var/run/postgresql -U raider -c"
+            ' "BEGIN; ALTER ROLE raider SET work_mem = 65; SELECT pg_sleep(150)" >/dev/null 2>&1 &\''
+        )
+    try:
+        said = make_site(raider={"database_extensions": ["unaccent"]})
+        assert said.process.returncode != 0
+        recap = said.output.rpartition("PLAY RECAP")[0]
+        assert "PostgreSQL refused a change" in recap.rpartition("TASK [")[2], said.output
+        assert "the extension unaccent in the database raider: function" in said.output
+        assert "the role raider: " in said.output
+        for host in hosts.values():
+            superuser(host, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = 'raider'")
+            acl = "SELECT aclexplode(datacl) AS entry FROM pg_database WHERE datname = 'postgres'"
+            assert superuser(host, f"SELECT count(*) FROM ({acl}) AS acl WHERE (entry).grantee = 0") == "0"
+            superuser(host, "ALTER DATABASE raider ALLOW_CONNECTIONS false")
+        said = make_site(raider={"database_extensions": ["unaccent"]})
+        assert "the database 'raider' does not answer the superuser" in said.output
+        assert "PostgreSQL refused a change" in said.output.rpartition("PLAY RECAP")[0].rpartition("TASK [")[2], (
+            said.output
+        )
+    finally:
+        for host in hosts.values():
+            superuser(host, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = 'raider'")
+            superuser(host, "ALTER DATABASE raider ALLOW_CONNECTIONS true; ALTER ROLE raider RESET ALL")
+            superuser(host, "DROP FUNCTION IF EXISTS public.unaccent(text)", "raider")
+    assert make_site().process.returncode == 0
 
 
 NAMES = """
@@ -327,6 +368,57 @@ def test_a_proof_that_never_ends_costs_its_own_database_alone(host, raider, conf
     finally:
         superuser(host, "DROP DATABASE other WITH (FORCE)")
         host.run("rm -f %s/other-*", DIRECTORY)
+
+
+# PostgreSQL looks for a signal between the rows of a query, not within a search in a text.
+DEAF = """
+CREATE FUNCTION search() RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+  RETURN session_user = 'raider'
+    OR pg_catalog.strpos(pg_catalog.repeat('a', 30000000), 'b' || pg_catalog.repeat('a', 7000)) = 0;
+END $$;
+CREATE TABLE trap (i int CHECK (public.search()));
+INSERT INTO trap VALUES (1);
+"""
+
+
+@pytest.mark.on("debian13")
+def test_a_proof_that_cannot_be_ended_costs_its_own_database_alone(host, raider, config):
+    superuser(host, "DROP DATABASE IF EXISTS other")
+    superuser(host, "CREATE DATABASE other")
+    superuser(host, "CREATE TABLE public.t (i int)", "other")
+    config(databases=["raider", "other"], timeouts={"raider": 3})
+    still = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'vivarium_scratch'"
+    try:
+        assert raider(DEAF).rc == 0
+        for number in range(2):
+            said = json.loads(backup(host, "run --json", limit=150).stdout)
+            assert "error" not in said["other"], said
+            running = superuser(host, still) == "1"
+            assert running or number == 1, "it has ended; the test shows nothing"
+            assert "error" in said["raider"] and "unproven" in said["raider"], said
+            assert number == 0 or not running or "the server cannot interrupt it" in said["raider"]["error"], said
+        assert raider("DROP TABLE trap").rc == 0
+        deadline = time.monotonic() + 300
+        while superuser(host, still) != "0" and time.monotonic() < deadline:
+            time.sleep(2)
+        assert backup(host, "run").rc == 0
+        assert superuser(host, "SELECT count(*) FROM pg_database WHERE datname ~ '^vivarium_scratch'") == "0"
+    finally:
+        superuser(host, "DROP DATABASE other WITH (FORCE)")
+        host.run("rm -f %s/other-*", DIRECTORY)
+
+
+def test_settings_without_end_cost_their_own_database_alone(host, raider):
+    """A manifest that nobody can read would be a dump that never goes."""
+    attack = "SELECT set_config('search_path', repeat('a,', 3000000) || 'a', false);"
+    attack += "ALTER DATABASE raider SET search_path FROM CURRENT"
+    before = host.check_output("ls %s", DIRECTORY)
+    assert raider(attack).rc == 0
+    result = backup(host, "run raider")
+    assert result.rc == 1
+    assert "take more than a megabyte" in result.stderr
+    assert host.check_output("ls %s", DIRECTORY) == before
 
 
 def test_a_grant_to_the_role_that_restores_stops_no_backup(host, raider):

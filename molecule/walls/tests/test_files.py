@@ -137,3 +137,45 @@ def test_nobody_can_open_the_lock(host, as_user):
     assert host.file("/run/vivarium-files.lock").exists
     assert as_user(host, "flock --nonblock /run/vivarium-files.lock true").rc != 0
     assert as_user(host, "flock --nonblock /etc/systemd/system true").rc == 0
+
+
+# Runs in every program of Python that starts as postgres: it says something in the place of a module of Ansible's.
+ANSWER = (
+    "import os, sys; sys.argv == [''] and (print('"
+    '{"changed": true, "rc": 0, "ansible_facts": {"nginx_extra": "# of postgres"}}'
+    "', flush=True), os._exit(0))"
+)
+
+
+def test_what_runs_as_postgres_does_not_answer_for_the_host(host, as_user, monkeypatch):
+    """Ansible makes variables of the facts that a module returns, so no module runs as another user than root."""
+    monkeypatch.setenv("ANSIBLE_INJECT_FACT_VARS", "true")
+    packages = host.check_output("runuser -u postgres -- python3 -m site --user-site")
+    as_user(host, f"mkdir -p {packages} && printf %s {shlex.quote(ANSWER)} >{packages}/answer.pth", "postgres")
+    as_user(host, "psql -qc 'GRANT CONNECT ON DATABASE raider TO PUBLIC'", "postgres")
+    try:
+        site(host).succeed()
+        assert "of postgres" not in host.check_output("cat /etc/nginx/nginx.conf")
+        acl = as_user(
+            host, "psql -XAtqc \"SELECT datacl FROM pg_database WHERE datname = 'raider'\"", "postgres"
+        ).stdout
+        assert "raider=" in acl and "{=" not in acl and ",=" not in acl
+    finally:
+        host.run("rm -rf /var/lib/postgresql/.local")
+
+
+def test_root_reads_no_file_that_postgres_names(host, as_user, main):
+    """postgres decides which certificate its server has; a pipe there is waited for as postgres, and not for ever."""
+    setting = "ssl_cert_file = '/var/lib/postgresql/pipe'"
+    as_user(host, f'mkfifo /var/lib/postgresql/pipe && echo "{setting}" >{main}/conf.d/zz.conf', "postgres")
+    try:
+        run = site(host, postgresql_settings={"work_mem": "7MB"})
+        reads = host.check_output(
+            "for i in $(seq 120); do pgrep -f '^openssl x509 -in /var/lib/postgresql/pipe' >/dev/null && break; sleep 0.5; done;"
+            " ps -o user= -p \"$(pgrep -f '^openssl x509 -in /var/lib/postgresql/pipe' | paste -sd,)\""
+        )
+        assert set(reads.split()) == {"postgres"}
+        run.fail()
+        assert "is not the key of /var/lib/postgresql/pipe" in run.output
+    finally:
+        host.run("rm -f /var/lib/postgresql/pipe")

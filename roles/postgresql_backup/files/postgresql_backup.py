@@ -31,6 +31,7 @@ import subprocess
 import sys
 import syslog
 import tempfile
+import termios
 import threading
 import time
 import traceback
@@ -40,8 +41,12 @@ from urllib.parse import quote
 
 CONFIG = Path("/etc/postgresql-backup.json")
 SOCKET_DIRECTORY = "/var/run/postgresql"
-# The scratch database and the role that fills it. pg_hba.conf lets the role into this database, with its password.
+# The role that fills the scratch database, and the names of that: the first that is free. pg_hba.conf lets the role into these,
+# with its password. A statement that the server cannot interrupt keeps the one that it runs in, and the server from dropping any
+# other: it waits for every session first. So a drop has a limit, what is left goes later, and the next takes the next name.
 SCRATCH = "vivarium_scratch"
+SCRATCHES = (SCRATCH, *(f"{SCRATCH}_{number}" for number in range(2, 10)))
+DROP_SECONDS = 30
 BEFORE_RESTORE = "_before_restore_"
 # The roles and their memberships, under a name that no database can have.
 ROLES = "(roles)"
@@ -53,8 +58,11 @@ LEAST_SECONDS = 900
 BYTES_A_SECOND = 4 * MEGABYTE
 # How much of a manifest, and of what a program complains of, is read.
 MANIFEST_BYTES = 4 * MEGABYTE
+# How much the settings may take that an application made for whoever connects to its database.
+SETTINGS_BYTES = MEGABYTE
 COMPLAINT_BYTES = 64 * 1024
 UNPROVEN = ".unproven"
+IN_USE = "55006"  # of SQLSTATE
 KEPT_UNPROVEN = 3
 # The value of these is a list of names; ALTER DATABASE takes them one by one.
 LIST_SETTINGS = {"search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries"}
@@ -74,7 +82,10 @@ PINNED = (
     "standard_conforming_strings=on",
     "row_security=on",
     "idle_in_transaction_session_timeout=0",
+    "idle_session_timeout=0",
 )
+# What a server that is older does not know, by the first version that does.
+PINNED_LATER = {170000: ("transaction_timeout=0",)}
 # The superuser's sessions beside that: they end, and log no statement with a password in it.
 SESSION = " ".join(
     f"-c {setting}"
@@ -95,7 +106,8 @@ RESTORING = " ".join(f"-c {setting}" for setting in (*PINNED, "statement_timeout
 
 DATABASES = """
 SELECT datname FROM pg_catalog.pg_database
-WHERE datname NOT IN ('template0', 'template1', %s) AND pg_catalog.strpos(datname, %s) = 0 ORDER BY datname
+WHERE datname NOT IN ('template0', 'template1') AND NOT datname::pg_catalog.text = ANY (%s)
+  AND pg_catalog.strpos(datname, %s) = 0 ORDER BY datname
 """
 FACTS = """
 SELECT pg_catalog.json_build_object(
@@ -111,8 +123,10 @@ SELECT pg_catalog.json_build_object(
       CASE grantee WHEN 0 THEN NULL ELSE pg_catalog.pg_get_userbyid(grantee) END, privilege_type, is_grantable)), '[]')
     FROM pg_catalog.aclexplode(coalesce(datacl, pg_catalog.acldefault('d', datdba))) WHERE grantee <> datdba),
   'settings', (
-    SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_array(
-      CASE setrole WHEN 0 THEN NULL ELSE pg_catalog.pg_get_userbyid(setrole) END, setconfig)), '[]')
+    SELECT CASE
+      WHEN coalesce(pg_catalog.sum(pg_catalog.octet_length(pg_catalog.array_to_string(setconfig, ''))), 0) > %s THEN NULL
+      ELSE coalesce(pg_catalog.json_agg(pg_catalog.json_build_array(
+        CASE setrole WHEN 0 THEN NULL ELSE pg_catalog.pg_get_userbyid(setrole) END, setconfig)), '[]') END
     FROM pg_catalog.pg_db_role_setting WHERE setdatabase = d.oid),
   'size', pg_catalog.pg_database_size(d.oid))
 FROM pg_catalog.pg_database d WHERE datname = %s
@@ -172,8 +186,11 @@ class Stopped(BaseException):
 class Cluster:
     """The database server, spoken to as its superuser through the unix socket."""
 
-    def __init__(self, port):
+    def __init__(self, port, memory):
         self.port = str(port)
+        self.memory = Path(memory)  # a file: whose proof keeps which scratch database
+        self.scratch = SCRATCH
+        self.later = None
         self.end = None  # when what is done now has to be done
         self.seconds = 0
         self.application = f"postgresql-backup-{secrets.token_hex(8)}"
@@ -191,13 +208,13 @@ class Cluster:
         """Run one of PostgreSQL's programs and return what it printed."""
         environment = {
             **os.environ, "LC_ALL": "C.UTF-8", "PGHOST": SOCKET_DIRECTORY, "PGPORT": self.port, "PGUSER": user,
-            "PGOPTIONS": options, "PGAPPNAME": self.application, "PGCONNECT_TIMEOUT": "30",
+            "PGOPTIONS": options + self.pinned_later(), "PGAPPNAME": self.application, "PGCONNECT_TIMEOUT": "30",
             **({"PGPASSWORD": password} if password else {}),
         }  # fmt: skip
         with tempfile.TemporaryFile() as printed:
             try:
                 process = subprocess.Popen(
-                    command, env=environment, stdin=stdin, stdout=printed, stderr=subprocess.PIPE
+                    command, env=environment, stdin=stdin, stdout=printed, stderr=subprocess.PIPE, bufsize=0
                 )
             except OSError as error:
                 raise BackupError(f"{command[0]} cannot be run: {error.strerror}") from error
@@ -220,6 +237,16 @@ class Cluster:
             printed.seek(0)
             return printed.read().decode(errors="replace")
 
+    def pinned_later(self):
+        """What this server's version has to be told beside PINNED; in the database postgres only the superuser makes settings."""
+        if self.later is None:
+            self.later = ""
+            version = int(self.sql("SELECT pg_catalog.current_setting('server_version_num')")[0][0])
+            self.later = "".join(
+                f" -c {setting}" for first, more in PINNED_LATER.items() if version >= first for setting in more
+            )
+        return self.later
+
     def place(self, database):
         """How a program is told the database, whose name may look like anything."""
         return "--dbname=" + psycopg2().extensions.make_dsn(dbname=database)
@@ -230,7 +257,8 @@ class Cluster:
         driver = psycopg2()
         try:
             connection = driver.connect(
-                dbname=where, host=SOCKET_DIRECTORY, port=self.port, user="postgres", options=SESSION,
+                dbname=where, host=SOCKET_DIRECTORY, port=self.port, user="postgres",
+                options=SESSION + ("" if where == "postgres" else self.pinned_later()),
                 application_name=self.application, connect_timeout=30,
             )  # fmt: skip
         except driver.Error as error:
@@ -267,11 +295,11 @@ class Cluster:
 
     def databases(self):
         """Every database that somebody might miss, also where its owner made it a template or lets nobody in."""
-        return [row[0] for row in self.sql(DATABASES, SCRATCH, BEFORE_RESTORE)]
+        return [row[0] for row in self.sql(DATABASES, list(SCRATCHES), BEFORE_RESTORE)]
 
     def facts(self, database):
         """What CREATE DATABASE has to know to make one like it; None if it is not there."""
-        rows = self.sql(FACTS, database)
+        rows = self.sql(FACTS, SETTINGS_BYTES, database)
         return rows[0][0] if rows else None
 
     def extensions(self, database):
@@ -283,14 +311,45 @@ class Cluster:
         rows = self.sql("SELECT rolsuper FROM pg_catalog.pg_authid WHERE rolname = %s", role)
         return rows[0][0] if rows else None
 
-    def disconnect(self, database=SCRATCH):
+    def disconnect(self, database=None):
         """End the sessions in a database, those of the scratch role and those of this program's own programs."""
-        self.sql(DISCONNECT, database, SCRATCH, self.application if database == SCRATCH else None)
+        self.sql(DISCONNECT, database or self.scratch, SCRATCH, None if database else self.application)
 
     def clean(self):
-        """Remove the scratch database and its role, which a run that was killed leaves behind."""
-        self.sql("DROP DATABASE IF EXISTS {scratch} WITH (FORCE)", scratch=SCRATCH)
+        """Remove scratch databases and their role, which a run that was killed leaves behind. What cannot go yet stays."""
+        there = {row[0] for row in self.sql("SELECT datname FROM pg_catalog.pg_database")}
+        for name in SCRATCHES:
+            if name in there:
+                with contextlib.suppress(BackupError):
+                    self.drop(name)
         self.drop_role()
+
+    def drop(self, name):
+        with self.session() as ask:
+            ask("SET statement_timeout = %s", f"{DROP_SECONDS}s")
+            ask("DROP DATABASE IF EXISTS {name} WITH (FORCE)", name=name)
+
+    def take_scratch(self, database):
+        """Choose the name of the scratch database for a database: one that is free, unless its own last one is in use."""
+        there = {row[0] for row in self.sql("SELECT datname FROM pg_catalog.pg_database")}
+        users = read_json(self.memory)
+        users = users if isinstance(users, dict) else {}
+        for name in sorted(SCRATCHES, key=lambda name: (users.get(name) != database, name in there)):
+            if name in there:
+                try:
+                    self.drop(name)
+                except Refused as error:
+                    if users.get(name) == database and error.code == IN_USE:
+                        raise BackupError(
+                            "a statement of the last dump that was restored still runs, and the server cannot interrupt it"
+                            f" (in pg_stat_activity: datname {name})",
+                            error.details,
+                        ) from error
+                    continue
+            self.scratch = name
+            write_json(self.memory, {**users, name: database}, 0o600)
+            return
+        raise BackupError(f"each of the databases {SCRATCHES[0]} to {SCRATCHES[-1]} is there and cannot be dropped")
 
     def drop_role(self):
         """Remove the scratch role; where an application keeps it from going, with a grant to it, it stays and may not log in."""
@@ -315,9 +374,10 @@ class Cluster:
                         there("DROP OWNED BY {scratch}", scratch=SCRATCH)
 
     @contextlib.contextmanager
-    def restored(self, dump, facts, superuser, analyze=False):
+    def restored(self, database, dump, facts, superuser, analyze=False):
         """Restore a dump into the scratch database, which is gone again afterwards unless somebody renamed it."""
-        self.clean()
+        self.take_scratch(database)
+        self.drop_role()
         try:
             self.make(facts)
             if superuser:
@@ -326,10 +386,13 @@ class Cluster:
                     self.analyze()
             else:
                 self.fill(dump, facts, analyze)
-            self.sql("ALTER DATABASE {scratch} OWNER TO {owner}", scratch=SCRATCH, owner=facts["owner"])
+            self.sql("ALTER DATABASE {scratch} OWNER TO {owner}", scratch=self.scratch, owner=facts["owner"])
             yield
         finally:
-            self.clean()
+            # What cannot be dropped now, the next run drops.
+            with contextlib.suppress(Refused):
+                self.drop(self.scratch)
+            self.drop_role()
 
     def make(self, facts):
         """Make an empty scratch database like the one that the facts describe; only the superuser may connect to it yet."""
@@ -340,9 +403,9 @@ class Cluster:
         with self.session() as ask:
             ask(
                 "CREATE DATABASE {scratch} TEMPLATE template0 ENCODING %s LC_COLLATE %s LC_CTYPE %s " + provider,
-                facts["encoding"], facts["collate"], facts["ctype"], *more, scratch=SCRATCH,
+                facts["encoding"], facts["collate"], facts["ctype"], *more, scratch=self.scratch,
             )  # fmt: skip
-            ask("REVOKE ALL ON DATABASE {scratch} FROM PUBLIC", scratch=SCRATCH)
+            ask("REVOKE ALL ON DATABASE {scratch} FROM PUBLIC", scratch=self.scratch)
 
     def fill(self, dump, facts, analyze):
         """Restore a dump into the scratch database, as a role that can become nobody else."""
@@ -355,7 +418,9 @@ class Cluster:
                 "ALTER ROLE {scratch} LOGIN NOINHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD %s",
                 password, scratch=SCRATCH,
             )  # fmt: skip
-            ask("GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {scratch} TO {scratch}", scratch=SCRATCH)
+            ask(
+                "GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {place} TO {scratch}", place=self.scratch, scratch=SCRATCH
+            )
         mine = self.prepare(entries, dict(facts["extensions"]))
         rest = [entry for entry in entries if entry not in mine]
         login = {"user": SCRATCH, "password": password, "options": RESTORING}
@@ -365,7 +430,7 @@ class Cluster:
                 self.analyze(**login)
         except BackupError as error:
             if "no pg_hba.conf entry" in error.details or "authentication failed" in error.details:
-                message = f"pg_hba.conf lacks the line: local {SCRATCH} {SCRATCH} scram-sha-256"
+                message = f"pg_hba.conf lacks the line: local {','.join(SCRATCHES)} {SCRATCH} scram-sha-256"
                 raise BackupError(message, error.details) from error
             if re.search("permission denied|must be (owner|superuser|able to|a member)", error.details):
                 raise BackupError(f"{error}; {NEEDS_SUPERUSER}", error.details) from error
@@ -385,7 +450,7 @@ class Cluster:
                         raise BackupError("the dump has an extension with a name that no extension has")
                     names.append(extension[1])
         dumped = {found[1]: entry for entry in entries if (found := SCHEMA_ENTRY.match(entry))}
-        with self.session(SCRATCH) as ask:
+        with self.session(self.scratch) as ask:
             ask("ALTER SCHEMA public OWNER TO {scratch}", scratch=SCRATCH)
             for extension in names:
                 schema = schemas.get(extension, "public")
@@ -418,7 +483,7 @@ class Cluster:
         command = [
             "pg_restore",
             "--exit-on-error",
-            self.place(SCRATCH),
+            self.place(self.scratch),
             "--no-publications",
             "--no-subscriptions",
             str(dump),
@@ -431,7 +496,7 @@ class Cluster:
 
     def analyze(self, **login):
         """Let the planner know what is in the tables; indexes over functions run these."""
-        self.run("vacuumdb", "--analyze-only", "--quiet", self.place(SCRATCH), **login)
+        self.run("vacuumdb", "--analyze-only", "--quiet", self.place(self.scratch), **login)
 
     def default_privileges(self, dump, entries):
         """The words of a dump's ALTER DEFAULT PRIVILEGES."""
@@ -447,7 +512,7 @@ class Cluster:
         sql = psycopg2().sql
         self.sql("ALTER ROLE {scratch} NOLOGIN", scratch=SCRATCH)
         self.sql(DISCONNECT, None, SCRATCH, None)
-        with self.session(SCRATCH, transaction=True) as ask:
+        with self.session(self.scratch, transaction=True) as ask:
             ask("REASSIGN OWNED BY {scratch} TO {owner}", scratch=SCRATCH, owner=owner)
             ask("DROP OWNED BY {scratch}", scratch=SCRATCH)
             if ask("SELECT true FROM pg_catalog.pg_namespace WHERE nspname = 'public'"):
@@ -485,14 +550,14 @@ class Cluster:
 
             def change(what, statement, *values, **names):
                 try:
-                    ask(statement, *values, scratch=SCRATCH, **names)
+                    ask(statement, *values, scratch=self.scratch, **names)
                 except driver.Error as error:
                     problems.append(
                         f"{printable(what)} was not taken over ({printable(error.diag.message_primary or '')})"
                     )
 
             kinds = dict(ask("SELECT pg_catalog.lower(name), context FROM pg_catalog.pg_settings"))
-            ask("ALTER DATABASE {scratch} RESET ALL", scratch=SCRATCH)
+            ask("ALTER DATABASE {scratch} RESET ALL", scratch=self.scratch)
             for role, privilege, grantable in facts["grants"]:
                 if privilege not in PRIVILEGES:
                     problems.append("a privilege that databases do not have was not taken over")
@@ -503,7 +568,9 @@ class Cluster:
                     + (" WITH GRANT OPTION" if grantable else ""),
                     role=role if role else driver.sql.SQL("PUBLIC"),
                 )
-            for role, settings in facts["settings"]:
+            if facts["settings"] is None:
+                problems.append("the settings of the database were not taken over: there are too many")
+            for role, settings in facts["settings"] or []:
                 for setting, value in (entry.split("=", 1) for entry in settings):
                     if not trusted and kinds.get(setting.lower()) != "user":
                         problems.append(
@@ -515,10 +582,10 @@ class Cluster:
                         f"the setting {setting}",
                         ("ALTER ROLE {role} IN DATABASE {scratch}" if role else "ALTER DATABASE {scratch}")
                         + " SET {setting} TO " + ", ".join(["%s"] * len(values)),
-                        *values, role=role or SCRATCH,
+                        *values, role=role or self.scratch,
                         setting=driver.sql.SQL(".").join(map(driver.sql.Identifier, setting.split("."))),
                     )  # fmt: skip
-            ask("ALTER DATABASE {scratch} CONNECTION LIMIT %s", int(facts["connection_limit"]), scratch=SCRATCH)
+            ask("ALTER DATABASE {scratch} CONNECTION LIMIT %s", int(facts["connection_limit"]), scratch=self.scratch)
         return problems
 
     def swap(self, database, kept):
@@ -532,7 +599,7 @@ class Cluster:
             try:
                 with self.session(transaction=True) as ask:
                     ask("ALTER DATABASE {database} RENAME TO {kept}", database=database, kept=kept)
-                    ask("ALTER DATABASE {scratch} RENAME TO {database}", database=database, scratch=SCRATCH)
+                    ask("ALTER DATABASE {scratch} RENAME TO {database}", database=database, scratch=self.scratch)
             except BackupError as error:
                 problems.append(error)
 
@@ -560,7 +627,7 @@ class Cluster:
 
     def rename_scratch(self, database):
         """Make the scratch database the database that was not there."""
-        self.sql("ALTER DATABASE {scratch} RENAME TO {database}", scratch=SCRATCH, database=database)
+        self.sql("ALTER DATABASE {scratch} RENAME TO {database}", scratch=self.scratch, database=database)
 
 
 class Refused(BackupError):
@@ -568,6 +635,7 @@ class Refused(BackupError):
 
     def __init__(self, error):
         super().__init__("PostgreSQL refused a statement", without_rows(str(error)))
+        self.code = error.pgcode
 
 
 class Tail:
@@ -579,12 +647,14 @@ class Tail:
         self.reader.start()
 
     def read(self):
-        while part := self.stream.read1(COMPLAINT_BYTES):
+        while part := self.stream.read(COMPLAINT_BYTES):
             self.end = (self.end + part)[-COMPLAINT_BYTES:]
 
     def text(self):
         self.reader.join(5)
-        self.stream.close()
+        # Somebody whom the program left behind may hold the other end; that is not waited for.
+        if not self.reader.is_alive():
+            self.stream.close()
         return self.end.decode(errors="replace")
 
 
@@ -690,9 +760,9 @@ class Backup:
 
     def __init__(self, config):
         self.config = config
-        self.cluster = Cluster(config["port"])
         self.store = Store(config["directory"])
         self.state = Path(config["state_directory"])
+        self.cluster = Cluster(config["port"], self.state / "scratch.json")
 
     @contextlib.contextmanager
     def locked(self, wait):
@@ -760,6 +830,10 @@ class Backup:
         if facts is None:
             raise BackupError("there is no such database")
         size = facts.pop("size")
+        if facts["settings"] is None:
+            raise BackupError(
+                "its settings (ALTER DATABASE … SET) take more than a megabyte: ALTER DATABASE … RESET ALL"
+            )
         last = self.store.backups(database)[:1]
         self.need({self.store.directory: last[0]["size"] * 1.2 if last else size, self.data_directory(): size * 1.2})
         facts["extensions"] = self.cluster.extensions(database)
@@ -779,8 +853,8 @@ class Backup:
             manifest |= {"database": database, "proven": False, **facts}
             tables = self.cluster.tables(database)
             try:
-                with self.cluster.restored(temporary, facts, superuser):
-                    manifest["tables"] = self.cluster.tables(SCRATCH)
+                with self.cluster.restored(database, temporary, facts, superuser):
+                    manifest["tables"] = self.cluster.tables(self.cluster.scratch)
             except BackupError as error:
                 raise BackupError(f"the dump cannot be restored: {error}", error.details) from error
             if tables and not manifest["tables"]:
@@ -874,7 +948,7 @@ class Backup:
 
     def restore(self, database, wanted, wait, dry_run, timeout=None):
         """Put a backup in a database's place."""
-        if database in ("postgres", "template0", "template1", SCRATCH):
+        if database in ("postgres", "template0", "template1", *SCRATCHES):
             raise BackupError(f"{database} is not a database to restore")
         with self.locked(wait):
             path, manifest = self.choose(database, wanted)
@@ -922,9 +996,11 @@ class Backup:
             facts = {**facts, "extensions": extensions}
             with (
                 self.cluster.limited(timeout or self.seconds(database, size)),
-                self.cluster.restored(path, facts, database in self.config["superuser_databases"], analyze=True),
+                self.cluster.restored(
+                    database, path, facts, database in self.config["superuser_databases"], analyze=True
+                ),
             ):
-                result["tables"] = self.cluster.tables(SCRATCH)
+                result["tables"] = self.cluster.tables(self.cluster.scratch)
                 result["problems"] = self.cluster.dress(facts, trusted=bool(there))
                 if there:
                     self.cluster.swap(database, kept)
@@ -1149,6 +1225,7 @@ def become_postgres():
         os.setuid(account.pw_uid)
     elif os.geteuid() != account.pw_uid:
         sys.exit("postgresql-backup: only root and postgres may do this")
+    leave_terminal()
     # Nobody's PG* variables, and no file in a home that names other servers or passwords.
     for variable in [each for each in os.environ if each.startswith("PG")]:
         del os.environ[variable]
@@ -1158,6 +1235,13 @@ def become_postgres():
     )  # fmt: skip
     os.chdir("/")
     os.umask(0o077)
+
+
+def leave_terminal():
+    """Give root's terminal up: what runs as postgres could type into it. What stands on it still gets there."""
+    with contextlib.suppress(OSError), open("/dev/tty", "rb", buffering=0) as terminal:
+        if os.getsid(0) != os.getpid():
+            fcntl.ioctl(terminal, termios.TIOCNOTTY)
 
 
 def stop(_signal, _frame):
@@ -1171,7 +1255,7 @@ def fail(config, problems):
     ):
         print(f"postgresql-backup: {where}: {message}", file=sys.stderr)
         syslog.syslog(syslog.LOG_ERR, f"{where}: {message}")
-        for line in details.splitlines():
+        for line in map(printable, details.splitlines()):
             print(f"    {line}", file=sys.stderr)
             syslog.syslog(syslog.LOG_ERR, f"{where}: {line}")
     if config.get("hook_failure"):
