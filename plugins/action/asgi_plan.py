@@ -7,6 +7,7 @@ import hashlib
 import json
 import time
 
+from ansible.errors import AnsibleError
 from ansible_collections.vivarium.server.plugins.plugin_utils.files import FilesAction
 from ansible_collections.vivarium.server.plugins.plugin_utils.run import agreed
 from ansible_collections.vivarium.server.plugins.plugin_utils.source import resolve_application
@@ -60,6 +61,7 @@ class ActionModule(FilesAction):
         "files": {"type": "dict", "default": {}},
         "resolve": {"type": "bool", "default": True},
         "force": {"type": "bool", "default": False},
+        "version": {"type": "str", "default": ""},
     }
 
     def run(self, tmp=None, task_vars=None):
@@ -84,9 +86,17 @@ class ActionModule(FilesAction):
         result = self.on_host({**names, **files, "asgi_plan": wanted}, task_vars)
         if result.get("failed"):
             return result
+        result["others"] = [name for name in result["others"] if name not in arguments["names"]]
         reasons, unfinished, stale = (result.pop(key) for key in ("reasons", "unfinished", "stale_units"))
         if not sources:
-            return {**result, "steps": []}
+            return {**result, "steps": [], "held": []}
+        held = {}
+        for name, app in applications.items():
+            live = result["releases"][name]
+            asked = arguments["force"] or (arguments["version"] and app["source"].get("git"))
+            if reasons[name] and not asked and live["instead_of"] == wanted[name]["parts"]["source"]:
+                held[name] = stays(name, live["version"], sources[name].version, git=bool(app["source"].get("git")))
+        result["held"] = list(held.values())
         deployments = [
             {
                 "name": name,
@@ -94,9 +104,10 @@ class ActionModule(FilesAction):
                 "version": sources[name].version,
                 "reasons": reasons[name] or ["it was asked for"],
                 "live": result["releases"][name]["id"],
+                "instead_of": inventory_source(applications[name], task_vars),
             }
             for name in applications
-            if reasons[name] or arguments["force"]
+            if (reasons[name] and name not in held) or arguments["force"]
         ]
         # What is deployed anew needs no repair.
         planned = {deployment["name"] for deployment in deployments}
@@ -106,6 +117,25 @@ class ActionModule(FilesAction):
             *(step("resume", release) for release in unfinished if release["name"] not in planned),
         ]
         return result
+
+
+def inventory_source(application, variables):
+    """What the inventory would have put live in the place of a version that was asked for beside it; None where it is the same."""
+    source = application["source"]
+    if not source.get("inventory_version"):
+        return None
+    try:
+        found = resolve_application({**application, "source": {**source, "version": source["inventory_version"]}}, variables)
+    except AnsibleError:
+        return None
+    return f"{found.kind}:{found.fingerprint}"
+
+
+def stays(name, live, wanted, git):
+    return (
+        f"{name} stays at {live}, which was put live in the place of {wanted}, the inventory's. It follows the inventory again when that"
+        f" has another version, or with -e asgi_force=true{' or -e asgi_version=VERSION' if git else ''}"
+    )
 
 
 def step(do, release):

@@ -51,6 +51,7 @@ class ActionModule(FilesAction):
         "break_lock": {"type": "bool", "default": False},
         "action": {"type": "str", "choices": ["deploy", "rollback", "resume"], "default": "deploy"},
         "wait": {"type": "bool", "default": False},
+        "empty_database": {"type": "bool", "default": False},
     }
 
     def run(self, tmp=None, task_vars=None):
@@ -69,7 +70,7 @@ class ActionModule(FilesAction):
             "kind": kind,
             "server": process.get("servers", {}).get(application["serve_with"], {}),
             "build_environment": arguments["build_environment"],
-            **{key: arguments[key] for key in ("break_lock", "action", "wait")},
+            **{key: arguments[key] for key in ("break_lock", "action", "wait", "empty_database")},
             "holder": holder(),
             # A run that had the lock and is known to have ended.
             "ended": "",

@@ -536,6 +536,9 @@ def _input_problems(inputs):
     target = inputs.get("asgi_rollback_to", "")
     if target != "" and not is_form(RELEASE, target):
         problems.append("asgi_rollback_to must be the name of a release, such as 20261124-101500-1a2b3c")
+    names = inputs.get("asgi_empty_database", "")
+    if not isinstance(names, str) or not all(NAME.fullmatch(name) for name in names.split(",") if names):
+        problems.append("asgi_empty_database must be names of applications with commas between them")
     return problems + environment_problems("asgi_build_environment", inputs.get("asgi_build_environment", {}))
 
 
@@ -616,7 +619,10 @@ def _check_source(app, version, wrong):
         for key, value in (("source.version", source.get("version")), ("asgi_version", version)):
             if value and (not is_line(str(value)) or not VERSION.fullmatch(str(value))):
                 wrong(f"{key} must be the name of a branch or a tag, or a full commit, and must not begin with '-'")
-        source["version"] = str(version or source.get("version") or "")
+        own = str(source.get("version") or "")
+        if version and own and own != str(version):
+            source["inventory_version"] = own
+        source["version"] = str(version or own)
         if not source["version"]:
             wrong("source.version is required for git: a branch, tag or full commit")
 
@@ -652,6 +658,22 @@ def asgi_only(apps, names):
     return [app for app in apps if app["name"] in names] if any(names) else apps
 
 
+def asgi_removable(names, apps, variable="asgi_remove"):
+    """The names of applications that are to go, given in a list or with commas between them; never one that is in asgi_apps."""
+    names = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
+    names = list(dict.fromkeys(name for name in names if name != ""))
+    bad = [name for name in names if not isinstance(name, str) or not NAME.fullmatch(name)]
+    if bad:
+        raise AnsibleFilterError(f"{variable}: {bad[0]!r} is not the name of an application")
+    listed = [entry.get("name") for entry in apps or [] if isinstance(entry, dict)]
+    wanted = [name for name in names if name in listed]
+    if wanted:
+        raise AnsibleFilterError(
+            f"{variable}: {', '.join(wanted)} is in asgi_apps; take it out there first. Nothing was changed"
+        )
+    return names
+
+
 def asgi_words(command, variable="manage_command"):
     """The words of a command as a shell would split them; nothing but quotes and backslashes has a meaning."""
     try:
@@ -664,4 +686,9 @@ class FilterModule:
     """Ansible's entry point."""
 
     def filters(self):
-        return {"asgi_apps": asgi_apps, "asgi_only": asgi_only, "asgi_words": asgi_words}
+        return {
+            "asgi_apps": asgi_apps,
+            "asgi_only": asgi_only,
+            "asgi_removable": asgi_removable,
+            "asgi_words": asgi_words,
+        }

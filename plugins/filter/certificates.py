@@ -15,7 +15,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}\Z")
 TYPES = ("self_signed", "provided")
 
 
-def certificate_problems(requests, variable="certificates_requests", days=397):
+def certificate_problems(requests, variable="certificates_requests", days=397, remove=()):
     """Return a sentence for everything that is wrong; none of them holds a part of a key."""
     if not isinstance(requests, list) or not all(isinstance(request, dict) for request in requests):
         return [f"{variable} must be a list of requests"]
@@ -25,6 +25,12 @@ def certificate_problems(requests, variable="certificates_requests", days=397):
             f"certificates_self_signed_days must be from 1 to 397, not {days!s:.40}: browsers refuse certificates that are good"
             " for longer."
         )
+    listed = [request.get("name") for request in requests]
+    for name in remove if isinstance(remove, (list, tuple)) else [remove]:
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            problems.append(f"certificates_remove: '{name!s:.40}' is not the name of a certificate")
+        elif name in listed:
+            problems.append(f"certificates_remove: '{name}' is in {variable}; take it out there first")
     for index, request in enumerate(requests):
         label = f"{variable}[{index}] ({request.get('name', 'without a name')})"
         problems += [f"{label}: {problem}" for problem in _problems(request, label)]

@@ -66,6 +66,16 @@ def nginx_problems(inputs):
     timeout = inputs.get("nginx_worker_shutdown_timeout", "1h")
     if isinstance(timeout, bool) or not DURATION.match(str(timeout)):
         problems.append(f"nginx_worker_shutdown_timeout: '{timeout}' is not a time such as 90s or 1h30m")
+    remove, sites = inputs.get("nginx_remove_sites", []), inputs["nginx_sites"]
+    if not isinstance(remove, list):
+        problems.append("nginx_remove_sites must be a list of names")
+    else:
+        listed = [site.get("name") for site in sites if isinstance(site, dict)] if isinstance(sites, list) else []
+        for name in remove:
+            if not isinstance(name, str) or not NAME.match(name):
+                problems.append(f"nginx_remove_sites: '{name}' is not the name of a site")
+            elif name in listed:
+                problems.append(f"nginx_remove_sites: '{name}' is in nginx_sites; take it out there first")
     if not isinstance(inputs.get("nginx_extra", ""), str):
         problems.append("nginx_extra must be a text")
     return problems
@@ -107,11 +117,18 @@ def nginx_sites(sites):
     ]
 
 
-def nginx_site_files(sites, directory):
-    """Return what vivarium.server.files writes for completed sites."""
-    return [
-        {"path": f"{directory}/{site['name']}.conf", "template": "site.conf.j2", "vars": {"site": site}}
-        for site in sites
+def nginx_site_files(sites, directory, remove=()):
+    """Return what vivarium.server.files writes for completed sites, and removes of those that are to go."""
+    files = []
+    for site in sites:
+        # The names that its certificate is shown for; a file without a purpose goes.
+        secure = site["certificate"] and not site["backend"]
+        parts = {"conf": "site.conf.j2", "names": "site.names.j2" if secure else None}
+        for part, template in parts.items():
+            entry = {"template": template, "vars": {"site": site}} if template else {"state": "absent"}
+            files.append({"path": f"{directory}/{site['name']}.{part}", **entry})
+    return files + [
+        {"path": f"{directory}/{name}.{part}", "state": "absent"} for name in remove for part in ("conf", "names")
     ]
 
 

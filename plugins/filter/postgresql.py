@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import json
 import re
@@ -28,6 +29,8 @@ RESERVED_DATABASES = frozenset(
 # postgresql_backup makes and drops a database and a role of this name.
 SCRATCH = "vivarium_scratch"
 
+# A line of pg_hba.conf as the role writes it for a database.
+ACCESS = re.compile(rf'(?P<kind>[a-z]+) +"(?P<database>{NAME.pattern})" +"[^" ]+" +(?:[0-9a-fA-F.:/]+ +)?[a-z0-9-]+')
 # Connections that no application gets: the superuser's (superuser_reserved_connections is 3), backups, people who look.
 RESERVE = 10
 
@@ -75,6 +78,17 @@ def postgresql_problems(inputs):
         _check_database(where, database, users, problems)
     for where, entry in _each(inputs["postgresql_access"], "postgresql_access"):
         _check_access(where, entry, users, databases, problems)
+    for variable in ("postgresql_remove_databases", "postgresql_purge_databases"):
+        for index, name in enumerate(inputs.get(variable) or []):
+            if (
+                not isinstance(name, str)
+                or not NAME.fullmatch(name)
+                or name in RESERVED_DATABASES
+                or name.startswith(SCRATCH)
+            ):
+                problems.append(f"{variable}[{index}]: '{name}' is not the name of a database ({NAME_RULE})")
+            elif name in databases:
+                problems.append(f"{variable}[{index}]: '{name}' is in postgresql_databases; take it out there first")
     for index, address in enumerate(inputs["postgresql_listen_addresses"] or []):
         if str(address) not in ("*", "localhost") and _interface(address) is None:
             problems.append(f"postgresql_listen_addresses[{index}]: '{address}' is not an IP address")
@@ -95,7 +109,7 @@ def postgresql_problems(inputs):
 
 def _type_problems(inputs):
     """Inputs that a specification takes for lists and dictionaries though they are texts."""
-    lists = ("users", "databases", "access", "listen_addresses", "packages")
+    lists = ("users", "databases", "access", "listen_addresses", "packages", "remove_databases", "purge_databases")
     problems = [
         f"postgresql_{name}: must be a list"
         for name in lists
@@ -269,8 +283,8 @@ MAIL = re.compile(r"([A-Za-z0-9_][A-Za-z0-9._%+@,-]{0,999})?")
 def postgresql_backup_problems(inputs):
     """Return what is wrong with the inputs of the role postgresql_backup, one sentence each."""
     problems = []
-    for variable in ("postgresql_backup_databases", "postgresql_backup_superuser_databases"):
-        names = inputs[variable]
+    for variable in ("postgresql_backup_databases", "postgresql_backup_superuser_databases", "postgresql_backup_purge"):
+        names = inputs.get(variable, [])
         if not isinstance(names, list):
             problems.append(f"{variable}: must be a list")
             continue
@@ -357,12 +371,14 @@ def _text(value):
 # The server's state and what it lacks
 
 
-def postgresql_plan(state, users, databases, access, user_settings):
+def postgresql_plan(state, users, databases, access, user_settings, remove=(), purge=()):
     """Compare what the server said about itself with what it should be. The answer holds no password and no verifier.
 
     ``state`` is what templates/state.sql.j2 makes psql print: one JSON object for the server, then one per database.
     """
-    server, *details = _rows(state)
+    server, *details = _rows(state) or [None]
+    if server is None:
+        raise AnsibleFilterError("postgresql_plan: the server's answer is not what was asked for")
     details = {detail["database"]: detail for detail in details}
     databases = [
         {
@@ -404,6 +420,22 @@ def postgresql_plan(state, users, databases, access, user_settings):
             ("postgres", f"the database {name}", _privileges(database, access, there.get(name))),
             (name, f"the database {name}", _schema(database["owner"], details.get(name, {}))),
         ]
+    # What is to go is closed first. Its owner is left alone where another database of the lists is his.
+    listed = {user["name"] for user in users}
+    for name in dict.fromkeys([*remove, *purge]):
+        entry = there.get(name, {})
+        if name in remove and entry.get("login") and entry["owner"] not in listed:
+            owner = entry["owner"]
+            closing = [
+                f"ALTER ROLE {_quote(owner)} NOLOGIN PASSWORD NULL",
+                f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = {_literal(owner)}",  # noqa: S608
+            ]
+            statements.append(("postgres", f"the role {owner}, which may not log in any more", closing))
+    doomed = [
+        {"name": name, "owner": None if there[name]["owner"] in listed else there[name]["owner"]}
+        for name in purge
+        if name in there and (name in remove or not there[name]["login"])
+    ]
     roles = [user["name"] for user in users if _role_is_off(user, server["roles"].get(user["name"]))]
     new_databases = [database for database in databases if database["name"] not in there]
     statements = [
@@ -421,7 +453,9 @@ def postgresql_plan(state, users, databases, access, user_settings):
             *(f"the database {database['name']}" for database in new_databases),
             *(f"{each['about']}: {'; '.join(each['queries'])}" for each in statements),
             *(entry["about"] for entry in extensions if not refused(entry)),
+            *(f"the database {entry['name']}, which goes for good" for entry in doomed),
         ],
+        "purge": doomed,
         "unknown_extensions": [
             f"postgresql_databases: database '{entry['database']}' asks for the extension '{entry['name']}', which this"
             " server does not have; the package that brings it belongs into postgresql_packages"
@@ -433,6 +467,11 @@ def postgresql_plan(state, users, databases, access, user_settings):
             f"the database {name}: it does not answer the superuser (psql -d {name} as postgres says why;"
             f' where its owner has shut it: ALTER DATABASE "{name}" ALLOW_CONNECTIONS true)'
             for name in silent
+        ]
+        + [
+            f"the database {name}: it is in use, its role may log in; take the application away first (asgi_remove)"
+            for name in purge
+            if name in there and there[name]["login"] and name not in remove
         ]
         + [
             f"postgresql_databases: the extension '{entry['name']}' is not a trusted one, and its script would run as the"
@@ -465,9 +504,37 @@ def postgresql_troubles(results):
     return troubles
 
 
+def postgresql_kept(answer, databases, remove):
+    """Return what databases that are no longer in the lists keep: who may connect, and what the server needs for that.
+
+    The answer is that of the server to templates/state.sql.j2, if it answered, and pg_hba.conf in base64.
+    """
+    rows = _rows(answer)
+    server = rows[0] if rows else {}
+    gone = {*(database["name"] for database in databases), *remove}
+    try:
+        text = base64.b64decode((answer.splitlines() or [""])[-1], validate=True).decode("utf-8", "replace")
+    except ValueError:
+        text = ""
+    found = [match for match in map(ACCESS.fullmatch, text.splitlines()) if match]
+    found = [
+        match
+        for match in found
+        if match["database"] not in gone and match["database"] in server.get("names", [match["database"]])
+    ]
+    remote = any(match["kind"] != "local" for match in found)
+    addresses = [part.strip() for part in server.get("listen_addresses", "").split(",") if part.strip()]
+    return {
+        "databases": list(dict.fromkeys(match["database"] for match in found)),
+        "access": [match[0] for match in found],
+        "listen_addresses": addresses if remote else [],
+        "max_connections": server.get("max_connections", 0) if found else 0,
+    }
+
+
 def _rows(state):
     try:
-        return [json.loads(line) for line in state.splitlines() if line.strip()]
+        return [json.loads(line) for line in state.splitlines() if line.startswith("{")]
     except ValueError as error:
         raise AnsibleFilterError("postgresql_plan: the server's answer is not what was asked for") from error
 
@@ -554,6 +621,7 @@ class FilterModule:
         return {
             "postgresql_access": postgresql_access,
             "postgresql_foreign": postgresql_foreign,
+            "postgresql_kept": postgresql_kept,
             "postgresql_limits": postgresql_limits,
             "postgresql_backup_problems": postgresql_backup_problems,
             "postgresql_plan": postgresql_plan,

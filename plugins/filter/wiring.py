@@ -7,7 +7,7 @@ import ipaddress
 from urllib.parse import quote
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.vivarium.server.plugins.filter.asgi_apps import asgi_apps
+from ansible_collections.vivarium.server.plugins.filter.asgi_apps import NAME, asgi_apps
 from ansible_collections.vivarium.server.plugins.filter.asgi_files import asgi_names
 from ansible_collections.vivarium.server.plugins.filter.postgresql import RESERVE
 
@@ -95,6 +95,28 @@ def wiring_applications(apps, groups, version=None):
     }
 
 
+def wiring_left(applications, sites, databases):
+    """Sentences on what is on a host and not in the inventory: applications, files of sites, and databases."""
+    found = {}
+    for name in applications:
+        found.setdefault(name, []).append("application")
+    for path in sites:
+        site = path.rpartition("/")[2].removesuffix(".conf")
+        application = site.removesuffix("_backend")
+        found.setdefault(application if application in found else site, []).append(f"site {site}")
+    for name in databases:
+        found.setdefault(name, []).append("database")
+    return [
+        f"{name} is not in the inventory and goes on as it is ({', '.join(things)}). "
+        + (
+            f"To take it away and keep its data: -e asgi_remove={name} with the playbook site"
+            if NAME.fullmatch(name)
+            else f"To take it away: nginx_remove_sites: [{name}]"
+        )
+        for name, things in found.items()
+    ]
+
+
 class _Wiring:
     def __init__(self, host, groups, hostvars, https_port, http_port):
         self.host = host
@@ -139,7 +161,8 @@ class _Wiring:
             "postgresql_listen_addresses": (
                 [str(self.address(self.host))] if with_database and self.host in self.db and self.remote_apps else []
             ),
-            "postgresql_backup_databases": [app["name"] for app in with_database],
+            # Every database there is, so that none leaves its backups because it left the inventory.
+            "postgresql_backup_databases": [],
         }
 
     @property
@@ -266,4 +289,9 @@ class FilterModule:
     """Ansible's entry point."""
 
     def filters(self):
-        return {"wiring": wiring, "wiring_names": wiring_names, "wiring_applications": wiring_applications}
+        return {
+            "wiring": wiring,
+            "wiring_left": wiring_left,
+            "wiring_names": wiring_names,
+            "wiring_applications": wiring_applications,
+        }

@@ -304,8 +304,12 @@ class _Report:
         if not self.site["database"]:
             return "backups are yours"
         config = read_json(BACKUP_CONFIG)
-        if not config:
+        # This host may have been the database's server once.
+        host = self.facts.get("database", {}).get("host") or ""
+        if not config or not (host == "" or host.startswith("/") or host in ("localhost", "127.0.0.1", "::1")):
             return "its backups are on the database's host"
+        if config.get("databases") and self.site["name"] not in config["databases"]:
+            raise Broken("it is not among the databases that are backed up (postgresql_backup_databases)")
         status = (
             read_json(Path(config["state_directory"], "status.json")).get("databases", {}).get(self.site["name"], {})
         )

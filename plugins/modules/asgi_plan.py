@@ -41,6 +41,10 @@ options:
       - Whether to find the sources and to plan. Without, the module tells the releases alone; a rollback needs no repository.
     type: bool
     default: true
+  version:
+    description: The version of git sources that was asked for beside the inventory, C(asgi_version).
+    type: str
+    default: ''
   force:
     description: Plan a new release of every application, whether anything changed or not.
     type: bool
@@ -80,13 +84,26 @@ steps:
         version: {description: What a person calls the version., type: str}
         reasons: {description: Why it is needed., type: list, elements: str}
         live: {description: The release that is live now., type: str}
+others:
+  description: The names of applications that are on the host and in neither O(applications) nor O(names).
+  returned: always
+  type: list
+  elements: str
 releases:
   description:
     - The live release of each application, with its version and since when; the releases that were live and good
       (C(good)), those that were live and did not prove good, with the reason (C(bad)), and the one that was live before the live
-      one was made (C(previous)).
+      one was made (C(previous)); what the live one was put live in the place of (C(instead_of)), and for each older release the
+      migrations that were applied after it (C(migrated_since)).
   returned: always
   type: dict
+held:
+  description: >-
+    A sentence for each application whose live release stays, though the inventory has another version: that one was rolled back, or
+    another one was asked for, and the inventory has not changed since.
+  returned: always
+  type: list
+  elements: str
 """
 
 from pathlib import Path
@@ -94,6 +111,8 @@ from pathlib import Path
 from ansible_collections.vivarium.server.plugins.module_utils.asgi import Application
 
 UNITS = Path("/etc/systemd/system")
+# What makes an application's users is the first of its files, and the last to go.
+ACCOUNTS = Path("/etc/sysusers.d")
 # What the templates of processes and timers say of themselves.
 OURS = "vivarium.server.asgi, which removes it"
 REASONS = {
@@ -107,7 +126,7 @@ REASONS = {
 
 def main(wanted, check_mode, diff):
     """The module; ``wanted`` is what the action made of its options, by the names of the applications."""
-    result = {"reasons": {}, "unfinished": [], "releases": {}, "stale_units": []}
+    result = {"reasons": {}, "unfinished": [], "releases": {}, "stale_units": [], "others": others(wanted)}
     for name, application in ((name, Application(name)) for name in wanted):
         live = application.live()
         units = application.running_units()
@@ -134,6 +153,12 @@ def main(wanted, check_mode, diff):
     return {"changed": False, **result}
 
 
+def others(wanted):
+    """Applications that the role has set up on this host before, and that are not asked about."""
+    names = (path.stem.removeprefix("asgi-") for path in ACCOUNTS.glob("asgi-*.conf"))
+    return sorted(name for name in names if name not in wanted)
+
+
 def about(live, releases, units):
     """What a person, or a rollback, wants to know of an application."""
     record = live.record if live else {}
@@ -155,7 +180,21 @@ def about(live, releases, units):
         },
         "previous": max(older)[1] if older else None,
         "active": bool(live) and live.unit in units,
+        "instead_of": record.get("instead_of"),
+        "migrated_since": migrated_since(live, releases),
     }
+
+
+def migrated_since(live, releases):
+    """Of each release that is older than the live one: the migrations that releases after it have applied, up to the live one."""
+    if not live:
+        return {}
+    found, applied = {}, []
+    for release in sorted(releases, key=lambda release: release.record.get("created", 0), reverse=True):
+        if release.record.get("created", 0) <= live.record.get("created", 0):
+            found[release.id] = list(applied)
+            applied = [*release.record.get("migrations", []), *applied]
+    return found
 
 
 def stale_units(name, wanted):

@@ -68,6 +68,10 @@ options:
     description: Whether C(live) waits until C(settle_time) is over, and fails where the release did not stay up.
     type: bool
     default: false
+  empty_database:
+    description: Whether an application that is live may go on with a database that is empty, or another one.
+    type: bool
+    default: false
   build_environment:
     description: Environment variables for building the venv, such as a proxy or a private package index.
     type: dict
@@ -132,6 +136,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 from ansible_collections.vivarium.server.plugins.module_utils.asgi import (
     LOCK_LIMIT,
@@ -192,6 +197,8 @@ IMPORT_PATIENCE = 3
 PROCESS_PATIENCE = 1
 # How long nginx may give wrong answers after the switch before requests go back (seconds).
 SWITCH_PATIENCE = 2
+# What migrate says of each.
+MIGRATION = re.compile(r"^ *Applying (\S+?)\.\.\. OK", re.MULTILINE)
 # How long the drain may take to see that a release does not stay up, and to take requests back from it (seconds).
 VERDICT_PATIENCE = 15
 # How long to wait for a step that still runs though its playbook has died (seconds).
@@ -329,7 +336,31 @@ class Deploy:
         write_private(self.release.path / "gate.json", {**gate, "made": time.time()})
         if code != 0:
             raise ReleaseError(f"the deployment checks say no:\n{self.output}")
+        self.look_at_database(gate.get("facts", {}).get("database", {}))
         return False
+
+    def look_at_database(self, database):
+        """What is live has its data: a database without any is another one, or was lost, and nobody goes live on it unasked."""
+        live, name = self.application.live(), self.app["name"]
+        if not live or self.data["empty_database"]:
+            return
+        if self.app["framework"] == "django":
+            place = f"{database.get('name')} at {database.get('host') or 'the default host'}"
+            if not (self.app["migrate"] and database.get("empty")):
+                return
+            what = f"its database ({place}) is empty, while release {live.id} is live"
+        else:
+            before, now = (database_of(release) for release in (live, self.release))
+            if not before or before == now:
+                return
+            what = (
+                f"its database would be another one than that of release {live.id}, which is live ({now}, not {before})"
+            )
+        raise ReleaseError(
+            f"{what}. Its data do not come by themselves. On the old database server: postgresql-backup run {name}; copy the"
+            f" newest of /var/backups/postgresql/{name}-* and its .json file to the new one; there: postgresql-backup restore"
+            f" {name} --file PATH. If it is meant: -e asgi_empty_database={name}"
+        )
 
     def collected(self):
         if self.app["framework"] != "django" or not self.app["static_url"]:
@@ -348,8 +379,10 @@ class Deploy:
         hooks, applied = self.app["hooks"], False
         self.run_hooks("before_migrate")
         if self.app["framework"] == "django" and self.app["migrate"]:
-            self.manage("migrate", "--noinput")
+            self.manage("migrate", "--noinput", lines=None)
             applied = "No migrations to apply" not in self.output
+            self.release.note(migrations=MIGRATION.findall(self.output))
+            self.output = shorten(self.output)
         self.run_hooks("after_migrate")
         return applied or bool(hooks["before_migrate"] + hooks["after_migrate"])
 
@@ -705,10 +738,10 @@ class Deploy:
             code.rmdir()
             os.rename(wrapper, code)
 
-    def manage(self, *arguments):
+    def manage(self, *arguments, lines=40):
         """Run a Django command in this release."""
-        if self.run([], "python", "-m", "django", *arguments) != 0:
-            raise ReleaseError(f"manage.py {' '.join(arguments)} failed:\n{self.output}")
+        if self.run([], "python", "-m", "django", *arguments, lines=lines) != 0:
+            raise ReleaseError(f"manage.py {' '.join(arguments)} failed:\n{shorten(self.output)}")
 
     def run(self, options, *command, lines=40):
         """Run a command in this release exactly as the service runs: its user, environment and sandbox."""
@@ -854,7 +887,14 @@ class Deploy:
             live_since=since or time.time(),
             workers=self.app["workers"],
             processes=self.processes(),
+            **self.instead_of(before),
         )
+
+    def instead_of(self, before):
+        """What this release is put live in the place of, beside what the inventory says: the next run does not undo that unasked."""
+        if self.data["action"] == "rollback":
+            return {"instead_of": before.record.get("parts", {}).get("source")} if before else {}
+        return {"instead_of": self.data["release"].get("instead_of")} if self.data["action"] == "deploy" else {}
 
     def switch_back(self, before, complaint):
         """Requests go to the release they went to before; where there was none, to none."""
@@ -1001,6 +1041,18 @@ def project_file(path):
     except OSError:
         pass
     raise ReleaseError(f"{path.name} cannot be used: it must be a file inside the code of at most 16 MiB")
+
+
+def database_of(release):
+    """Where the database of a release is that its environment names, without who logs in there; None where it names none."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in read_regular(release.path / "env").decode(errors="replace").splitlines():
+            key, _, value = line.partition("=")
+            if key == "DATABASE_URL":
+                url = urlsplit("".join(shlex.split(value)))
+                host = url.hostname or dict(parse_qsl(url.query)).get("host") or "the default host"
+                return f"{url.path.lstrip('/')} at {host}" + (f":{url.port}" if url.port else "")
+    return None
 
 
 def quoted(value):

@@ -45,13 +45,13 @@ options:
         description: Mode, in octal digits and quoted.
         type: str
         default: "0755"
-      purge:
+      unlisted:
         description:
           - A shell pattern such as V(*.conf). Files and links in the directory whose names match it and which this task
-            does not list are removed. Subdirectories stay; so do names that start with a dot unless the pattern does.
+            does not list are told in RV(unlisted), and stay; not those whose names start with a dot, unless the pattern does.
         type: str
       concerns:
-        description: Labels returned in RV(concerns) when the directory changed or something in it was purged.
+        description: Labels returned in RV(concerns) when the directory changed.
         type: list
         elements: str
         default: []
@@ -153,7 +153,7 @@ EXAMPLES = r"""
 - name: configure | Write nginx's files
   vivarium.server.files:
     directories:
-      - {path: /etc/nginx/sites.d, purge: "*.conf", concerns: [nginx]}
+      - {path: /etc/nginx/sites.d, unlisted: "*.conf", concerns: [nginx]}
     files:
       - {path: /etc/nginx/nginx.conf, template: nginx.conf.j2, concerns: [nginx]}
       - {path: /etc/nginx/sites.d/shop.conf, template: site.conf.j2, vars: {site: shop}, concerns: [nginx]}
@@ -187,6 +187,12 @@ concerns:
   type: list
   elements: str
   sample: [nginx]
+unlisted:
+  description: The paths in directories with that option that nobody listed, sorted.
+  returned: success
+  type: list
+  elements: str
+  sample: [/etc/nginx/sites.d/blog.conf]
 output:
   description: What the validator that failed had to say.
   returned: when a validator failed
@@ -458,11 +464,10 @@ def number(entry, key, look_up, tolerant):
 
 def plan(order, tolerant, tree):
     """Compare what is there with what is asked for: the changes, in the order in which they are made."""
-    changes, removals, owned, folders = [], [], set(), set()
+    changes, removals, folders = [], [], set()
     for key, kind in (("directories", "directory"), ("files", "file"), ("links", "link")):
         for entry in order[key]:
             path = entry["path"]
-            owned.add(path)
             want, above = wanted(kind, entry, tolerant), tree.above(path)
             have = state_of(above, path, len(want.content or ""))
             if have != want:
@@ -474,26 +479,23 @@ def plan(order, tolerant, tree):
                 folders.add(path)
             elif not (tolerant or want is ABSENT or above or os.path.dirname(path) in folders):
                 raise Refused(f"{path}: its directory does not exist")
-    for entry in order["directories"]:
-        if entry["purge"]:
-            for path, have in purged(tree, entry, owned):
-                removals.append(Change(path, have, ABSENT, private(have), entry["concerns"], None))
     return changes + removals
 
 
-def purged(tree, entry, owned):
-    """The files and links in a directory that match its pattern and that nobody listed."""
-    path, pattern = entry["path"], entry["purge"]
-    folder = tree.folder(path)
-    if folder is None:
-        return
-    for name in sorted(names_in(folder.handle, folder, path)):
-        full = os.path.join(path, name)
-        meant = fnmatch.fnmatchcase(name, pattern) and name.startswith(".") <= pattern.startswith(".")
-        if meant and full not in owned:
-            have = state_of(folder, full)
-            if have.kind in ("file", "link"):
-                yield full, have
+def unlisted(order, tree):
+    """The files and links in directories that match the pattern given there and that nobody listed."""
+    listed = {entry["path"] for key in ("directories", "files", "links") for entry in order[key]}
+    found = []
+    for entry in order["directories"]:
+        folder = tree.folder(entry["path"]) if entry["unlisted"] else None
+        if folder is None:
+            continue
+        for name in names_in(folder.handle, folder, entry["path"]):
+            path, pattern = os.path.join(entry["path"], name), entry["unlisted"]
+            meant = fnmatch.fnmatchcase(name, pattern) and name.startswith(".") <= pattern.startswith(".")
+            if meant and path not in listed and state_of(folder, path).kind in ("file", "link"):
+                found.append(path)
+    return sorted(found)
 
 
 def names_in(place, folder, path):
@@ -889,6 +891,7 @@ def main(order, check_mode, diff):
                             recover(folder)
                     changes = plan(order, False, tree)
                     apply(order, changes, tree)
+            others = unlisted(order, tree)
     except Refused as refusal:
         secrets = set(secrets_in(changes))
         message, output = (printable(without(secrets, part)) for part in (refusal.args[0], "".join(refusal.args[1:])))
@@ -899,6 +902,7 @@ def main(order, check_mode, diff):
         "changed": bool(changes),
         "changed_paths": [printable(change.path) for change in changes],
         "concerns": sorted({label for change in changes for label in change.concerns}),
+        "unlisted": [printable(path) for path in others],
     }
     if diff:
         result["diff"] = [difference(change) for change in changes]

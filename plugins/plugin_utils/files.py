@@ -14,7 +14,7 @@ from ansible_collections.vivarium.server.plugins.plugin_utils.host_code import C
 OWNERSHIP = {"owner": ((str, int), "root"), "group": ((str, int), "root")}
 COMMON = {"path": (str, None), "concerns": (list, [])}
 ENTRIES = {
-    "directories": {**COMMON, **OWNERSHIP, "mode": (str, "0755"), "purge": (str, None)},
+    "directories": {**COMMON, **OWNERSHIP, "mode": (str, "0755"), "unlisted": (str, None)},
     "files": {
         **COMMON,
         **OWNERSHIP,

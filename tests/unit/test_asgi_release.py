@@ -75,7 +75,7 @@ def deploy(root):
         }  # fmt: skip
         defaults = {
             "kind": "path", "ended": "", "break_lock": False, "server": {"packages": ["uvicorn"]}, "action": "deploy",
-            "wait": False, "stopped": "", "parts": {}, "files": [],
+            "wait": False, "empty_database": False, "stopped": "", "parts": {}, "files": [],
         }  # fmt: skip
         app |= data.pop("app", {})
         return asgi_release.Deploy(
@@ -1575,3 +1575,43 @@ def test_a_terminal_is_not_given_away(tmp_path, command, typed, shown, kept):
     assert seen.rstrip() == shown
     said = (tmp_path / "kept").read_text()
     assert said.endswith(kept) and "/dev" not in said
+
+
+# a database without data
+
+
+@pytest.mark.parametrize(
+    ("gate", "data", "refused"),
+    [
+        ({"empty": True}, {}, True),
+        ({"empty": True}, {"empty_database": True}, False),
+        ({"empty": False}, {}, False),
+        ({"empty": None}, {}, False),
+        ({"empty": True}, {"app": {"migrate": False}}, False),
+    ],
+)
+def test_nothing_goes_live_on_an_empty_database_unasked(root, deploy, gate, data, refused):
+    step = deploy("r2", **data)
+    add(root, "r2")
+    step.look_at_database({"name": "shop", "host": "10.0.0.2", **gate})  # nothing is live: a first deploy
+    asgi.Application("shop").point_live_at(add(root, "r1", state="good"))
+    if not refused:
+        step.look_at_database({"name": "shop", "host": "10.0.0.2", **gate})
+        return
+    with pytest.raises(asgi.ReleaseError, match=r"shop at 10[.]0[.]0[.]2.*is empty.*asgi_empty_database=shop"):
+        step.look_at_database({"name": "shop", "host": "10.0.0.2", **gate})
+
+
+def test_without_django_a_database_of_another_place_is_refused(root, deploy):
+    old, new = add(root, "r1", state="good"), add(root, "r2")
+    asgi.Application("shop").point_live_at(old)
+    step = deploy("r2", app={"framework": "none"})
+    step.look_at_database({})
+    write(old.path / "env", 'A=1\nDATABASE_URL="postgresql://shop:hunter2@/shop?host=%2Fvar%2Frun%2Fpostgresql"\n')
+    write(new.path / "env", 'DATABASE_URL="postgresql://shop:hunter3@/shop?host=%2Fvar%2Frun%2Fpostgresql"\n')
+    step.look_at_database({})
+    write(new.path / "env", 'DATABASE_URL="postgresql://shop:hunter2@10.0.0.2:5432/shop?sslmode=require"\n')
+    with pytest.raises(asgi.ReleaseError) as caught:
+        step.look_at_database({})
+    assert "shop at 10.0.0.2:5432, not shop at /var/run/postgresql" in str(caught.value)
+    assert "hunter" not in str(caught.value)

@@ -202,41 +202,48 @@ def test_absent_removes_files_and_links_only(write, tmp_path):
     assert "will not remove" in write(files=[{"path": str(tmp_path / "d"), "state": "absent"}])["msg"]
 
 
-def test_purge_removes_what_nobody_lists(write, tmp_path):
-    for name in ("keep.conf", "old.conf", "other.txt", ".hidden.conf"):
+def test_what_nobody_lists_is_told_and_stays(write, tmp_path):
+    for name in ("keep.conf", "old.conf", "other.txt", ".hidden.conf", "gone.conf"):
         (tmp_path / name).write_text("x")
     (tmp_path / "link.conf").symlink_to("nowhere")
     (tmp_path / "dir.conf").mkdir()
     order = {
-        "directories": [
-            {"path": str(tmp_path), "mode": oct(tmp_path.stat().st_mode)[-3:], "purge": "*.conf", "concerns": ["sites"]}
-        ],
-        "files": [file(tmp_path / "keep.conf", "x")],
+        "directories": [{"path": str(tmp_path), "mode": oct(tmp_path.stat().st_mode)[-3:], "unlisted": "*.conf"}],
+        "files": [file(tmp_path / "keep.conf", "x"), {"path": str(tmp_path / "gone.conf"), "state": "absent"}],
     }
-    result = write(**order)
-    assert result["changed_paths"] == [str(tmp_path / "link.conf"), str(tmp_path / "old.conf")]
-    assert result["concerns"] == ["sites"]
-    assert sorted(os.listdir(tmp_path)) == [".hidden.conf", "dir.conf", "keep.conf", "other.txt"]
+    for check in (True, False):
+        result = write(check=check, **order)
+        assert result["unlisted"] == [str(tmp_path / "link.conf"), str(tmp_path / "old.conf")]
+        assert result["changed_paths"] == [str(tmp_path / "gone.conf")]
+    assert sorted(os.listdir(tmp_path)) == [
+        ".hidden.conf",
+        "dir.conf",
+        "keep.conf",
+        "link.conf",
+        "old.conf",
+        "other.txt",
+    ]
     assert not write(**order)["changed"]
 
 
 @pytest.fixture
 def busy(tmp_path):
-    """An order that changes, makes, removes and purges, and the directory it does that in."""
+    """An order that changes, makes and removes, and the directory it does that in."""
     base = tmp_path / "base"
     (base / "owned").mkdir(parents=True, mode=0o755)
-    for name in ("changed", "removed", "owned/purged"):
+    for name in ("changed", "removed", "owned/removed"):
         (base / name).write_text(f"old {name}\n")
     (base / "link").symlink_to("old")
     return base, {
         "directories": [
-            {"path": str(base / "owned"), "mode": "0700", "purge": "*"},
+            {"path": str(base / "owned"), "mode": "0700"},
             {"path": str(base / "made/inside")},
         ],
         "files": [
             file(base / "changed", mode="0600"),
             file(base / "made/inside/new"),
             {"path": str(base / "removed"), "state": "absent"},
+            {"path": str(base / "owned/removed"), "state": "absent"},
         ],
         "links": [{"path": str(base / "link"), "target": "new"}, {"path": str(base / "link2"), "target": "new"}],
     }
@@ -361,14 +368,14 @@ def test_a_secret_is_nowhere_but_in_its_file(write, tmp_path, capfd):
     assert "(old content, secret)" in printed and "(new content, secret)" in printed
 
 
-def test_what_only_its_owner_could_read_is_not_shown_when_purged(write, tmp_path):
+def test_what_only_its_owner_could_read_is_not_shown_when_it_goes(write, tmp_path):
     (tmp_path / "o").mkdir(mode=0o755)
     (tmp_path / "o/s").write_text("hunter2")
     (tmp_path / "o/s").chmod(0o600)
     (tmp_path / "o/l").write_text("hunter2")
     (tmp_path / "o/l").chmod(0o640)
     order = {
-        "directories": [{"path": str(tmp_path / "o"), "purge": "*"}],
+        "files": [{"path": str(tmp_path / "o/s"), "state": "absent"}],
         "links": [{"path": str(tmp_path / "o/l"), "target": "x"}],
     }
     result = write(**order)

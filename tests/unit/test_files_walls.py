@@ -139,11 +139,11 @@ def tree(folder):
 
 def test_what_lies_in_anothers_directory_is_written_with_his_rights(theirs):
     (theirs / "gone").write_text("root put it there\n")
-    (theirs / "purged.conf").write_text("old\n")
+    (theirs / "old.conf").write_text("old\n")
     order = {
         "directories": [
             {"path": str(theirs / "a/b"), "mode": "0750", **THEIRS},
-            {"path": str(theirs), "purge": "*.conf", **THEIRS},
+            {"path": str(theirs), "unlisted": "*.conf", **THEIRS},
         ],
         "files": [
             file(theirs / "x", mode="0640", **THEIRS),
@@ -155,6 +155,8 @@ def test_what_lies_in_anothers_directory_is_written_with_his_rights(theirs):
     checked_only = write(check=True, **order)
     done = write(**order)
     assert done == checked_only and done["changed"]
+    assert done["unlisted"] == [str(theirs / "old.conf")]
+    (theirs / "old.conf").unlink()
     assert sorted(os.listdir(theirs)) == ["a", "l", "x"]
     assert {path.lstat().st_uid for path in theirs.rglob("*")} == {NOBODY.pw_uid}
     assert not write(**order)["changed"]
@@ -521,9 +523,13 @@ def test_what_he_wrote_does_not_speak_to_the_terminal(theirs):
             stream.write("\x1b]0;owned\x07" + "ordinary\n" * number)
     (theirs / "link.conf").symlink_to("\x1b[2J")
     os.chown(theirs / "x", NOBODY.pw_uid, NOBODY.pw_gid)
-    done = write(directories=[{"path": str(theirs), "purge": "*.conf", **THEIRS}], files=[file(theirs / "x", **THEIRS)])
-    assert len(done["changed_paths"]) == 4
-    shown = [*done["changed_paths"], *(part for entry in done["diff"] for part in entry.values())]
+    there = [os.path.join(theirs, name) for name in os.listdir(theirs) if name.endswith(".conf") and name.isascii()]
+    done = write(
+        directories=[{"path": str(theirs), "unlisted": "*.conf", **THEIRS}],
+        files=[file(theirs / "x", **THEIRS), *({"path": path, "state": "absent"} for path in there)],
+    )
+    assert len(done["unlisted"]) == 1
+    shown = [*done["changed_paths"], *done["unlisted"], *(part for entry in done["diff"] for part in entry.values())]
     assert all(part.replace("\n", "").isprintable() for part in shown)
     spoken = write(files=[file(theirs / "x", "newer\n", **THEIRS)], validate="printf '\\033[2Jbad'")
     assert spoken["changed"]

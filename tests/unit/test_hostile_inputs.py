@@ -20,7 +20,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from ansible_collections.vivarium.server.plugins.filter import nginx_sites
-from ansible_collections.vivarium.server.plugins.filter.asgi_apps import SERVERS, asgi_apps, asgi_only
+from ansible_collections.vivarium.server.plugins.filter.asgi_apps import SERVERS, asgi_apps, asgi_only, asgi_removable
 from ansible_collections.vivarium.server.plugins.filter.asgi_files import asgi_commands, asgi_files
 from ansible_collections.vivarium.server.plugins.filter.asgi_library import asgi_library
 from ansible_collections.vivarium.server.plugins.filter.certificates import certificate_problems
@@ -168,6 +168,9 @@ EXAMPLES = {
         "asgi_force": False,
         "asgi_break_lock": False,
         "asgi_serial": 1,
+        "asgi_empty_database": "shop",
+        "asgi_remove": ["gone"],
+        "asgi_purge": ["past"],
         "asgi_wait": False,
         "asgi_build_environment": {"HTTPS_PROXY": "http://proxy.example.com"},
         "asgi_web_group": "www-data",
@@ -193,6 +196,7 @@ EXAMPLES = {
             {"name": "shop", "domains": ["shop.test"], "type": "provided", "certificate": "PEM", "key": "PEM"},
             {"name": "self", "domains": ["self.test"]},
         ],
+        "certificates_remove": ["gone"],
         "certificates_self_signed_days": 397,
     },
     "nginx": {
@@ -220,6 +224,7 @@ EXAMPLES = {
                 "trusted_proxies": ["10.0.0.1"],
             },
         ],
+        "nginx_remove_sites": ["gone"],
         "nginx_http_port": 80,
         "nginx_https_port": 443,
         "nginx_ipv6": True,
@@ -243,6 +248,8 @@ EXAMPLES = {
         "postgresql_access": [
             {"type": "hostssl", "database": "shop", "user": "shop", "address": "10.0.0.1/32", "method": "scram-sha-256"}
         ],
+        "postgresql_remove_databases": ["gone"],
+        "postgresql_purge_databases": ["past"],
         "postgresql_listen_addresses": ["10.0.0.2"],
         "postgresql_port": 5432,
         "postgresql_max_connections": 100,
@@ -266,6 +273,7 @@ EXAMPLES = {
         "postgresql_backup_superuser_databases": ["shop"],
         "postgresql_backup_port": 5432,
         "postgresql_backup_timeouts": {"shop": 60},
+        "postgresql_backup_purge": ["past"],
     },
 }
 
@@ -274,6 +282,8 @@ def asgi_problems(inputs):
     try:
         apps = asgi_apps(inputs["asgi_apps"], inputs["asgi_derived"], inputs["asgi_version"], inputs)
         asgi_only(apps, inputs["asgi_only"])
+        for name in ("asgi_remove", "asgi_purge"):
+            asgi_removable(inputs[name], inputs["asgi_apps"], name)
     except AnsibleFilterError as error:
         return [str(error)]
     return []
@@ -285,7 +295,9 @@ CHECKS = {
     "python": python_problems,
     "env_file": env_file_problems,
     "certificates": lambda inputs: certificate_problems(
-        inputs["certificates_requests"], days=inputs["certificates_self_signed_days"]
+        inputs["certificates_requests"],
+        days=inputs["certificates_self_signed_days"],
+        remove=inputs["certificates_remove"],
     ),
     "nginx": nginx_sites.nginx_problems,
     "postgresql": postgresql_problems,
@@ -409,6 +421,8 @@ FREE = {
     ("asgi", "asgi_build_environment.HTTPS_PROXY"): (VALUE, "handed on as an environment, not as a text"),
     ("asgi", "asgi_only"): ({"empty"}, "all"),
     ("asgi", "asgi_only[]"): ({"empty"}, "all"),
+    **{("asgi", place): ({"empty"}, "none") for name in ("asgi_remove", "asgi_purge") for place in (name, f"{name}[]")},
+    ("asgi", "asgi_empty_database"): ({"empty"}, "none"),
     ("asgi", "asgi_rollback_to"): ({"empty"}, "the one before"),
     ("python", "python_environment.HTTPS_PROXY"): (VALUE, "Ansible quotes the values of an environment"),
     ("env_file", "env_file_variables.A"): (VALUE, "the environment file carries any text"),

@@ -132,6 +132,13 @@ def test_a_test_that_does_not_end_is_stopped(reload, main_process, monkeypatch):
     assert not (reload.home / "reload.conf").exists()
 
 
+def test_two_sites_for_one_name_are_refused(reload, main_process):
+    main_process("serve()")
+    reload.says("""echo 'nginx: [warn] conflicting server name "shop.test" on 0.0.0.0:443, ignored' >&2""")
+    assert 'conflicting server name "shop.test"' in failure(reload)
+    assert not (reload.home / "reload.conf").exists()
+
+
 def test_a_refused_configuration_is_told_in_printable_text(reload, main_process):
     main_process("serve()")
     reload.says(r"printf 'bad\033]0;taken over\007\nline\377'; exit 1")

@@ -156,7 +156,12 @@ def test_every_form_of_site_renders(release, sites, inputs):
             assert re.sub(r'"[^"]*"', "", code).count("{") == re.sub(r'"[^"]*"', "", code).count("}"), path
             assert "\n\n\n" not in text, f"{path} has a hole"
     names = {pathlib.Path(path).name for path in files if "/sites.d/" in path}
-    assert names == {"_default.conf", *(f"{site['name']}.conf" for site in SETS[sites])}
+    secure = [site for site in SETS[sites] if site.get("certificate")]
+    assert names == {
+        "_default.conf",
+        *(f"{site['name']}.conf" for site in SETS[sites]),
+        *(f"{site['name']}.names" for site in secure),
+    }
 
 
 def test_what_differs_between_releases():
@@ -311,8 +316,8 @@ def test_a_site_knows_which_others_share_its_certificate():
 
 @pytest.mark.parametrize("name", ["default", "hostnames", "include", "volatile"])
 def test_a_name_that_is_a_word_of_nginx_is_escaped(name):
-    text = render("13", [{**PUBLIC, "domains": [name]}])["/etc/nginx/nginx.conf"]
-    assert f"        \\{name} shop;\n" in text
+    text = render("13", [{**PUBLIC, "domains": [name]}])["/etc/nginx/sites.d/shop.names"]
+    assert f"\n\\{name} shop;\n" in text
 
 
 def test_headers_that_pass_are_not_cleared():

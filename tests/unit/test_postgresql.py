@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import pytest
@@ -10,6 +11,7 @@ from ansible_collections.vivarium.server.plugins.filter.postgresql import (
     postgresql_access,
     postgresql_backup_problems,
     postgresql_foreign,
+    postgresql_kept,
     postgresql_limits,
     postgresql_plan,
     postgresql_problems,
@@ -351,6 +353,50 @@ def test_what_the_server_refused_is_told_without_the_statement():
         "the database shop: role  2J is busy LINE 1",
         "the extension pg_trgm in the database shop: it exists",
     ]
+
+
+def answer(lines, **state):
+    return f"{json.dumps(state)}\n" * bool(state) + base64.b64encode("\n".join(lines).encode()).decode()
+
+
+def test_what_leaves_the_lists_keeps_its_access():
+    access = [
+        {"database": "blog", "user": "blog", "address": "10.0.0.3"},
+        {"database": "shop", "user": "shop", "address": "::1"},
+    ]
+    lines = postgresql_access(access, [{"name": "shop"}, {"name": "blog"}])
+    scratch = 'local "vivarium_scratch","vivarium_scratch_2" "vivarium_scratch" scram-sha-256'
+    text = ["# comment", "local all postgres peer map=superuser", *lines, scratch, "host all all 0.0.0.0/0 trust"]
+    state = {"names": ["shop", "blog"], "listen_addresses": "localhost, 10.0.0.2", "max_connections": 150}
+    kept = postgresql_kept(answer(text, **state), [{"name": "shop"}], [])
+    assert kept["databases"] == ["blog"]
+    assert kept["access"] == [line for line in lines if '"blog"' in line] and len(kept["access"]) == 2
+    assert (kept["listen_addresses"], kept["max_connections"]) == (["localhost", "10.0.0.2"], 150)
+    # The server does not answer: nobody knows that it is gone.
+    assert postgresql_kept(answer(text), [{"name": "shop"}], [])["databases"] == ["blog"]
+    for listed, remove, names in (([{"name": "shop"}], ["blog"], ["shop", "blog"]), ([{"name": "shop"}], [], ["shop"])):
+        kept = postgresql_kept(answer(text, **{**state, "names": names}), listed, remove)
+        assert kept == {"databases": [], "access": [], "listen_addresses": [], "max_connections": 0}
+    assert postgresql_kept("", [], [])["access"] == []
+
+
+def test_what_is_to_go_is_closed_and_dropped_by_name_alone():
+    shop, blog = ({"owner": name, "public": False, "connects": ["shop"]} for name in ("shop", "blog"))
+    details = tuple(detail(name) for name in ("shop", "blog", "postgres", "template1"))
+
+    def planned(login, remove, purge):
+        state = server(databases={"shop": shop, "blog": {**blog, "login": login}}, details=details)
+        users = [{"name": "shop", "password": SECRET, "connection_limit": 90}]
+        return postgresql_plan(state, users, [{"name": "shop"}], [], {"statement_timeout": "5min"}, remove, purge)
+
+    closed = planned(True, ["blog"], [])
+    assert [each["queries"][0] for each in closed["statements"]] == ['ALTER ROLE "blog" NOLOGIN PASSWORD NULL']
+    assert closed["purge"] == [] and closed["refused"] == []
+    assert planned(False, ["blog"], [])["statements"] == []
+    assert planned(False, [], ["blog"])["purge"] == [{"name": "blog", "owner": "blog"}]
+    assert planned(True, ["blog"], ["blog"])["purge"] == [{"name": "blog", "owner": "blog"}]
+    (problem,) = planned(True, [], ["blog"])["refused"]
+    assert "blog: it is in use" in problem
 
 
 def test_the_plan_holds_no_secret():

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.vivarium.server.plugins.filter.asgi_apps import asgi_apps
-from ansible_collections.vivarium.server.plugins.filter.wiring import wiring, wiring_names
+from ansible_collections.vivarium.server.plugins.filter.wiring import wiring, wiring_left, wiring_names
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PASSWORD = "p@ss:w/rd?#&%20 'ü\"$"
@@ -68,7 +68,7 @@ def test_one_host_is_reached_by_sockets_alone():
     assert got["postgresql_users"] == [{"name": "shop", "password": PASSWORD, "connections": 19}]
     assert got["postgresql_max_connections"] == 100
     assert got["postgresql_databases"] == [{"name": "shop", "owner": "shop", "extensions": []}]
-    assert got["postgresql_backup_databases"] == ["shop"]
+    assert got["postgresql_backup_databases"] == []
 
 
 def test_one_host_needs_no_facts():
@@ -132,7 +132,7 @@ def test_a_web_server_that_is_one_of_two_application_servers():
 def test_many_applications_have_ports_of_their_own():
     got = derive("web", SPLIT, SHOP, PLAIN)
     assert [site["upstream"] for site in got["nginx_sites"]] == [["10.0.0.2:8100"], ["10.0.0.2:8101"]]
-    assert got["postgresql_backup_databases"] == ["shop"]
+    assert got["postgresql_backup_databases"] == []
 
 
 @pytest.mark.parametrize("groups", [ONE, SPLIT])
@@ -270,3 +270,12 @@ def test_vault_values_are_read_by_a_real_run(tmp_path):
 )
 def test_names_of_applications_are_told_whatever_else_is_wrong(apps, names):
     assert wiring_names(apps) == names
+
+
+def test_what_is_left_is_named_with_the_word_that_takes_it_away():
+    assert wiring_left([], [], []) == []
+    sites = ["/etc/nginx/sites.d/blog.conf", "/etc/nginx/sites.d/blog_backend.conf", "/etc/nginx/sites.d/by-hand.conf"]
+    first, second = wiring_left(["blog"], sites, ["blog"])
+    assert "blog is not in the inventory" in first and "(application, site blog, site blog_backend, database)" in first
+    assert "-e asgi_remove=blog" in first
+    assert "nginx_remove_sites: [by-hand]" in second

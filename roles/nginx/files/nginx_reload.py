@@ -22,6 +22,7 @@ import time
 
 UNIT = "nginx.service"
 NGINX = "/usr/sbin/nginx"
+SITES = "/etc/nginx/sites.d"
 DIRECTORY = "/run/vivarium-nginx"  # the unit's, gone when nginx stops
 SERVER = f"{DIRECTORY}/reload.conf"  # nginx.conf includes it
 # Seconds. All together are less than the 90 that systemd gives a reload.
@@ -101,7 +102,7 @@ def main_process():
 def test(until):
     try:
         done = subprocess.run(
-            [NGINX, "-t", "-q"],
+            [NGINX, "-t"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -112,6 +113,13 @@ def test(until):
         raise Failed(f"nginx -t has not ended within {BEFORE} seconds; nginx was not reloaded") from None
     if done.returncode != 0:
         raise Failed(f"nginx refuses the new configuration and goes on with the old one:\n{printable(done.stdout)}")
+    # A warning to nginx: which of the two answers is decided by the names of their files.
+    twice = sorted(set(re.findall(r"conflicting server name \"[^\"]+\"", printable(done.stdout))))
+    if twice:
+        raise Failed(
+            f"two sites want to answer for one name ({'; '.join(twice)}), so nginx goes on with the old configuration: another"
+            f" file in {SITES} has it, of a site that is not listed any more (nginx_remove_sites) or in the raw directives of one"
+        )
 
 
 def reload(pid, name):

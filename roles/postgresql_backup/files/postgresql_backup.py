@@ -779,6 +779,16 @@ class Backup:
                     time.sleep(min(1, wait))
             yield
 
+    # ---- forget
+
+    def forget(self, database, wait, dry_run):
+        """Remove every backup of a database that is not there any more; returns their files."""
+        with self.locked(wait):
+            if self.cluster.facts(database) is not None:
+                raise BackupError(f"the database {printable(database)} is there; its backups stay")
+            found = [*self.store.backups(database), *self.store.backups(database, proven=False)]
+            return [manifest["file"] if dry_run else self.store.remove(manifest) for manifest in found]
+
     # ---- run
 
     def run(self, asked, wait):
@@ -1312,6 +1322,12 @@ def command_list(backup, arguments):
     return report(arguments, [{key: manifest.get(key) for key in keys} for manifest in found], lines or ["no backups"])
 
 
+def command_forget(backup, arguments):
+    files = backup.forget(arguments.database, arguments.wait, arguments.dry_run)
+    verb = "would remove" if arguments.dry_run else "removed"
+    return report(arguments, files, [f"{verb} {printable(file)}" for file in files] or ["no backups"])
+
+
 def command_restore(backup, arguments):
     result = backup.restore(arguments.database, arguments.file, arguments.wait, arguments.dry_run, arguments.timeout)
     database, kept = result["database"], result["kept"]
@@ -1351,6 +1367,8 @@ def parse(argv):
     run.add_argument("databases", nargs="*", metavar="DATABASE")
     show = commands.add_parser("list", parents=[common], help="show what there is")
     show.add_argument("database", nargs="?", metavar="DATABASE")
+    forget = commands.add_parser("forget", parents=[working], help="remove every backup of a database that is gone")
+    forget.add_argument("database", metavar="DATABASE")
     restore = commands.add_parser("restore", parents=[working], help="put a backup in a database's place")
     restore.add_argument("database", metavar="DATABASE")
     restore.add_argument(
@@ -1374,7 +1392,7 @@ def main(argv=None):
     try:
         config = json.loads(CONFIG.read_text(encoding="utf-8"))
         backup = Backup(config)
-        commands = {"run": command_run, "list": command_list, "restore": command_restore}
+        commands = {"run": command_run, "list": command_list, "forget": command_forget, "restore": command_restore}
         return commands[arguments.command](backup, arguments)
     except Stopped:
         problem = (arguments.command, "stopped by a signal", "")

@@ -227,6 +227,10 @@ def facts():
         "sessions": settings.SESSION_ENGINE.rsplit(".", 1)[-1] if look.sessions_used() else None,
         "database": {
             "vendor": database.vendor,
+            "host": str(database.settings_dict.get("HOST") or ""),
+            "name": str(database.settings_dict.get("NAME") or ""),
+            # A file is not to be seen from here.
+            "empty": first(lambda _name: not database.introspection.table_names(), "") if database.vendor != "sqlite" else None,
             "limits": limits,
             "password_refused": look.password_refused() if limits else None,
             "pool": look.pool_size() if postgresql else 0,

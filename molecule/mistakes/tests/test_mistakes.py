@@ -1,0 +1,201 @@
+"""What operators do every week: nothing that serves or is kept goes away by omission, and what is about to be lost is named."""
+
+from __future__ import annotations
+
+import play
+import pytest
+
+
+def site(**variables):
+    return play.Play("../molecule/mistakes/converge", **variables)
+
+
+def deploy(**variables):
+    return play.Play("../molecule/mistakes/deploy", **variables)
+
+
+def page(host, name, path="/"):
+    """The status of a page, as a visitor gets it."""
+    domain = f"{name}.example.test"
+    ask = "curl --silent --insecure --output /dev/null --write-out '%%{http_code}' --resolve %s:443:127.0.0.1 https://%s%s"
+    return host.run(ask, domain, domain, path).stdout
+
+
+def superuser(host, query, database="postgres"):
+    return host.check_output("runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 -d %s -c %s", database, query)
+
+
+def live(host, name):
+    return host.check_output("readlink /srv/%s/live", name)
+
+
+def serves(host, name):
+    """Whether a site answers, its static files too, and reaches its database."""
+    return page(host, name) == "200" and page(host, name, "/health/") == "200"
+
+
+def answers(host, name):
+    assert serves(host, name), (name, host.check_output("journalctl --lines 40 --no-pager --unit '%s@*'", name))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Left out of the list
+
+
+@pytest.mark.parametrize("listed", [["shop"], []], ids=["shorter", "empty"])
+def test_what_leaves_the_list_goes_on_and_is_named(hosts, listed):
+    """With its site, its access to the database and its timers."""
+    before = {name: live(host, "blog") for name, host in hosts.items()}
+    said = site(listed=listed).succeed()
+    for name, host in hosts.items():
+        for application in ("shop", "blog"):
+            answers(host, application)
+        assert live(host, "blog") == before[name]
+        # A new connection is let in, and the next boot brings it back.
+        host.check_output("systemctl restart 'blog@*.service'")
+        play.wait_until(lambda host=host: serves(host, "blog"))
+        for unit in ("blog.service", "blog-clearsessions.timer"):
+            assert host.check_output("systemctl is-enabled %s", unit) == "enabled"
+        host.check_output("postgresql-backup run blog")
+        for left in {"shop", "blog"} - set(listed):
+            assert (
+                f"{left} is not in the inventory and goes on as it is (application, site {left}, database)"
+                in said.output
+            )
+    assert (
+        "asgi_remove=blog"
+        in said.output.rpartition("TASK [")[0].rpartition("TASK [Name what is not as in the inventory]")[2]
+    )
+
+
+def test_a_deploy_names_it_too(hosts):
+    said = deploy(listed=["shop"]).succeed()
+    assert said.output.count("blog is not in the inventory and goes on as it is") >= len(hosts)
+    assert "is not in the inventory" not in site().succeed().output
+
+
+def test_another_inventory_for_the_host_takes_nothing_away(hosts):
+    """Staging beside production: the second one's run leaves the first one's sites and databases."""
+    site(listed=["blog"]).succeed()
+    site(listed=["shop"]).succeed()
+    for host in hosts.values():
+        answers(host, "shop")
+        answers(host, "blog")
+
+
+def test_a_domain_of_what_left_the_list_is_not_taken_over_silently(hosts):
+    """A site that is renamed is still there under its old name: nginx would ignore one of the two."""
+    said = site(listed=["shop"], changes={"shop": {"domains": ["shop.example.test", "blog.example.test"]}}).fail()
+    for name, host in hosts.items():
+        assert "blog.example.test" in said.message(name) and "conflicting" in said.message(name)
+        answers(host, "shop")
+        answers(host, "blog")
+    site().succeed()
+
+
+def test_what_is_in_the_list_is_not_removed(hosts):
+    said = site(asgi_remove="blog").fail()
+    assert "blog is in asgi_apps; take it out there first" in said.output
+    said = site(asgi_remove="../x").fail()
+    assert "is not the name of an application" in said.output
+    for host in hosts.values():
+        answers(host, "blog")
+
+
+LEFT = r"""
+find / -xdev -path /var/log -prune -o -name '*blog*' -print | sort
+find /run -xdev -path /run/log -prune -o -name '*blog*' -print | sort
+getent passwd blog blog-build; getent group blog blog-build
+systemctl list-units --all --plain --no-legend '*blog*'; systemctl list-unit-files --no-legend '*blog*'
+ps -eo user:20,args | grep '^blog' || true
+grep -rlw blog /etc --exclude='*-' || true
+"""
+
+
+def test_what_is_removed_by_name_leaves_its_data_and_nothing_else(hosts):
+    for host in hosts.values():
+        host.check_output(
+            "runuser -u blog -- sh -c 'echo photo >/srv/blog/media/photo.txt; echo x >/var/lib/asgi-blog/x'"
+        )
+        host.check_output("postgresql-backup run blog")
+    said = site(listed=["shop"], asgi_remove="blog").succeed()
+    for name, host in hosts.items():
+        kept = ["/srv/blog.removed", "/var/lib/asgi-blog.removed"]
+        for path in kept:
+            assert path in said.output, said.output
+            assert host.check_output("stat --format %%a:%%U %s", path) == "700:root"
+        left = [line for line in host.check_output(LEFT).splitlines() if "/blog.removed/" not in line]
+        backups = [line for line in left if line.startswith("/var/backups/postgresql/blog-")]
+        assert backups and sorted(set(left) - set(backups)) == kept, left
+        assert host.check_output("cat /srv/blog.removed/media/photo.txt") == "photo"
+        assert host.check_output("ls /srv/blog.removed").split() == ["deploys.log", "media"]
+        assert superuser(host, "SELECT rolcanlogin, rolpassword IS NULL FROM pg_authid WHERE rolname = 'blog'") == "f|t"
+        assert superuser(host, "SELECT count(*) > 0 FROM pg_tables WHERE schemaname = 'public'", "blog") == "t"
+        assert page(host, "blog") == "000"
+        answers(host, "shop")
+        assert "is not in the inventory" not in said.output, name
+    again = site(listed=["shop"], asgi_remove="blog").succeed()
+    assert all(again.changed(name) == 0 for name in hosts), again.output
+
+
+def test_what_comes_back_finds_its_database(hosts):
+    site().succeed()
+    for host in hosts.values():
+        answers(host, "blog")
+        assert superuser(host, "SELECT rolcanlogin FROM pg_authid WHERE rolname = 'blog'") == "t"
+
+
+def test_what_is_in_use_is_not_purged(hosts):
+    said = site(listed=["shop"], asgi_purge="blog").fail()
+    assert "Take it away first (asgi_remove=blog)" in said.output
+    for host in hosts.values():
+        answers(host, "blog")
+        assert superuser(host, "SELECT count(*) > 0 FROM pg_tables WHERE schemaname = 'public'", "blog") == "t"
+
+
+def test_what_is_purged_by_name_is_gone(hosts):
+    site(listed=["shop"], asgi_remove="blog", asgi_purge="blog").succeed()
+    for host in hosts.values():
+        assert host.check_output(LEFT) == ""
+        assert superuser(host, "SELECT count(*) FROM pg_database WHERE datname = 'blog'") == "0"
+        assert superuser(host, "SELECT count(*) FROM pg_roles WHERE rolname = 'blog'") == "0"
+        answers(host, "shop")
+    site().succeed()
+    for host in hosts.values():
+        answers(host, "blog")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# An empty database
+
+
+def test_what_is_live_does_not_go_on_with_an_empty_database(hosts):
+    """The database server was moved, or set up anew: what is live has its data somewhere."""
+    before = {}
+    for name, host in hosts.items():
+        before[name] = live(host, "shop")
+        host.check_output("postgresql-backup run shop")
+        superuser(host, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = 'shop'")
+        superuser(host, "ALTER DATABASE shop RENAME TO shop_of_before")
+        superuser(host, "CREATE DATABASE shop OWNER shop TEMPLATE template0")
+    said = deploy(asgi_only="shop", asgi_force=True).fail()
+    for name, host in hosts.items():
+        assert said.failed_at(name, "shop", "check")
+        assert "is empty, while release" in said.message(name) and "-e asgi_empty_database=shop" in said.message(name)
+        assert live(host, "shop") == before[name]
+        # What the message says to type.
+        host.check_output("postgresql-backup restore shop")
+    deploy(asgi_only="shop", asgi_force=True).succeed()
+    for name, host in hosts.items():
+        assert live(host, "shop") != before[name]
+        answers(host, "shop")
+        assert superuser(host, "SELECT count(*) > 0 FROM django_migrations", "shop") == "t"
+
+
+def test_an_empty_database_that_is_meant_is_taken_by_name(hosts):
+    for host in hosts.values():
+        superuser(host, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = 'shop'")
+        superuser(host, "DROP DATABASE shop WITH (FORCE)")
+    site(asgi_only="shop", asgi_force=True, asgi_empty_database="shop").succeed()
+    for host in hosts.values():
+        answers(host, "shop")
