@@ -125,7 +125,9 @@ def inventory_source(application, variables):
     if not source.get("inventory_version"):
         return None
     try:
-        found = resolve_application({**application, "source": {**source, "version": source["inventory_version"]}}, variables)
+        found = resolve_application(
+            {**application, "source": {**source, "version": source["inventory_version"]}}, variables
+        )
     except AnsibleError:
         return None
     return f"{found.kind}:{found.fingerprint}"

@@ -142,18 +142,47 @@ class Lock:
 
         `impatient` tells by the holder whether waiting for him has no point.
         """
-        self.stream = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "r+")
-        os.fchmod(self.stream.fileno(), 0o600)
+        self.open()
         deadline = time.monotonic() + patience
         while True:
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(self.stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if self.is_open_to_others():
+                    self.renew()
+                if self.is_current():
+                    return
+            if not self.is_current():  # renewed meanwhile
+                self.leave()
+                self.open()
+                continue
+            holder, late = self.holder(), time.monotonic() > deadline
+            if late and self.is_open_to_others() and not impatient(holder):
+                self.renew()
                 return
-            holder = self.holder()
-            if impatient(holder) or time.monotonic() > deadline:
+            if late or impatient(holder):
                 self.leave()
                 raise LockedError(holder)
             time.sleep(0.2)
+
+    def is_current(self):
+        return os.path.samestat(os.fstat(self.stream.fileno()), os.stat(self.path))
+
+    def is_open_to_others(self):
+        """Whether the file is of a version whose lock anybody could open: who has it open can hold it for ever."""
+        return bool(os.fstat(self.stream.fileno()).st_mode & (stat.S_IRWXG | stat.S_IRWXO))
+
+    def renew(self):
+        """A file in its place that nobody has open, with the kernel's lock from its first moment."""
+        holder, scratch = self.holder(), self.path.with_name(f".{self.path.name}.new")
+        self.leave()
+        scratch.unlink(missing_ok=True)
+        self.stream = os.fdopen(os.open(scratch, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "r+")
+        fcntl.flock(self.stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self.write(holder)
+        os.replace(scratch, self.path)
+
+    def open(self):
+        self.stream = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "r+")
 
     def write(self, holder):
         """Say who has the lock from now on; None gives it up."""
@@ -199,12 +228,12 @@ class Release:
         write_private(self.path / "release.json", {**self.record, **changes})
 
 
-def write_private(path, content):
-    """Write JSON for root alone, atomically."""
+def write_private(path, content, indent=1):
+    """Write JSON for root alone, atomically. What others made is not indented: nested deep enough, spaces would fill the disk."""
     scratch = path.with_name(f".{path.name}.new")
     descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as stream:
-        json.dump(content, stream, indent=1, sort_keys=True)
+        json.dump(content, stream, indent=indent, sort_keys=True)
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(scratch, path)

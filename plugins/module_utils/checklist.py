@@ -48,6 +48,10 @@ SITE = (
 )
 # nginx may use connections to the release before for this long after a switch (seconds).
 SETTLED = 10
+# What is read of a process's command (bytes).
+COMMAND_LIMIT = 4096
+# What is told of a heading (letters).
+HOW_LIMIT = 2000
 # How long a line may take to the journal (seconds).
 JOURNAL_PATIENCE = 1
 
@@ -140,6 +144,7 @@ class _Report:
         self.django = site["framework"] == "django"
         self.gate = read_json(release.path / "gate.json")
         self.facts = self.gate.get("facts", {})
+        self.messages = messages_of(self.gate)
         self.page = None
         self.nonsense = f"/vivarium-probe-{secrets.token_hex(8)}"
 
@@ -154,14 +159,14 @@ class _Report:
                 state, how, covers = self.ask(getattr(self, method))
             if how is None:
                 continue
-            messages = [each for each in self.gate.get("messages", []) if each["id"] in ids]
+            messages = [each for each in self.messages if each["id"] in ids]
             failed = [each for each in messages if each["state"] == "failed"]
             waived = [{"id": each["id"], "reason": each["reason"]} for each in messages if each["state"] == "waived"]
             if failed:
                 state, how = "failed", "; ".join(f"{each['id']}: {each['message']}" for each in failed)
             elif state == "failed" and any(each["id"] in covers for each in waived):
                 state = "waived"
-            found.append({"title": title, "state": state, "how": printable(str(how)), "waived": waived})
+            found.append({"title": title, "state": state, "how": words(str(how)), "waived": waived})
         return found
 
     def ask(self, method):
@@ -204,7 +209,7 @@ class _Report:
     def checks(self):
         if not self.gate:
             raise Unproven("the release was made before there was a report")
-        waived = sum(each["state"] == "waived" for each in self.gate["messages"])
+        waived = sum(each["state"] == "waived" for each in self.messages)
         when = moment(self.gate["made"])
         return f"passed at level {self.gate['fail_level']} before the release got a request ({when}), {waived} messages waived"
 
@@ -212,9 +217,9 @@ class _Report:
         properties = systemctl_show(self.release.unit, "MainPID", "ActiveState")
         if properties.get("ActiveState") != "active":
             raise Broken(f"{self.release.unit} is {properties.get('ActiveState') or 'not there'}")
-        command = (
-            Path(f"/proc/{properties['MainPID']}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        )
+        # A process says itself where its words lie (prctl(2), PR_SET_MM_MAP), gigabytes perhaps.
+        with open(f"/proc/{properties['MainPID']}/cmdline", "rb", buffering=0) as stream:
+            command = stream.read(COMMAND_LIMIT).replace(b"\0", b" ").decode(errors="replace")
         if "runserver" in command:
             raise Broken(f"{self.release.unit} runs manage.py runserver")
         if self.site["server"] not in command:
@@ -281,7 +286,7 @@ class _Report:
         if not self.django:
             return None
         kinds = sorted(set(self.facts["caches"].values()))
-        alone = any(each["id"] == "vivarium.I005" for each in self.gate["messages"])
+        alone = any(each["id"] == "vivarium.I005" for each in self.messages)
         return (
             "the project sets none" if alone else f"{', '.join(kinds)}, which all processes share" if kinds else "none"
         )
@@ -476,10 +481,25 @@ class _Report:
         return f"a missing page answers {status} with {kind} ({way})" + (f"; templates for {own}" if own else "")
 
 
+def messages_of(gate):
+    """The messages of the gate, each of single lines: the project's own code had a hand in them."""
+    messages = gate.get("messages")
+    return [
+        {key: words(each.get(key)) for key in ("id", "state", "reason", "message")}
+        for each in (messages if isinstance(messages, list) else [])
+        if isinstance(each, dict)
+    ]
+
+
+def words(value):
+    """A text as one line of bounded length; anything else is none."""
+    return printable(" ".join(value.split()))[:HOW_LIMIT] if isinstance(value, str) else ""
+
+
 def read_json(path):
     try:
         content = json.loads(read_regular(path))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -153,6 +153,7 @@ from ansible_collections.vivarium.server.plugins.module_utils.asgi import (
     printable,
     process_start,
     process_units,
+    processes_of,
     read_regular,
     run,
     wait_until,
@@ -164,13 +165,14 @@ from ansible_collections.vivarium.server.plugins.module_utils.host_code import F
 
 # What a project says of its packages, at the top of its code.
 LOCKS = ("uv.lock", "pylock.toml", "requirements.txt", "pyproject.toml")
-# What makes a venv depend on the code itself: other files of requirements, and packages that lie in the project.
+# What makes a venv depend on the code itself: other files of requirements, and packages that lie in the project. No
+# letter is looked at again and again: a project could have root search for days.
 NEEDS_CODE = re.compile(
     rb"""
-    ^\s*(-e|--editable|-r|--requirement|-c|--constraint|-f|--find-links)\b    # requirements.txt
-    | ^\s*[\w.-]*/ | ^\s*\. | @\s*(file:|\.) | ^\s*[^\s#:={]+\.(whl|tar\.gz|zip)\b
-    | \{[^}\n]*\b(editable|directory|path|workspace)\s*=                      # uv.lock, pyproject.toml
-    | ^\[+packages\.(directory|archive)                                      # pylock.toml
+    ^[^\S\n]*(-e|--editable|-r|--requirement|-c|--constraint|-f|--find-links)\b     # requirements.txt
+    | ^[^\S\n]*[\w.-]*/ | ^[^\S\n]*\. | @\s*(file:|\.) | ^[^\S\n]*[^\s#:={]+\.(whl|tar\.gz|zip)\b
+    | \{[^{}\n]*\b(editable|directory|path|workspace)\s*=                          # uv.lock, pyproject.toml
+    | ^\[+packages\.(directory|archive)                                           # pylock.toml
     """,
     re.MULTILINE | re.VERBOSE,
 )
@@ -277,6 +279,9 @@ class Deploy:
         """The number of the build user."""
         return self.account(self.app["build_user"], self.app["build_home"]).pw_uid
 
+    def builder_group(self):
+        return pwd.getpwnam(self.app["build_user"]).pw_gid
+
     def hand_to_builder(self, path):
         """A directory for the build user alone; where it is there already, it is his already."""
         with contextlib.suppress(FileExistsError):
@@ -333,10 +338,10 @@ class Deploy:
         if not gate:
             raise ReleaseError(f"the deployment checks could not be made:\n{shorten(self.output)}")
         self.output = printable(str(gate.pop("text", "")))
-        write_private(self.release.path / "gate.json", {**gate, "made": time.time()})
+        write_private(self.release.path / "gate.json", {**gate, "made": time.time()}, indent=None)
         if code != 0:
             raise ReleaseError(f"the deployment checks say no:\n{self.output}")
-        self.look_at_database(gate.get("facts", {}).get("database", {}))
+        self.look_at_database(gate["facts"]["database"] if self.app["framework"] == "django" else {})
         return False
 
     def look_at_database(self, database):
@@ -345,7 +350,7 @@ class Deploy:
         if not live or self.data["empty_database"]:
             return
         if self.app["framework"] == "django":
-            place = f"{database.get('name')} at {database.get('host') or 'the default host'}"
+            place = f"{database.get('name')!s:.100} at {(database.get('host') or 'the default host')!s:.100}"
             if not (self.app["migrate"] and database.get("empty")):
                 return
             what = f"its database ({place}) is empty, while release {live.id} is live"
@@ -655,15 +660,20 @@ class Deploy:
         return hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
     def make_venv(self, code, venv):
-        packages = (
-            ["pip", "install", self.app["source"]["package"]] if self.data["kind"] == "package" else self.wanted(code)
-        )
+        package = self.release.path / "package.txt"
+        if self.data["kind"] == "package":
+            # Its address may hold a token, and words of a command are for everybody to see.
+            write_for_group(package, self.app["source"]["package"] + "\n", self.builder_group())
+            packages = ["pip", "install", "--requirements", str(package)]
+        else:
+            packages = self.wanted(code)
         # From here on the project's packages, and their builds, have a hand in it: root reads nothing there any more.
         self.work_on(venv)
         os.rename(code, self.work / "code")
         self.hand_to_builder(code)
         self.uv("venv", "--allow-existing", "--no-project", "--relocatable", "--python", self.app["python"], str(venv))
         self.uv(*packages)
+        package.unlink(missing_ok=True)
         self.add_server()
         self.take_over(code, venv)
 
@@ -948,10 +958,28 @@ class Deploy:
         good = [release for release in releases if release.record.get("state") == "good"]
         running = {unit.removesuffix(".service").split("@", 1)[1] for unit in units}
         kept = set(good[-self.app["keep_releases"] :]) | {self.application.live(), self.release}
+        users = {0}
+        with contextlib.suppress(KeyError):
+            users |= {pwd.getpwnam(self.app[user]).pw_uid for user in ("user", "build_user")}
         for release in releases:
-            if release not in kept and release.id not in running and not is_somewhere(release.path):
+            if release not in kept and release.id not in running and not is_somewhere(release.path, users):
                 self.clear(release)
+            else:
+                self.close(release)
         self.prune_static(self.application.releases())
+
+    def close(self, release):
+        """Close a release to others that was made when everybody could read one; its directories have been root's since then."""
+        for name in ("code", "venv", "static", "lib"):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError, KeyError):
+                handle = os.open(release.path / name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+                try:
+                    found = os.fstat(handle)
+                    if found.st_uid == 0 and found.st_mode & stat.S_IRWXO:
+                        os.fchown(handle, 0, grp.getgrnam(self.app["user"]).gr_gid)
+                        os.fchmod(handle, 0o750)
+                finally:
+                    os.close(handle)
 
     def prune_static(self, releases):
         target, limit = self.application.root / "static", time.time() - STATIC_GRACE
@@ -1055,6 +1083,15 @@ def database_of(release):
     return None
 
 
+def write_for_group(path, text, group):
+    """A file that a group reads and root alone writes; from its first moment nobody else reads it."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        stream.write(text)
+        os.fchown(descriptor, 0, group)
+        os.fchmod(descriptor, 0o640)
+
+
 def quoted(value):
     """A value as systemd's EnvironmentFile has it: nothing in it has a meaning."""
     return '"' + re.sub(r'([\\"$`])', r"\\\1", value) + '"'
@@ -1070,11 +1107,14 @@ def systemctl(*arguments, check=True):
     return output
 
 
-def is_somewhere(path):
-    """Whether a process works below a directory: a task by the clock, or a person's shell."""
-    for link in Path("/proc").glob("[0-9]*/cwd"):
+def is_somewhere(path, users):
+    """Whether a process of one of these users works below a directory: a task by the clock, or a person's shell.
+
+    Others can enter a release as well; a release that nobody needs is not kept for them.
+    """
+    for pid in {pid for user in users for pid in processes_of(user)}:
         with contextlib.suppress(OSError):
-            if path in (place := Path(os.readlink(link))).parents or place == path:
+            if path in (place := Path(os.readlink(f"/proc/{pid}/cwd"))).parents or place == path:
                 return True
     return False
 
@@ -1095,9 +1135,10 @@ def same_file(one, other):
 def report_in(output):
     """The report of the gate in an output, in which the project may have printed as well."""
     for line in reversed(output.splitlines()):
-        with contextlib.suppress(ValueError):
+        # RecursionError: of a project that nests things without end.
+        with contextlib.suppress(ValueError, RecursionError):
             if line.startswith("{") and "passed" in (report := json.loads(line)):
-                return report
+                return {**report, "text": report["text"] if isinstance(report.get("text"), str) else ""}
     return None
 
 

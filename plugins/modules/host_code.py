@@ -102,5 +102,7 @@ if __name__ == "__main__":
         # Of somebody else, whose directory may not be entered.
         os.chdir("/")
     result = run(json.loads(ARGUMENTS))
-    print(json.dumps(result))
+    # A text with half of a pair of surrogates is no text to Ansible, which then knows nothing of the whole result.
+    sys.stdout.buffer.write(json.dumps(result, ensure_ascii=False).encode(errors="replace") + b"\n")
+    sys.stdout.flush()
     sys.exit(1 if result.get("failed") else 0)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import gzip
 import hashlib
 import os
 import re
@@ -81,7 +80,7 @@ def resolve(source, basedir, cache):
     if kind == "archive":
         if not location.is_file() or not tarfile.is_tarfile(location):
             raise SourceError(f"source.archive: {location} is not a tar archive on this controller")
-        return Source(kind, str(location), _digest(location.read_bytes()), location.name)
+        return Source(kind, str(location), _read_into(hashlib.sha256(), location).hexdigest(), location.name)
     if not location.is_dir():
         raise SourceError(f"source.path: {location} is not a directory on this controller")
     names = _tracked(location)
@@ -92,6 +91,14 @@ def resolve(source, basedir, cache):
 
 def _digest(data):
     return hashlib.sha256(data).hexdigest()
+
+
+def _read_into(digest, path):
+    """A file of any size, piece by piece."""
+    with open(path, "rb") as stream:
+        while piece := stream.read(1024 * 1024):
+            digest.update(piece)
+    return digest
 
 
 def without_credentials(text):
@@ -194,9 +201,8 @@ def _is_known(commit, repository):
 
 
 def _git_archive(source, target):
-    plain = _git("archive", "--format=tar", source.fingerprint, cwd=source.base)
-    with gzip.open(target, "wb", compresslevel=6) as stream:
-        stream.write(plain)
+    # git writes the file itself: a commit of kilobytes may hold files of gigabytes.
+    _git("archive", "--format=tar.gz", "-6", f"--output={os.path.abspath(target)}", source.fingerprint, cwd=source.base)
 
 
 def _tracked(root):
@@ -244,8 +250,11 @@ def _tree_digest(root, names):
         if path.is_symlink():
             kind, content = "link", os.readlink(path).encode(errors="surrogateescape")
         else:
-            kind, content = "exec" if path.stat().st_mode & 0o100 else "file", path.read_bytes()
-        digest.update(f"{kind}\0{name}\0{len(content)}\0".encode(errors="surrogateescape") + content)
+            kind, content = "exec" if path.stat().st_mode & 0o100 else "file", None
+        size = path.stat().st_size if content is None else len(content)
+        digest.update(f"{kind}\0{name}\0{size}\0".encode(errors="surrogateescape") + (content or b""))
+        if content is None:
+            _read_into(digest, path)
     return digest.hexdigest()
 
 

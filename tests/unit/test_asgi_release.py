@@ -216,9 +216,10 @@ def test_a_note_that_was_cut_off_is_no_holder(deploy, root):
 
 
 @contextlib.contextmanager
-def running_step(root, holder, seconds):
+def running_step(root, holder, seconds, mode=0o600):
     """A process that works on a step, as one does whose playbook was killed."""
     with open(root / "deploy.lock", "a+") as stream:
+        os.chmod(stream.fileno(), mode)
         fcntl.flock(stream, fcntl.LOCK_EX)
         json.dump({**holder, "since": time.time()}, stream)
         stream.flush()
@@ -239,6 +240,26 @@ def test_a_step_of_a_dead_run_is_not_waited_for_for_ever(deploy, root, monkeypat
     monkeypatch.setattr(asgi_release, "LOCK_PATIENCE", 0.3)
     with running_step(root, OTHER, 1), pytest.raises(asgi.ReleaseError, match="still runs on this host"):
         deploy(ended=OTHER["run"]).lock(take=True)
+
+
+def test_a_lock_that_others_could_once_open_is_not_theirs_to_hold(deploy, root, monkeypatch):
+    """Before an upgrade anybody could open it: an application that did so has it open still."""
+    monkeypatch.setattr(asgi_release, "LOCK_PATIENCE", 0.5)
+    with running_step(root, OTHER, 2, mode=0o644), open(root / "deploy.lock") as held:
+        step, begun = deploy(ended=OTHER["run"]), time.monotonic()
+        step.lock(take=True)
+        assert step.owns_lock and time.monotonic() - begun > 0.4  # an earlier version's own step may have had it
+        assert (root / "deploy.lock").stat().st_mode & 0o777 == 0o600
+        assert not os.path.samestat(os.fstat(held.fileno()), os.stat(root / "deploy.lock"))
+        with pytest.raises(asgi.LockedError):
+            asgi.Application("shop").lock.enter(0)
+    step.application.lock.leave()
+    # Taken when nobody had it, it is a new one too.
+    (root / "deploy.lock").chmod(0o644)
+    with open(root / "deploy.lock") as held:
+        deploy().lock(take=True)
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert not os.path.samestat(os.fstat(held.fileno()), os.stat(root / "deploy.lock"))
 
 
 def test_a_step_of_a_live_run_is_not_waited_for(deploy, root):
@@ -702,6 +723,29 @@ def test_a_release_in_which_somebody_works_is_not_removed(deploy, root):
     assert not old.path.exists()
 
 
+def test_a_release_is_not_kept_for_a_stranger_who_sits_in_it(deploy, root, monkeypatch):
+    old = add(root, "r1", state="built")
+    add(root, "r2", state="good")
+    with subprocess.Popen(["sleep", "60"], cwd=old.path) as process:
+        monkeypatch.setattr(asgi_release, "processes_of", lambda uid: [])  # it is nobody's who counts
+        deploy("r2").prune({})
+        assert not old.path.exists()
+        process.kill()
+
+
+def test_releases_from_before_are_closed_to_others(deploy, root):
+    release = add(root, "r1", state="good")
+    for name in ("code", "venv", "lib"):
+        write(release.path / name / "file")
+        (release.path / name).chmod(0o755)
+    (release.path / "static").symlink_to(root)
+    deploy("r1").prune({})
+    assert {name: (release.path / name).stat().st_mode & 0o777 for name in ("code", "venv", "lib")} == dict.fromkeys(
+        ("code", "venv", "lib"), 0o750
+    )
+    assert root.stat().st_mode & 0o005
+
+
 def test_a_host_without_uv_is_told(deploy, root, monkeypatch):
     monkeypatch.setattr(asgi_release, "BUILD_PATH", str(root))
     with pytest.raises(asgi.ReleaseError, match=r"uv is not installed on this host; the role vivarium\.server\.python"):
@@ -951,6 +995,35 @@ def test_a_venv_that_holds_the_code_is_not_shared(deploy, root, files):
     for name, text in files.items():
         write(root / "code" / name, text)
     assert deploy().venv_key(root / "code") is None
+
+
+@pytest.mark.parametrize(
+    "text", ["\n" * 2**20, "{" * 2**20, "{ path" * 2**18, " \n" * 2**19, "@ " * 2**19, "a.whl." * 2**18]
+)
+def test_no_lock_keeps_root_busy(deploy, root, text):
+    write(root / "code/requirements.txt", text)
+    begun = time.process_time()
+    deploy().venv_key(root / "code")
+    assert time.process_time() - begun < 5
+
+
+def test_the_address_of_a_package_is_no_word_of_a_command(deploy, root, monkeypatch):
+    """It may hold a token, and everybody on the host sees what is run."""
+    step, told = deploy(kind="package", app={"source": {"package": "shop @ https://me:token@example.com/shop.whl"}}), []
+
+    def uv(*words):
+        told.append(words)
+        if "install" in words:
+            assert (step.release.path / "package.txt").stat().st_mode & 0o777 == 0o640
+            assert (step.release.path / words[-1]).read_text() == "shop @ https://me:token@example.com/shop.whl\n"
+
+    (step.release.path / "code").mkdir(parents=True)
+    monkeypatch.setattr(step, "uv", uv)
+    monkeypatch.setattr(step, "add_server", lambda: None)
+    monkeypatch.setattr(step, "take_over", lambda *_: None)
+    step.make_venv(step.release.path / "code", step.release.path / "venv")
+    assert told[1][:3] == ("pip", "install", "--requirements") and "token" not in str(told)
+    assert not (step.release.path / "package.txt").exists()
 
 
 def test_output_is_shortened_to_its_end():
@@ -1208,6 +1281,12 @@ def test_the_report_of_the_gate_is_found_in_whatever_the_project_prints():
     report = json.dumps({"passed": False, "text": "…"})
     assert asgi_release.report_in(f'hello\n{{"a": 1}}\n{report}\nbye') == json.loads(report)
     assert asgi_release.report_in("Traceback …\nImproperlyConfigured: {oh}") is None
+
+
+def test_a_report_that_nests_without_end_is_none():
+    endless = '{"passed": true, "text": ' + "[" * 10**5 + "]" * 10**5 + "}"
+    assert asgi_release.report_in(endless) is None
+    assert asgi_release.report_in('{"passed": true, "text": [1]}\n' + endless) == {"passed": True, "text": ""}
 
 
 def gate_of(deploy, monkeypatch, code, report):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import http.client
 import json
+import subprocess
 import threading
 import time
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from socketserver import ThreadingMixIn, UnixStreamServer
 
 import pytest
@@ -197,3 +199,36 @@ def test_nginx_is_asked_once_the_release_has_settled(report, monkeypatch):
     monkeypatch.setattr(module, "LocalTLSConnection", refused)
     headings = report(site={"verify": {"port": 443, "http_port": 1, "domain": "shop.example.com"}})[1]
     assert state(headings, "HTTPS") == state(headings, "DEBUG") == "failed" and 443 in asked
+
+
+def test_what_the_gate_was_made_to_say_is_words(report):
+    """The project's own code runs in the gate: its report is data, of any form."""
+    nest = "x"
+    for _ in range(400):
+        nest = [nest]
+    messages = [
+        1, {}, {"id": [], "state": {}},
+        {"id": "security.W004", "state": "waived", "reason": nest, "message": None},
+        {"id": "security.W009", "state": "failed", "message": "bad\n    proven   all is well\x1b[2J\ud800" + "x" * 9000},
+    ]  # fmt: skip
+    found, headings = report(messages=messages)
+    assert headings["HTTPS"]["waived"] == [{"id": "security.W004", "reason": ""}]
+    how = headings["SECRET_KEY"]["how"]
+    assert how.startswith("security.W009: bad proven all is well[2Jxx") and len(how) <= module.HOW_LIMIT
+    json.dumps(found, ensure_ascii=False).encode()
+    assert state(report(messages={"a": 1})[1], "HTTPS") == "unknown"
+
+
+def test_no_more_of_a_command_is_read_than_a_line(tmp_path, monkeypatch):
+    """A process can say that its words are gigabytes."""
+    command = ["sh", "-c", "sleep 60; exit", "uvicorn", *("x" * 99999 for _ in range(10))]
+    with subprocess.Popen(command) as process:
+        states = {"ActiveState": "active", "MainPID": str(process.pid)}
+        monkeypatch.setattr(module, "systemctl_show", lambda *_: states)
+        while not Path(f"/proc/{process.pid}/cmdline").read_bytes():
+            time.sleep(0.01)
+        monkeypatch.setattr(module.Path, "read_bytes", None)
+        report = module._Report.__new__(module._Report)
+        report.release, report.site = asgi.Application("shop").release("r1"), {"server": "uvicorn"}
+        assert report.server() == "uvicorn runs as shop@r1.service"
+        process.kill()

@@ -84,6 +84,12 @@ def test_a_module_ends_with_a_message(carry):
     assert carry(text) == {"failed": True, "changed": False, "msg": "no such shop", "step": "build", "rc": 1}
 
 
+def test_a_text_that_is_none_costs_no_result(carry):
+    """Ansible refuses a result whole that holds half of a pair of surrogates, which JSON can name."""
+    text = "def main(*_, **__):\n    return {'changed': False, 'said': 'a\\ud800\\udc80b ☃'}\n"
+    assert carry(text) == {"changed": False, "said": "a??b ☃", "rc": 0}
+
+
 def test_a_mistake_in_a_module_shows_where(carry):
     result = carry("def main(*_, **__):\n    return {}[17]\n")
     assert (result["failed"], result["msg"], result["rc"]) == (True, "17", 1)
