@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import concurrent.futures
 import shlex
 import shutil
@@ -524,6 +525,51 @@ def test_a_bad_release_cannot_shout_the_drain_down(hosts, source):
     for name, host in hosts.items():
         wait_until(lambda host=host, name=name: live(host) == before[name], 60)
         assert "\x1b" not in host.file("/srv/raider/deploys.log").content_string
+
+
+# Of a process's words the kernel says what the process says (PR_SET_MM_MAP in prctl(2)): here, 256 MiB of memory.
+BOAST = """
+import ctypes
+libc = ctypes.CDLL(None)
+libc.mmap.restype = libc.sbrk.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+size = 1 << 28
+begin = libc.mmap(None, size, 3, 0x4022, -1, 0)
+fields = [0, 0, 0, 0, *map(int, open("/proc/self/stat").read().rpartition(") ")[2].split()[1:])]
+known = [fields[number] for number in (26, 27, 45, 46, 47)] + [libc.sbrk(0), fields[28]]
+numbers = (ctypes.c_uint64 * 13)(*known, begin, *[begin + size] * 3, 0, 0xFFFFFFFF << 32)
+libc.prctl(35, 14, ctypes.byref(numbers), ctypes.c_ulong(104), 0)
+"""
+
+FORGED_REPORT = """
+import sys
+if sys.argv[0].endswith("vivarium_gate.py"):
+    import json
+    reason = "\\ud800 half a letter"
+    for _ in range(400):
+        reason = [reason]
+    message = {"id": "security.W004", "level": "INFO", "hint": "", "object": "", "message": "\\ud800"}
+    said = [message | {"state": "waived", "reason": reason}, message | {"state": "failed", "message": "a\\nb\\ud800"}]
+    report = {"passed": True, "fail_level": "ERROR", "text": "", "facts": {"debug": False}, "messages": said}
+    print(json.dumps(report), flush=True)
+    os._exit(0)
+"""
+
+
+def test_what_an_application_says_of_itself_costs_nobody_a_report(hosts, source):
+    """Of its checks (what is no text, nested and of several lines), and of its command (that it is gigabytes)."""
+    with open(source / "raider/settings.py", "a") as settings:
+        settings.write(FORGED_REPORT)
+    deploy(hosts, source).succeed()
+    for host in hosts.values():
+        ask = "curl --silent --insecure --resolve raider.example.test:443:127.0.0.1 https://raider.example.test"
+        code = base64.b64encode(f"exec({BOAST!r}, dict())".encode()).decode()
+        host.run(f"echo {code} | base64 -d | {ask}/hang --data-binary @-")
+        main = host.check_output(f"systemctl show --property=MainPID --value raider@{live(host)}.service")
+        assert int(host.check_output(f"wc -c < /proc/{main}/cmdline")) >= 2**28
+    said = Play("status").succeed().output
+    assert said.count("prey@") >= len(hosts) and "a b" in said
+    deploy(hosts).succeed()
 
 
 def test_words_of_an_application_are_not_taken_for_ours(hosts, raid):
