@@ -120,7 +120,7 @@ class ActionModule(FilesAction):
 
 
 def inventory_source(application, variables):
-    """What the inventory would have put live in the place of a version that was asked for beside it; None where it is the same."""
+    """What the inventory would have put live in the place of a version that was asked for; None where it is the same."""
     source = application["source"]
     if not source.get("inventory_version"):
         return None
@@ -135,8 +135,8 @@ def inventory_source(application, variables):
 
 def stays(name, live, wanted, git):
     return (
-        f"{name} stays at {live}, which was put live in the place of {wanted}, the inventory's. It follows the inventory again when that"
-        f" has another version, or with -e asgi_force=true{' or -e asgi_version=VERSION' if git else ''}"
+        f"{name} stays at {live}, which was put live in the place of {wanted}, the inventory's. It follows the inventory again"
+        f" when that has another version, or with -e asgi_force=true{' or -e asgi_version=VERSION' if git else ''}"
     )
 
 

@@ -99,8 +99,8 @@ releases:
   type: dict
 held:
   description: >-
-    A sentence for each application whose live release stays, though the inventory has another version: that one was rolled back, or
-    another one was asked for, and the inventory has not changed since.
+    A sentence for each application whose live release stays, though the inventory has another version: that one was rolled back,
+    or another one was asked for, and the inventory has not changed since.
   returned: always
   type: list
   elements: str

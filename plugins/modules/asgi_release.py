@@ -341,7 +341,7 @@ class Deploy:
         write_private(self.release.path / "gate.json", {**gate, "made": time.time()}, indent=None)
         if code != 0:
             raise ReleaseError(f"the deployment checks say no:\n{self.output}")
-        self.look_at_database(gate["facts"]["database"] if self.app["framework"] == "django" else {})
+        self.look_at_database(gate.get("facts", {}).get("database", {}))
         return False
 
     def look_at_database(self, database):
@@ -901,7 +901,7 @@ class Deploy:
         )
 
     def instead_of(self, before):
-        """What this release is put live in the place of, beside what the inventory says: the next run does not undo that unasked."""
+        """What this release is put live in the place of, against the inventory: the next run does not undo that unasked."""
         if self.data["action"] == "rollback":
             return {"instead_of": before.record.get("parts", {}).get("source")} if before else {}
         return {"instead_of": self.data["release"].get("instead_of")} if self.data["action"] == "deploy" else {}

@@ -517,7 +517,7 @@ def hooked(deploy, monkeypatch, root, failing=()):
         for moment in ("before_migrate", "after_migrate", "before_switch", "after_switch")
     }
 
-    def run(self, options, *command):
+    def run(self, options, *command, lines=40):
         ran.append(command)
         self.output = "said why"
         return int(command[0] in failing)
@@ -1171,6 +1171,7 @@ def test_nothing_is_left_to_do_for_a_release_that_runs(root):
     assert plan(root, units, ["worker"]) == (
         {
             "id": "r2", "version": None, "since": 20, "all": ["r2"], "good": ["r2"], "previous": None, "active": True, "bad": {},
+            "instead_of": None, "migrated_since": {"r2": []},
         },
         [],
     )  # fmt: skip
