@@ -391,7 +391,8 @@ def postgresql_plan(state, users, databases, access, user_settings, remove=(), p
     ]
     there = server["databases"]
     # A database that is there and did not answer, which its owner can bring about, is not asked for its extensions either.
-    silent = [name for name in there if name not in details]
+    known = {*(database["name"] for database in databases), "postgres", "template1"}
+    silent = [name for name in there if name in known and name not in details]
     available = server["available_extensions"]
     extensions = [
         # One that PostgreSQL calls trusted is the owner's to make; the script of another runs as the superuser.
@@ -606,9 +607,9 @@ def postgresql_foreign(state, databases):
     there = _rows(state)[0]["databases"]
     wanted = {database["name"]: database.get("owner") or database["name"] for database in databases}
     return [
-        f"postgresql_databases: a database '{name}' is there and belongs to the role '{there[name]['owner']}', not to '{owner}':"
+        f"postgresql_databases: a database '{name}' is there and belongs to the role {there[name]['owner']!r}, not to '{owner}':"
         " nothing was changed. Choose another name; or, if it is meant:"
-        f' runuser -u postgres -- psql -c \'ALTER DATABASE "{name}" OWNER TO "{owner}"\' (its tables keep their owners)'
+        f' runuser --pty -u postgres -- psql -c \'ALTER DATABASE "{name}" OWNER TO "{owner}"\' (its tables keep their owners)'
         for name, owner in wanted.items()
         if name in there and there[name]["owner"] != owner
     ]

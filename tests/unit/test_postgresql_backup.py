@@ -190,6 +190,20 @@ def test_which_entries_are_extensions(program, entry, made_here):
     assert bool(program.EXTENSION_ENTRY.match(entry)) is made_here
 
 
+def test_whose_objects_are_in_a_dump(program):
+    listing = "\n".join((
+        "; Archive created at 2027-01-01",
+        ";     dbname: shop",
+        "2; 3079 16400 EXTENSION - unaccent ",
+        "3; 0 0 COMMENT - EXTENSION unaccent ",
+        "5; 2615 2200 SCHEMA - public pg_database_owner",
+        "215; 1259 16385 TABLE public a name; 1; 2 TABLE public x shop shop",
+        "216; 1259 16386 VIEW reports v report",
+        "",
+    ))  # fmt: skip
+    assert program.owners_of(listing) == {"pg_database_owner", "shop", "report"}
+
+
 def test_default_privileges_are_taken_apart(program):
     script = """SET search_path = '';
 -- Name: DEFAULT PRIVILEGES FOR TABLES; Type: DEFAULT ACL

@@ -41,11 +41,13 @@ from urllib.parse import quote
 
 CONFIG = Path("/etc/postgresql-backup.json")
 SOCKET_DIRECTORY = "/var/run/postgresql"
-# The role that fills the scratch database, and the names of that: the first that is free. pg_hba.conf lets the role into these,
-# with its password. A statement that the server cannot interrupt keeps the one that it runs in, and the server from dropping any
-# other: it waits for every session first. So a drop has a limit, what is left goes later, and the next takes the next name.
+# The names of the scratch database and of the role that fills it: the first that is free. pg_hba.conf lets a role into the
+# database of its name alone, with its password. A statement that the server cannot interrupt keeps the database that it runs in,
+# its role, and the server from dropping any other database: it waits for every session first. So a drop has a limit, what is left
+# goes later, and the next takes the next name. No role serves a second dump: whoever still is that role could end its sessions.
 SCRATCH = "vivarium_scratch"
 SCRATCHES = (SCRATCH, *(f"{SCRATCH}_{number}" for number in range(2, 10)))
+LEFT = f"{SCRATCH}_left_"
 DROP_SECONDS = 30
 BEFORE_RESTORE = "_before_restore_"
 # The roles and their memberships, under a name that no database can have.
@@ -62,7 +64,7 @@ MANIFEST_BYTES = 4 * MEGABYTE
 SETTINGS_BYTES = MEGABYTE
 COMPLAINT_BYTES = 64 * 1024
 UNPROVEN = ".unproven"
-IN_USE = "55006"  # of SQLSTATE
+IN_USE = ("55006", "55P03")  # of SQLSTATE: in use, or locked
 KEPT_UNPROVEN = 3
 # The value of these is a list of names; ALTER DATABASE takes them one by one.
 LIST_SETTINGS = {"search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries"}
@@ -143,6 +145,12 @@ EXTENSION_TABLES = """
 SELECT nspname, relname, relkind = 'S' FROM (SELECT pg_catalog.unnest(extconfig) FROM pg_catalog.pg_extension) AS e (id)
 JOIN pg_catalog.pg_class ON pg_class.oid = id JOIN pg_catalog.pg_namespace ON pg_namespace.oid = relnamespace
 """
+# What can be given to another owner one by one; what belongs to these (indexes, sequences of columns) goes with them.
+RELATIONS = """
+SELECT nspname, relname FROM pg_catalog.pg_class JOIN pg_catalog.pg_namespace ON pg_namespace.oid = relnamespace
+WHERE relowner = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = %s) AND relkind IN ('r', 'p', 'v', 'm', 'f')
+"""
+NAMES = "SELECT datname FROM pg_catalog.pg_database UNION SELECT rolname FROM pg_catalog.pg_roles"
 GRANTED = """
 SELECT DISTINCT datname FROM pg_catalog.pg_shdepend s JOIN pg_catalog.pg_database d ON d.oid = s.dbid
 JOIN pg_catalog.pg_roles r ON r.oid = s.refobjid
@@ -168,7 +176,17 @@ DEFAULT_ACL = re.compile(
 KINDS_OF_PRIVILEGES = {
     "ALL", "SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER", "MAINTAIN", "USAGE", "EXECUTE", "CREATE",
 }  # fmt: skip
-NEEDS_SUPERUSER = "does it need the superuser (postgresql_backup_superuser_databases)?"
+# Code in a dump may have written the complaint that this is added to.
+NEEDS_SUPERUSER = (
+    "if you know why, and trust the application with the whole server: postgresql_backup_superuser_databases has what is in"
+    " its dump run as the superuser"
+)
+# An owner of an object of PostgreSQL's own, who is the database's.
+DATABASE_OWNER = "pg_database_owner"
+NO_LOCKS = (
+    "the server's table of locks is full, which one role can bring about; end its sessions from the shell:"
+    " ps -C postgres -o pid,args (postgres: ROLE DATABASE …), kill PID"
+)
 
 
 class BackupError(Exception):
@@ -262,8 +280,9 @@ class Cluster:
                 application_name=self.application, connect_timeout=30,
             )  # fmt: skip
         except driver.Error as error:
+            full = f": {NO_LOCKS}" if "out of shared memory" in str(error) else ""
             raise BackupError(
-                f"the server does not let the superuser into {printable(where)}", without_rows(str(error))
+                f"the server does not let the superuser into {printable(where)}{full}", without_rows(str(error))
             ) from error
         try:
             connection.autocommit = not transaction
@@ -306,6 +325,9 @@ class Cluster:
         """A database's extensions, each with its schema."""
         return [list(row) for row in self.sql(EXTENSIONS, where=database)]
 
+    def superusers(self):
+        return {row[0] for row in self.sql("SELECT rolname FROM pg_catalog.pg_roles WHERE rolsuper")}
+
     def is_superuser(self, role):
         """Whether the role is a superuser; None if there is no such role."""
         rows = self.sql("SELECT rolsuper FROM pg_catalog.pg_authid WHERE rolname = %s", role)
@@ -313,16 +335,24 @@ class Cluster:
 
     def disconnect(self, database=None):
         """End the sessions in a database, those of the scratch role and those of this program's own programs."""
-        self.sql(DISCONNECT, database or self.scratch, SCRATCH, None if database else self.application)
+        self.sql(DISCONNECT, database or self.scratch, self.scratch, None if database else self.application)
 
     def clean(self):
-        """Remove scratch databases and their role, which a run that was killed leaves behind. What cannot go yet stays."""
-        there = {row[0] for row in self.sql("SELECT datname FROM pg_catalog.pg_database")}
+        """Remove scratch databases and their roles, which a run that was killed leaves behind. What cannot go yet stays."""
+        there = self.databases_and_roles()
         for name in SCRATCHES:
             if name in there:
                 with contextlib.suppress(BackupError):
                     self.drop(name)
-        self.drop_role()
+                with contextlib.suppress(BackupError):
+                    self.drop_role(name)
+        for role in sorted(there):
+            if role.startswith(LEFT):
+                with contextlib.suppress(BackupError):
+                    self.drop_role(role, patience="100ms")
+
+    def databases_and_roles(self):
+        return {row[0] for row in self.sql(NAMES)}
 
     def drop(self, name):
         with self.session() as ask:
@@ -331,15 +361,16 @@ class Cluster:
 
     def take_scratch(self, database):
         """Choose the name of the scratch database for a database: one that is free, unless its own last one is in use."""
-        there = {row[0] for row in self.sql("SELECT datname FROM pg_catalog.pg_database")}
+        there = self.databases_and_roles()
         users = read_json(self.memory)
         users = users if isinstance(users, dict) else {}
         for name in sorted(SCRATCHES, key=lambda name: (users.get(name) != database, name in there)):
             if name in there:
                 try:
                     self.drop(name)
+                    self.drop_role(name)
                 except Refused as error:
-                    if users.get(name) == database and error.code == IN_USE:
+                    if users.get(name) == database and error.code in IN_USE:
                         raise BackupError(
                             "a statement of the last dump that was restored still runs, and the server cannot interrupt it"
                             f" (in pg_stat_activity: datname {name})",
@@ -351,33 +382,34 @@ class Cluster:
             return
         raise BackupError(f"each of the databases {SCRATCHES[0]} to {SCRATCHES[-1]} is there and cannot be dropped")
 
-    def drop_role(self):
-        """Remove the scratch role; where an application keeps it from going, with a grant to it, it stays and may not log in."""
+    def drop_role(self, role, patience="5s"):
+        """Remove a scratch role. One that an application keeps from going, with a grant to it, may not log in and makes room."""
         driver = psycopg2()
         with self.session() as ask:
-            if not ask("SELECT true FROM pg_catalog.pg_roles WHERE rolname = %s", SCRATCH):
+            if not ask("SELECT true FROM pg_catalog.pg_roles WHERE rolname = %s", role):
                 return
-            ask("ALTER ROLE {scratch} NOLOGIN", scratch=SCRATCH)
-            ask("ALTER ROLE {scratch} RESET ALL", scratch=SCRATCH)
+            ask("SET lock_timeout = %s", patience)
+            ask("ALTER ROLE {role} NOLOGIN", role=role)
+            ask("ALTER ROLE {role} RESET ALL", role=role)
             for last in (False, True):
                 try:
-                    ask("SET lock_timeout = '5s'")
-                    ask("DROP OWNED BY {scratch}", scratch=SCRATCH)
-                    ask("DROP ROLE {scratch}", scratch=SCRATCH)
+                    ask("DROP OWNED BY {role}", role=role)
+                    ask("DROP ROLE {role}", role=role)
                     return
                 except driver.Error:
                     if last:
-                        return
-                for (database,) in ask(GRANTED, SCRATCH):
+                        break
+                for (database,) in ask(GRANTED, role):
                     with contextlib.suppress(BackupError), self.session(database) as there:
-                        there("SET lock_timeout = '5s'")
-                        there("DROP OWNED BY {scratch}", scratch=SCRATCH)
+                        there("SET lock_timeout = %s", patience)
+                        there("DROP OWNED BY {role}", role=role)
+            if not role.startswith(LEFT):
+                ask("ALTER ROLE {role} RENAME TO {left}", role=role, left=LEFT + secrets.token_hex(8))
 
     @contextlib.contextmanager
     def restored(self, database, dump, facts, superuser, analyze=False):
         """Restore a dump into the scratch database, which is gone again afterwards unless somebody renamed it."""
         self.take_scratch(database)
-        self.drop_role()
         try:
             self.make(facts)
             if superuser:
@@ -392,7 +424,8 @@ class Cluster:
             # What cannot be dropped now, the next run drops.
             with contextlib.suppress(Refused):
                 self.drop(self.scratch)
-            self.drop_role()
+            with contextlib.suppress(Refused):
+                self.drop_role(self.scratch)
 
     def make(self, facts):
         """Make an empty scratch database like the one that the facts describe; only the superuser may connect to it yet."""
@@ -412,25 +445,21 @@ class Cluster:
         entries = self.run("pg_restore", "--list", str(dump)).split("\n")
         password = secrets.token_urlsafe(32)
         with self.session() as ask:
-            if not ask("SELECT true FROM pg_catalog.pg_roles WHERE rolname = %s", SCRATCH):
-                ask("CREATE ROLE {scratch}", scratch=SCRATCH)
             ask(
-                "ALTER ROLE {scratch} LOGIN NOINHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD %s",
-                password, scratch=SCRATCH,
+                "CREATE ROLE {scratch} LOGIN NOINHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD %s",
+                password, scratch=self.scratch,
             )  # fmt: skip
-            ask(
-                "GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {place} TO {scratch}", place=self.scratch, scratch=SCRATCH
-            )
+            ask("GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {scratch} TO {scratch}", scratch=self.scratch)
         mine = self.prepare(entries, dict(facts["extensions"]))
         rest = [entry for entry in entries if entry not in mine]
-        login = {"user": SCRATCH, "password": password, "options": RESTORING}
+        login = {"user": self.scratch, "password": password, "options": RESTORING}
         try:
             self.restore_entries(dump, [entry for entry in rest if not DEFAULT_ACL_ENTRY.match(entry)], **login)
             if analyze:
                 self.analyze(**login)
         except BackupError as error:
             if "no pg_hba.conf entry" in error.details or "authentication failed" in error.details:
-                message = f"pg_hba.conf lacks the line: local {','.join(SCRATCHES)} {SCRATCH} scram-sha-256"
+                message = f"pg_hba.conf lacks the line: local sameuser {','.join(SCRATCHES)} scram-sha-256"
                 raise BackupError(message, error.details) from error
             if re.search("permission denied|must be (owner|superuser|able to|a member)", error.details):
                 raise BackupError(f"{error}; {NEEDS_SUPERUSER}", error.details) from error
@@ -451,7 +480,7 @@ class Cluster:
                     names.append(extension[1])
         dumped = {found[1]: entry for entry in entries if (found := SCHEMA_ENTRY.match(entry))}
         with self.session(self.scratch) as ask:
-            ask("ALTER SCHEMA public OWNER TO {scratch}", scratch=SCRATCH)
+            ask("ALTER SCHEMA public OWNER TO {scratch}", scratch=self.scratch)
             for extension in names:
                 schema = schemas.get(extension, "public")
                 entry = dumped.get(re.sub("[\r\n]", " ", schema))  # as pg_restore lists it
@@ -460,13 +489,17 @@ class Cluster:
                     raise BackupError(f"the server does not have the extension {extension}: install its package")
                 trusted, its_own = available[0]
                 if entry:
-                    ask("CREATE SCHEMA IF NOT EXISTS {schema} AUTHORIZATION {scratch}", schema=schema, scratch=SCRATCH)
+                    ask(
+                        "CREATE SCHEMA IF NOT EXISTS {schema} AUTHORIZATION {scratch}",
+                        schema=schema,
+                        scratch=self.scratch,
+                    )
                     mine.append(entry)
                 elif schema != "public" and not its_own:
                     raise BackupError(f"the extension {extension} is in a schema that the dump does not have")
                 # Those that PostgreSQL calls trusted are for any owner of a database to make.
                 if trusted:
-                    ask("SET ROLE {scratch}", scratch=SCRATCH)
+                    ask("SET ROLE {scratch}", scratch=self.scratch)
                 where = "" if its_own else " SCHEMA {schema}"
                 ask("CREATE EXTENSION {extension}" + where, extension=extension, schema=schema)
                 ask("RESET ROLE")
@@ -474,7 +507,7 @@ class Cluster:
             for schema, table, is_sequence in ask(EXTENSION_TABLES):
                 ask(
                     "GRANT UPDATE ON SEQUENCE {schema}.{table} TO {scratch}" if is_sequence else
-                    "GRANT SELECT, INSERT ON {schema}.{table} TO {scratch}", schema=schema, table=table, scratch=SCRATCH,
+                    "GRANT SELECT, INSERT ON {schema}.{table} TO {scratch}", schema=schema, table=table, scratch=self.scratch,
                 )  # fmt: skip
         return mine
 
@@ -510,13 +543,17 @@ class Cluster:
     def hand_over(self, owner, default_privileges):
         """Give what the scratch role made to the owner of the database, and the role up. None of this runs anybody's code."""
         sql = psycopg2().sql
-        self.sql("ALTER ROLE {scratch} NOLOGIN", scratch=SCRATCH)
-        self.sql(DISCONNECT, None, SCRATCH, None)
+        self.sql("ALTER ROLE {scratch} NOLOGIN", scratch=self.scratch)
+        self.sql(DISCONNECT, None, self.scratch, None)
+        # One transaction for all would need a lock for each of them, and the server has few.
+        with self.session(self.scratch) as ask:
+            for schema, relation in ask(RELATIONS, self.scratch):
+                ask("ALTER TABLE {schema}.{relation} OWNER TO {owner}", schema=schema, relation=relation, owner=owner)
         with self.session(self.scratch, transaction=True) as ask:
-            ask("REASSIGN OWNED BY {scratch} TO {owner}", scratch=SCRATCH, owner=owner)
-            ask("DROP OWNED BY {scratch}", scratch=SCRATCH)
+            ask("REASSIGN OWNED BY {scratch} TO {owner}", scratch=self.scratch, owner=owner)
+            ask("DROP OWNED BY {scratch}", scratch=self.scratch)
             if ask("SELECT true FROM pg_catalog.pg_namespace WHERE nspname = 'public'"):
-                ask("ALTER SCHEMA public OWNER TO pg_database_owner")
+                ask("ALTER SCHEMA public OWNER TO {owner}", owner=DATABASE_OWNER)
             for words in default_privileges:
                 if words["role"] != owner:
                     raise BackupError(
@@ -534,7 +571,7 @@ class Cluster:
                 option = " WITH GRANT OPTION" if words["option"] else ""
                 statement = f"ALTER DEFAULT PRIVILEGES FOR ROLE {{role}}{where} {what} {whom}{option}"
                 ask(statement, **names)
-        self.drop_role()
+        self.drop_role(self.scratch)
 
     def tables(self, database):
         """How many tables a database has."""
@@ -947,7 +984,7 @@ class Backup:
         return path, manifest or {}
 
     def check(self, database, path, manifest):
-        """Be sure that a file is what it should be before anything is done with it."""
+        """Be sure that a file is what it should be before anything is done with it; returns whose objects are in it."""
         if manifest and sha256(path) != manifest.get("sha256"):
             raise BackupError(f"{path} is damaged: its checksum is not that of its manifest")
         with self.cluster.limited(LEAST_SECONDS):
@@ -955,14 +992,15 @@ class Backup:
         holds = re.search(r"^; +dbname: (.*)$", listing, re.MULTILINE)
         if holds and holds[1] != database:
             raise BackupError(f"{path} is a backup of {printable(holds[1])}, not of {database}")
+        return owners_of(listing)
 
-    def restore(self, database, wanted, wait, dry_run, timeout=None):
+    def restore(self, database, wanted, wait, dry_run, timeout=None, owner_takes_all=False):
         """Put a backup in a database's place."""
         if database in ("postgres", "template0", "template1", *SCRATCHES):
             raise BackupError(f"{database} is not a database to restore")
         with self.locked(wait):
             path, manifest = self.choose(database, wanted)
-            self.check(database, path, manifest)
+            owners = self.check(database, path, manifest)
             there = self.cluster.facts(database)
             facts = there or manifest
             if not facts or "owner" not in facts:
@@ -978,6 +1016,13 @@ class Backup:
                 raise BackupError(
                     f"{database} belongs to the superuser {printable(facts['owner'])}, who would own all that is in the backup:"
                     " name it in postgresql_backup_superuser_databases if that is meant, or give the database to another role"
+                )
+            trusted = {facts["owner"], DATABASE_OWNER, *self.cluster.superusers()}
+            if not owners <= trusted and database not in self.config["superuser_databases"] and not owner_takes_all:
+                raise BackupError(
+                    f"what the roles {', '.join(map(printable, sorted(owners - trusted)))} have in the backup would belong to"
+                    f" {printable(facts['owner'])}, and their functions and views would act with its rights:"
+                    " --owner-takes-all if that is meant"
                 )
             kept = (
                 f"{database[: LONGEST_NAME - len(BEFORE_RESTORE) - 14]}{BEFORE_RESTORE}{datetime.now(UTC):%Y%m%d%H%M%S}"
@@ -1137,6 +1182,12 @@ def default_privileges(script):
             }
         )
     return found
+
+
+def owners_of(listing):
+    """The roles that own something in a dump: what pg_restore --list ends its lines with, after the names of the objects."""
+    entries = (line for line in listing.split("\n") if re.match(r"\d+; ", line))
+    return {entry.rpartition(" ")[2] for entry in entries} - {""}
 
 
 def unquoted(identifier):
@@ -1329,7 +1380,14 @@ def command_forget(backup, arguments):
 
 
 def command_restore(backup, arguments):
-    result = backup.restore(arguments.database, arguments.file, arguments.wait, arguments.dry_run, arguments.timeout)
+    result = backup.restore(
+        arguments.database,
+        arguments.file,
+        arguments.wait,
+        arguments.dry_run,
+        arguments.timeout,
+        arguments.owner_takes_all,
+    )
     database, kept = result["database"], result["kept"]
     if arguments.dry_run:
         lines = [f"would restore {database} from {result['file']}, taken {result['taken'] or 'at an unknown time'}"]
@@ -1340,7 +1398,9 @@ def command_restore(backup, arguments):
     else:
         lines = [f"restored {database} from {result['file']}: {result['tables']} tables"]
         if kept:
-            lines += [f"kept the one before as {kept}; when nobody needs it: runuser -u postgres -- dropdb {kept}"]
+            lines += [
+                f"kept the one before as {kept}; when nobody needs it: runuser --pty -u postgres -- dropdb {kept}"
+            ]
         lines += result["problems"]
         syslog.syslog(syslog.LOG_NOTICE, "; ".join(lines))
     return report(arguments, result, lines)
@@ -1378,6 +1438,11 @@ def parse(argv):
     )
     restore.add_argument(
         "--timeout", type=int, metavar="SECONDS", help="how long it may take (default: as for a backup)"
+    )
+    restore.add_argument(
+        "--owner-takes-all",
+        action="store_true",
+        help="also what other roles have in the backup shall belong to the database's owner",
     )
     return parser.parse_args(argv)
 
