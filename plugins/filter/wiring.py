@@ -180,9 +180,6 @@ class _Wiring:
             derived["env"] = {
                 "CSRF_TRUSTED_ORIGINS": ",".join(f"https://{domain}{port}" for domain in app["domains"]),
             }
-            # vivarium_settings says the same, and lets the project's own value stay.
-            if not app["vivarium_settings"]:
-                derived["env"]["SECURE_HSTS_SECONDS"] = "63072000"
         if app["database"] and self.host in self.app and self.db:
             derived["secrets"]["DATABASE_URL"] = self.database_url(app)
         if self.host in self.web and self.host in self.app:
@@ -237,6 +234,7 @@ class _Wiring:
                     "name": app["name"],
                     **common,
                     "certificate": {"certificate": f"{certificate}/fullchain.pem", "key": f"{certificate}/privkey.pem"},
+                    "hsts": app["hsts_decision"] or False,
                     "upstream": [
                         *(local if self.host in self.app else []),
                         *(self.endpoint(host, app["port"]) for host in self.remote_apps),
