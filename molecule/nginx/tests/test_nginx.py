@@ -357,7 +357,9 @@ def everywhere(target, name):
 def test_every_answer_of_a_site_says_what_was_decided_of_hsts(target):
     """The application of /headers says max-age=60, which goes nowhere."""
     for where, answer in everywhere(target, "shop.test"):
-        assert answer.headers.get("strict-transport-security") == ["max-age=63072000"], (where, answer)
+        said = answer.headers.get("strict-transport-security", [])
+        # nginx goes through the headers of a 416 twice, and a browser takes the first (RFC 6797, 8.1).
+        assert said == ["max-age=63072000"] * (2 if answer.status == 416 else 1), (where, answer)
     assert target.curl("https://down.test/").header("strict-transport-security") == "max-age=60; includeSubDomains"
 
 
