@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import ipaddress
+import itertools
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from ansible_collections.vivarium.server.plugins.plugin_utils.forms import (
     is_number,
     is_switch,
 )
+from ansible_collections.vivarium.server.plugins.plugin_utils.hsts import decided, header, hsts_problems, is_true
 
 DOCUMENTATION = r"""
 name: asgi_apps
@@ -85,6 +87,7 @@ MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 # A path, a name such as cpython@3.13, or a range of versions.
 INTERPRETER = re.compile(r"[A-Za-z0-9/<>=~!][A-Za-z0-9/_.@+=<>~!,-]{0,254}")
 SIZE = re.compile(r"[0-9]{1,12}[kKmMgG]?")
+NUMBER = re.compile(r"[0-9]{1,9}")
 URL = re.compile(r"/(?:(?!\.\.?/)[A-Za-z0-9._~-]{1,255}/)+")
 HEALTH_PATH = re.compile(r"/[!-~]{0,1023}")
 # What git-check-ref-format(1) allows, without a '-' at the head.
@@ -109,9 +112,18 @@ RESERVED = frozenset(
 )
 # Messages of Django's deployment checks that stand for a decision about the whole domain, and the key that takes it.
 STANDING_WAIVERS = {
-    "security.W005": ("hsts_subdomains", "HSTS for every subdomain binds names that may not be this site's"),
-    "security.W021": ("hsts_preload", "the browsers' preload list is for a whole domain, and hard to get off again"),
+    "security.W004": ("max_age", "the inventory turns HSTS off (hsts)"),
+    "security.W005": ("include_subdomains", "HSTS for every subdomain binds names that may not be this site's"),
+    "security.W021": ("preload", "the browsers' preload list is for a whole domain, and hard to get off again"),
 }
+# What a decision about HSTS is called among Django's settings.
+HSTS_SETTINGS = {
+    "max_age": "SECURE_HSTS_SECONDS",
+    "include_subdomains": "SECURE_HSTS_INCLUDE_SUBDOMAINS",
+    "preload": "SECURE_HSTS_PRELOAD",
+}
+# Keys that were renamed, and how the same is said now.
+RENAMED = {"hsts_subdomains": "hsts: {include_subdomains: …}", "hsts_preload": "hsts: {preload: …}"}
 # What a project with sessions in its database needs, and what does nothing for others.
 CLEARSESSIONS = {"command": "python -m vivarium_clearsessions", "on_calendar": "daily"}
 # The role's own units beside an application's processes and timers.
@@ -141,8 +153,7 @@ FIELDS = {
     "health_path": (str, None),
     "vivarium_settings": (bool, None),
     "asgi_middleware": (list, []),
-    "hsts_subdomains": (bool, False),
-    "hsts_preload": (bool, False),
+    "hsts": (object, True),
     "check_fail_level": (str, "WARNING"),
     "waivers": (dict, {}),
     "lifespan": (str, None),
@@ -206,7 +217,9 @@ def _complete(raw, index, derived, version, problems):
     # YAML reads an unquoted on or off as a boolean.
     if isinstance(raw.get("lifespan"), bool):
         raw = {**raw, "lifespan": "on" if raw["lifespan"] else "off"}
-    app, sound = _fields(raw, FIELDS, label, problems)
+    for key in sorted(set(raw) & set(RENAMED)):
+        problems.append(f"{label}: {key} is said as {RENAMED[key]} now")
+    app, sound = _fields({k: v for k, v in raw.items() if k not in RENAMED}, FIELDS, label, problems)
     if not sound:
         return None
 
@@ -303,6 +316,7 @@ def _complete(raw, index, derived, version, problems):
     if not 1 <= app["port"] <= 65535:
         wrong("port must be between 1 and 65535")
 
+    _complete_hsts(app, wrong)
     _complete_django(app, wrong)
 
     app["certificate"], sound = _fields(app["certificate"], CERTIFICATE_FIELDS, f"{label}: certificate", problems)
@@ -363,17 +377,48 @@ def _complete(raw, index, derived, version, problems):
     return {**app, **{k: v for k, v in added.items() if k not in ("env", "secrets")}}
 
 
+def _complete_hsts(app, wrong):
+    """The decision that nginx, Django's settings and the report share; what the environment says besides must be the same."""
+    problems = hsts_problems(app["hsts"])
+    for problem in problems:
+        wrong(problem)
+    app["hsts_decision"] = decided(True if problems else app["hsts"])
+    app["hsts_header"] = header(app["hsts_decision"])
+    app["hsts_env"] = {
+        name: str((app["hsts_decision"] or {}).get(key, 0 if key == "max_age" else False)).lower()
+        for key, name in HSTS_SETTINGS.items()
+        if app["framework"] == "django"
+    }
+    if problems:
+        return
+    for (key, name), where in itertools.product(HSTS_SETTINGS.items(), ("env", "secrets")):
+        if name not in app["hsts_env"] or app[where].get(name) is None:
+            continue
+        said, derived = (str(each).strip().lower() for each in (app[where][name], app["hsts_env"][name]))
+        same = said == derived if key == "max_age" else is_true(said) == is_true(derived)
+        if not same:
+            says = app["hsts_header"] or "nothing"
+            wrong(
+                f"{where}.{name} contradicts hsts, from which nginx sends {says} and this variable is derived. Remove it, and say"
+                f" what is meant with hsts: {_hsts_example(key, said if where == 'env' else '')}"
+            )
+
+
+def _hsts_example(key, said):
+    """How the same is said as a decision; nothing is quoted that has not the form of it."""
+    if key == "max_age":
+        return "false" if said == "0" else f"{{max_age: {said if NUMBER.fullmatch(said) else 'SECONDS'}}}"
+    return f"{{{key}: true}}" if is_true(said) else f"{{{key}: false}}"
+
+
 def _complete_django(app, wrong):
     """What belongs to the settings, checks and middleware that the release brings beside the project."""
     django = app["framework"] == "django"
     for path in app["asgi_middleware"]:
         if not MODULE.fullmatch(path) or "." not in path:
             wrong(f"asgi_middleware: '{path}' must be a dotted path to a class or function that wraps an ASGI callable")
-    for key in ("vivarium_settings", "hsts_subdomains", "hsts_preload"):
-        if app[key] and not django:
-            wrong(f"{key} is for framework django")
-    if app["hsts_preload"] and not app["hsts_subdomains"]:
-        wrong("hsts_preload needs hsts_subdomains: browsers take no other site into their list")
+    if app["vivarium_settings"] and not django:
+        wrong("vivarium_settings is for framework django")
     for key, reason in app["waivers"].items():
         if not _is(key, str) or not CHECK_ID.fullmatch(key):
             wrong(f"waivers: '{key}' is no id of a check, such as security.W021")
@@ -382,7 +427,9 @@ def _complete_django(app, wrong):
         elif not is_line(reason.strip()):
             wrong(f"waivers.{key} must be one line of text")
     app["standing_waivers"] = {
-        key: reason for key, (wish, reason) in STANDING_WAIVERS.items() if django and not app[wish]
+        key: reason
+        for key, (wish, reason) in STANDING_WAIVERS.items()
+        if django and not (app["hsts_decision"] or {}).get(wish)
     }
     app["vivarium_settings"] = django if app["vivarium_settings"] is None else app["vivarium_settings"]
     if app["vivarium_settings"]:
@@ -449,12 +496,7 @@ def _derived_env(app):
         return env
     if app["vivarium_settings"]:
         env |= {"VIVARIUM_PROJECT_SETTINGS": app["settings"], "CACHE_KEY_PREFIX": app["name"]}
-    for key, name in (
-        ("hsts_subdomains", "SECURE_HSTS_INCLUDE_SUBDOMAINS"),
-        ("hsts_preload", "SECURE_HSTS_PRELOAD"),
-    ):
-        if app[key]:
-            env[name] = "true"
+    env |= app["hsts_env"]
     env |= {
         "DJANGO_SETTINGS_MODULE": "vivarium_settings" if app["vivarium_settings"] else app["settings"],
         "DEBUG": "false",

@@ -44,7 +44,7 @@ _value:
 """
 
 # What of the description the checks look at.
-CONTEXT = ("framework", "callable", "workers", "hosts", "migrate", "waivers", "standing_waivers")
+CONTEXT = ("framework", "callable", "workers", "hosts", "migrate", "waivers", "standing_waivers", "hsts_header")
 
 
 def asgi_library(app, path, servers):

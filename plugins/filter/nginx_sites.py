@@ -7,6 +7,7 @@ import ipaddress
 import re
 
 from ansible_collections.vivarium.server.plugins.plugin_utils.domains import domain_problem
+from ansible_collections.vivarium.server.plugins.plugin_utils.hsts import decided, header, hsts_problems
 
 # The documentation of these filters lies beside this file, a .yml file for each.
 
@@ -35,7 +36,7 @@ DEFAULTS = {
     "certificate": None,
     "static": [],
     "media": [],
-    "hsts": {},
+    "hsts": True,
     "client_max_body_size": "10m",
     "read_timeout": 60,
     "websocket_timeout": 3600,
@@ -45,7 +46,6 @@ DEFAULTS = {
     "pass_headers": [],
     "extra": "",
 }
-HSTS = {"max_age": 63072000, "include_subdomains": True, "preload": False}
 
 
 def nginx_problems(inputs):
@@ -91,6 +91,8 @@ def _headers_problems(headers):
             "nginx_security_headers is a dictionary of header names and values; a value has no quotation marks, dollar signs,"
             " backslashes or line breaks"
         ]
+    if "strict-transport-security" in {str(name).lower() for name in headers}:
+        return ["nginx_security_headers: what Strict-Transport-Security says is decided for each site, by its hsts"]
     return []
 
 
@@ -138,15 +140,11 @@ def _complete(site):
 
 
 def _derive(site):
-    hsts = {**HSTS, **site["hsts"]}
-    flags = [f"max-age={int(hsts['max_age'])}"]
-    flags += ["includeSubDomains"] if _true(hsts["include_subdomains"]) else []
-    flags += ["preload"] if _true(hsts["preload"]) else []
     return {
         **site,
         "id": _identifier(site["name"]),
         "backend": bool(site["listen"]),
-        "hsts_value": "; ".join(flags),
+        "hsts_value": header(decided(site["hsts"])),
         "pass_headers": [name.lower() for name in site["pass_headers"]],
         "static": [_location(entry) for entry in site["static"]],
         "media": [_location(entry) for entry in site["media"]],
@@ -185,10 +183,6 @@ def _path_problems(path):
     return []
 
 
-def _true(value):
-    return value if isinstance(value, bool) else str(value).lower() in ("true", "yes", "on", "1")
-
-
 def _site_problems(site):
     problems = []
     if not NAME.match(str(site.get("name", ""))):
@@ -207,12 +201,12 @@ def _site_problems(site):
     problems += _certificate_problems(site)
     problems += _backend_problems(site)
     problems += _location_problems(site)
-    problems += _hsts_problems(site["hsts"])
-    for header in site["pass_headers"]:
-        if not isinstance(header, str) or not HEADER.match(header):
-            problems.append(f"pass_headers: '{header}' is not a header of letters, digits and hyphens")
-        elif header.lower() in OWN_HEADERS:
-            problems.append(f"pass_headers: nginx itself says {header}, a client's own never passes")
+    problems += hsts_problems(site["hsts"])
+    for name in site["pass_headers"]:
+        if not isinstance(name, str) or not HEADER.match(name):
+            problems.append(f"pass_headers: '{name}' is not a header of letters, digits and hyphens")
+        elif name.lower() in OWN_HEADERS:
+            problems.append(f"pass_headers: nginx itself says {name}, a client's own never passes")
     if not SIZE.match(str(site["client_max_body_size"])):
         problems.append(f"client_max_body_size: '{site['client_max_body_size']}' is not a size such as 10m")
     for key in ("read_timeout", "websocket_timeout"):
@@ -220,21 +214,6 @@ def _site_problems(site):
             problems.append(f"{key}: '{site[key]}' is not a number of seconds")
     if not isinstance(site["extra"], str):
         problems.append("extra must be a text")
-    return problems
-
-
-def _hsts_problems(hsts):
-    if not isinstance(hsts, dict):
-        return ["hsts must be a dictionary of max_age, include_subdomains and preload"]
-    hsts = {**HSTS, **hsts}
-    problems = []
-    if not _number(hsts["max_age"], 0, 999_999_999):
-        problems.append(f"hsts: max_age '{hsts['max_age']}' is not a number of seconds")
-    problems += [
-        f"hsts: {key} '{hsts[key]}' is neither true nor false"
-        for key in ("include_subdomains", "preload")
-        if not _boolean(hsts[key])
-    ]
     return problems
 
 

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from urllib.parse import quote
 
+from ansible import context
 from ansible.errors import AnsibleFilterError
+from ansible.utils.display import Display
 from ansible_collections.vivarium.server.plugins.filter.asgi_apps import NAME, asgi_apps
 from ansible_collections.vivarium.server.plugins.filter.asgi_files import asgi_names
 from ansible_collections.vivarium.server.plugins.filter.postgresql import RESERVE
@@ -48,6 +51,10 @@ options:
   version:
     description: Passed on to P(vivarium.server.asgi_apps#filter).
     type: str
+  required:
+    description: Whether a list without an application is an error.
+    type: bool
+    default: false
 author: Vivarium maintainers
 """
 
@@ -67,11 +74,68 @@ SOCKET_DIRECTORY = "/var/run/postgresql"  # where Debian's PostgreSQL and its cl
 CERTIFICATES = "/etc/ssl/vivarium"
 POOL_SIZE = 4  # of vivarium_settings, and of psycopg's pool itself
 COMMANDS = 2  # that run beside the processes of a host: a migration, somebody's manage.py
+# What people call a group of web servers; an inventory without any says so with an empty group.
+LIKE_WEB_SERVERS = re.compile(r"(web|www|nginx|front|proxy|proxies|lb|load).*")
+MOST_NAMES = 20  # of groups or hosts in a message
 
 
-def wiring(apps, host, groups, hostvars, https_port=443, http_port=80, version=None):
+def wiring(apps, host, groups, hostvars, https_port=443, http_port=80, version=None, required=False):
     """Return the inputs of every role on one host."""
+    if required and not apps:
+        raise AnsibleFilterError(
+            f"asgi_apps has no application on {host}, so there is nothing to do. It belongs into group_vars/all of the inventory"
+        )
+    if not apps:
+        Display().warning("asgi_apps is empty or not set: no application is set up by this run.")
     return _Wiring(host, groups, hostvars, int(https_port), int(http_port)).derive(apps, version)
+
+
+def wiring_hosts(names, groups, reached, also=""):
+    """Return the pattern for the hosts of a play; an error where it would match none, which Ansible takes for a success."""
+    names, others = names.split(":"), also.split(":") if also else []
+    pattern = ":".join([*names, *others])
+    # Nobody runs anything then, often without an inventory.
+    if any(context.CLIARGS.get(each) for each in ("syntax", "listhosts", "listtasks", "listtags")):
+        return pattern
+    ours = {host for name in names for host in groups.get(name, [])}
+    if not ours:
+        raise AnsibleFilterError(
+            f"Nothing was done: the inventory has no host in {_either(names)}, and this playbook is for no other."
+            f" {_found(groups)} Name the hosts there, or put a group of yours into it:"
+            f" {names[0]}: {{children: {{YOUR_GROUP: {{}}}}}}"
+        )
+    if not ours & set(reached):
+        raise AnsibleFilterError(
+            f"Nothing was done: of the hosts of --limit '{context.CLIARGS.get('subset')}' none is in {_either(names)}, and this"
+            f" playbook is for no other. Those that are: {_some(sorted(ours))}"
+        )
+    return pattern
+
+
+def _found(groups):
+    """The groups of an inventory, for people."""
+    own = [f"{name} ({_count(hosts)})" for name, hosts in groups.items() if name not in ("all", "ungrouped")]
+    loose = groups.get("ungrouped", [])
+    own += [f"{_count(loose)} in no group"] if loose else []
+    return f"It has {_some(own)}." if own else "It has no hosts at all (-i names it)."
+
+
+def _count(hosts):
+    return "1 host" if len(hosts) == 1 else f"{len(hosts)} hosts"
+
+
+def _some(names):
+    names = [str(name) for name in names]
+    return ", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
+
+
+def _either(names):
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def _raw(hostvars, host):
+    """A host's variables without their templates resolved, which would cost as much as everything else here."""
+    return (hostvars.raw_get(host) if hasattr(hostvars, "raw_get") else hostvars.get(host)) or {}
 
 
 def wiring_names(apps):
@@ -117,15 +181,25 @@ def wiring_left(applications, sites, databases):
     ]
 
 
+def _identities(apps):
+    """What two hosts must agree on: the rest of a description may hold what differs from host to host."""
+    return [
+        (app.get("name"), list(app.get("domains") or []), app.get("port")) if isinstance(app, dict) else app
+        for app in (apps if isinstance(apps, list) else [])
+    ]
+
+
 class _Wiring:
     def __init__(self, host, groups, hostvars, https_port, http_port):
-        self.host = host
+        self.host, self.groups = host, groups
         self.web, self.app, self.db = (list(groups.get(f"{kind}_servers", [])) for kind in ("web", "app", "db"))
         self.hostvars = hostvars
         self.https_port = https_port
         self.http_port = http_port
 
     def derive(self, apps, version):
+        self.check_lists(apps)
+        self.check_groups(apps)
         plain = asgi_apps(apps, version=version)
         asgi_derived = {app["name"]: self.derived(app) for app in plain}
         apps = asgi_apps(apps, asgi_derived, version)
@@ -133,12 +207,13 @@ class _Wiring:
         if with_database and not self.db:
             raise AnsibleFilterError(
                 f"asgi_apps: {with_database[0]['name']} has a database, but the inventory group db_servers is empty"
-                " (set the application's 'database: false' if it needs none)"
+                f" (set the application's 'database: false' if it needs none). {_found(self.groups)}"
             )
         if with_database and len(self.db) > 1:
             raise AnsibleFilterError(
                 f"the inventory group db_servers has {len(self.db)} hosts ({', '.join(self.db)}): it must be one, which holds"
-                " the databases of all applications"
+                " the databases of all applications. Servers that each hold everything of their own are an inventory each: run"
+                " the playbook with -i inventories/one, then with -i inventories/two"
             )
         return {
             "asgi_derived": asgi_derived,
@@ -165,6 +240,52 @@ class _Wiring:
             "postgresql_backup_databases": [],
         }
 
+    def check_lists(self, apps):
+        """Each host derives its part from the whole list: what one has and another has not would be taken for removed there."""
+        hosts = list(dict.fromkeys([*self.app, *self.web, *self.db]))
+        if not hosts or self.host not in hosts or not self.hostvars:
+            return
+        own = _raw(self.hostvars, self.host).get("asgi_apps")
+        # The first asks all, the others the first: a fleet does not ask each other.
+        same = all(
+            own is other or own == other
+            for other in (
+                _raw(self.hostvars, host).get("asgi_apps")
+                for host in (hosts[1:] if self.host == hosts[0] else hosts[:1])
+            )
+        )
+        # One text may stand for a list of each host's own.
+        if same and isinstance(own, str) and self.host != hosts[0]:
+            same = _identities(self.hostvars[hosts[0]]["asgi_apps"]) == _identities(apps)
+        if same:
+            return
+        lists = {host: _raw(self.hostvars, host).get("asgi_apps") for host in hosts}
+        said = {
+            host: wiring_names(value) or ("a list of its own" if value else "none") for host, value in lists.items()
+        }
+        raise AnsibleFilterError(
+            "asgi_apps is not the same on all hosts of web_servers, app_servers and db_servers ("
+            + _some(f"{host}: {value}" for host, value in said.items())
+            + "). Each host derives its sites, databases and access from the whole list, so nothing was changed. Put the list"
+            " into group_vars/all. Servers with applications of their own are an inventory each"
+        )
+
+    def check_groups(self, apps):
+        if not apps:
+            return
+        if not self.app:
+            raise AnsibleFilterError(
+                "no host would run the applications of asgi_apps: the inventory group app_servers is empty."
+                f" {_found(self.groups)}"
+            )
+        others = [name for name, hosts in self.groups.items() if hosts and LIKE_WEB_SERVERS.fullmatch(name.lower())]
+        if "web_servers" not in self.groups and others:
+            raise AnsibleFilterError(
+                "no host would show the applications of asgi_apps to visitors: the inventory has no group web_servers, but"
+                f" {_some(others)}. Put that group into ours (web_servers: {{children: {{{others[0]}: {{}}}}}}), or say with an"
+                " empty one that there is none (web_servers: {})"
+            )
+
     @property
     def remote_apps(self):
         return [host for host in self.app if host != self.host]
@@ -181,8 +302,8 @@ class _Wiring:
             address = ((variables.get("ansible_facts") or {}).get("default_ipv4") or {}).get("address")
         if not address:
             raise AnsibleFilterError(
-                f"the address of host '{host}' is not known: its facts were not gathered (is it left out by --limit?)."
-                " Set vivarium_address for it in the inventory"
+                f"the address of host '{host}' is not known: it does not answer, or --limit leaves it out, and the inventory does"
+                " not say vivarium_address for it. Say it for every host: runs then go on for the others while one is down"
             )
         try:
             # What follows a '%' in an IPv6 address may be any text.
@@ -203,9 +324,6 @@ class _Wiring:
             derived["env"] = {
                 "CSRF_TRUSTED_ORIGINS": ",".join(f"https://{domain}{port}" for domain in app["domains"]),
             }
-            # vivarium_settings says the same, and lets the project's own value stay.
-            if not app["vivarium_settings"]:
-                derived["env"]["SECURE_HSTS_SECONDS"] = "63072000"
         if app["database"] and self.host in self.app and self.db:
             derived["secrets"]["DATABASE_URL"] = self.database_url(app)
         if self.host in self.web and self.host in self.app:
@@ -260,6 +378,7 @@ class _Wiring:
                     "name": app["name"],
                     **common,
                     "certificate": {"certificate": f"{certificate}/fullchain.pem", "key": f"{certificate}/privkey.pem"},
+                    "hsts": app["hsts_decision"] or False,
                     "upstream": [
                         *(local if self.host in self.app else []),
                         *(self.endpoint(host, app["port"]) for host in self.remote_apps),
@@ -294,4 +413,5 @@ class FilterModule:
             "wiring_left": wiring_left,
             "wiring_names": wiring_names,
             "wiring_applications": wiring_applications,
+            "wiring_hosts": wiring_hosts,
         }

@@ -45,6 +45,7 @@ SITE = (
     "processes",
     "server",
     "database",
+    "hsts_header",
 )
 # nginx may use connections to the release before for this long after a switch (seconds).
 SETTLED = 10
@@ -70,7 +71,10 @@ HEADINGS = (
     ),
     ("STATIC_ROOT and STATIC_URL", "static", ("vivarium.E026",)),
     ("MEDIA_ROOT and MEDIA_URL", "media", ("vivarium.E006",)),
-    ("HTTPS", "https", ("security.W001", "security.W004", "security.W005", "security.W008", "security.W021")),
+    (
+        "HTTPS", "https",
+        ("security.W001", "security.W004", "security.W005", "security.W008", "security.W021", "vivarium.I028"),
+    ),
     ("CSRF_COOKIE_SECURE", "csrf_cookie", ("security.W003", "security.W016")),
     ("SESSION_COOKIE_SECURE", "session_cookie", ("security.W010", "security.W011", "security.W012")),
     ("Sessions", "sessions", ("vivarium.E010", "vivarium.E013")),
@@ -372,16 +376,47 @@ class _Report:
         return "nginx serves uploads as files, never runs them, and tells browsers to trust none; their backup is yours"
 
     def https(self):
+        if not self.verify:
+            self.one_decision()
         self.needs_site()
         connection = http.client.HTTPConnection("127.0.0.1", self.verify["http_port"], timeout=5)
         status, headers, _body = answer_of(connection, "/", self.domain)
         if status not in (301, 308) or not headers.get("location", "").startswith(f"https://{self.domain}"):
             raise Broken(f"plain HTTP answers {status} {headers.get('location', '')}")
-        _status, headers, _body = self.site_answer("/")
-        hsts = headers.get("strict-transport-security", "")
-        if "max-age=" not in hsts or "max-age=0" in hsts:
+        said = hsts_of(self.site_answer("/"))
+        decided = self.site["hsts_header"]
+        # A report made by an older version does not know what was decided.
+        if decided is not None and not same(said, decided):
+            raise Broken(
+                f"nginx says {said or 'no Strict-Transport-Security'}, and the inventory (hsts) {decided or 'none'}: the playbook"
+                " site brings it there"
+            )
+        if decided is not None and self.site["static_url"]:
+            of_files = hsts_of(self.site_answer(f"{self.site['static_url']}{self.nonsense[1:]}"))
+            if not same(of_files, decided):
+                raise Broken(
+                    f"files are served with {of_files or 'no Strict-Transport-Security'}, pages with {said or 'none'}"
+                )
+        self.one_decision()
+        if said.startswith("max-age=") and not said.startswith("max-age=0"):
+            return f"plain HTTP answers {status} to HTTPS, which says {said}"
+        if decided is None or self.django:
             raise Broken("there is no Strict-Transport-Security header", "security.W004")
-        return f"plain HTTP answers {status} to HTTPS, which says {hsts}"
+        return f"plain HTTP answers {status} to HTTPS; the inventory turns Strict-Transport-Security off (hsts)"
+
+    def one_decision(self):
+        """What the project means to send differs from what visitors get: nginx sends what the inventory says."""
+        decided = self.site["hsts_header"]
+        if decided is None:
+            return
+        for each in self.gate.get("messages", []):
+            if each["id"] == "vivarium.I028":
+                raise Broken(each["message"], "vivarium.I028")
+        own = hsts_of(answer_of(UnixConnection(self.release.socket, 10), "/", self.domain))
+        if own and not same(own, decided):
+            raise Broken(
+                f"the application sends {own}, and the inventory (hsts) says {decided or 'none'}, which visitors get"
+            )
 
     def csrf_cookie(self):
         if not self.django:
@@ -494,6 +529,19 @@ def messages_of(gate):
 def words(value):
     """A text as one line of bounded length; anything else is none."""
     return printable(" ".join(value.split()))[:HOW_LIMIT] if isinstance(value, str) else ""
+
+
+def hsts_of(answer):
+    return answer[1].get("strict-transport-security", "")
+
+
+def same(one, other):
+    """Whether two values of Strict-Transport-Security say the same, however they are written."""
+    return directives(one) == directives(other)
+
+
+def directives(value):
+    return sorted(filter(None, (each.strip().lower() for each in value.split(";"))))
 
 
 def read_json(path):

@@ -77,11 +77,57 @@ def test_the_timer_of_sessions_gives_way():
 def test_hsts_of_the_whole_domain_is_the_users_decision():
     (app,) = asgi_apps([SHOP])
     assert set(app["standing_waivers"]) == {"security.W005", "security.W021"}
-    assert "SECURE_HSTS_PRELOAD" not in app["public_env"]
-    (app,) = asgi_apps([shop(hsts_subdomains=True, hsts_preload=True)])
+    assert hsts_settings(app) == ["63072000", "false", "false"]
+    (app,) = asgi_apps([shop(hsts={"include_subdomains": True, "preload": True})])
     assert app["standing_waivers"] == {}
-    assert app["public_env"]["SECURE_HSTS_INCLUDE_SUBDOMAINS"] == app["public_env"]["SECURE_HSTS_PRELOAD"] == "true"
+    assert hsts_settings(app) == ["63072000", "true", "true"]
+    assert app["hsts_header"] == "max-age=63072000; includeSubDomains; preload"
     assert asgi_apps([PLAIN])[0]["standing_waivers"] == {}
+
+
+def hsts_settings(app):
+    names = ("SECURE_HSTS_SECONDS", "SECURE_HSTS_INCLUDE_SUBDOMAINS", "SECURE_HSTS_PRELOAD")
+    return [app["public_env"][name] for name in names]
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_hsts_is_one_decision_for_nginx_django_and_the_report(own):
+    (off,) = asgi_apps([shop(hsts=False, vivarium_settings=own)])
+    assert off["hsts_decision"] is None and off["hsts_header"] == ""
+    assert hsts_settings(off) == ["0", "false", "false"]
+    assert set(off["standing_waivers"]) == {"security.W004", "security.W005", "security.W021"}
+    (short,) = asgi_apps([shop(hsts={"max_age": 3600}, vivarium_settings=own)])
+    assert short["hsts_header"] == "max-age=3600" and hsts_settings(short) == ["3600", "false", "false"]
+    (forgotten,) = asgi_apps([shop(hsts={"max_age": 0}, vivarium_settings=own)])
+    assert forgotten["hsts_header"] == "max-age=0" and "security.W004" in forgotten["standing_waivers"]
+    (plain,) = asgi_apps([PLAIN | {"hsts": {"max_age": 60}}])
+    assert plain["hsts_header"] == "max-age=60" and "SECURE_HSTS_SECONDS" not in plain["public_env"]
+
+
+@pytest.mark.parametrize(
+    ("hsts", "variables", "expected"),
+    [
+        (True, {"SECURE_HSTS_SECONDS": "0"}, "hsts: false"),
+        (None, {"SECURE_HSTS_SECONDS": 3600}, "hsts: {max_age: 3600}"),
+        (False, {"SECURE_HSTS_SECONDS": "3600"}, "nginx sends nothing"),
+        (True, {"SECURE_HSTS_PRELOAD": "on"}, "hsts: {preload: true}"),
+        ({"include_subdomains": True}, {"SECURE_HSTS_INCLUDE_SUBDOMAINS": False}, "hsts: {include_subdomains: false}"),
+        (True, {"SECURE_HSTS_SECONDS": "63072000", "SECURE_HSTS_PRELOAD": "no"}, None),
+        (False, {"SECURE_HSTS_SECONDS": "0"}, None),
+    ],
+)
+@pytest.mark.parametrize("where", ["env", "secrets"])
+def test_an_environment_that_contradicts_hsts_is_named(where, hsts, variables, expected):
+    app = shop(hsts=hsts, **{where: {**SHOP.get(where, {}), **variables}})
+    if expected is None:
+        asgi_apps([app])
+        return
+    with pytest.raises(AnsibleFilterError) as error:
+        asgi_apps([app])
+    assert f"{where}.{next(iter(variables))} contradicts hsts" in str(error.value)
+    assert expected in str(error.value) or where == "secrets"
+    # A value of a secret is not shown, not even this one.
+    assert where == "env" or "3600" not in str(error.value)
 
 
 def test_middleware_is_put_around_the_application():
@@ -300,7 +346,14 @@ def test_numbers_booleans_and_lists_are_good_values_of_the_environment():
         ({"framework": "none", "vivarium_settings": True}, "vivarium_settings is for framework django"),
         ({"asgi_middleware": ["Wrap"]}, "asgi_middleware: 'Wrap' must be a dotted path"),
         ({"asgi_middleware": [5]}, "asgi_middleware must be a list of strings"),
-        ({"hsts_preload": True}, "hsts_preload needs hsts_subdomains"),
+        ({"hsts_preload": True}, "hsts_preload is said as hsts: {preload: …} now"),
+        ({"hsts_subdomains": False}, "hsts_subdomains is said as hsts: {include_subdomains: …} now"),
+        ({"hsts": {"preload": True}}, "hsts: preload needs include_subdomains: true"),
+        ({"hsts": {"preload": True, "include_subdomains": True, "max_age": 3600}}, "a max_age of 31536000 at least"),
+        ({"hsts": {"maxage": 60}}, "hsts: unknown key 'maxage'"),
+        ({"hsts": {"max_age": "a year"}}, "hsts: max_age 'a year' is not a number of seconds"),
+        ({"hsts": {"include_subdomains": "perhaps"}}, "include_subdomains 'perhaps' is neither true nor false"),
+        ({"hsts": "off"}, "hsts must be true, false, or a dictionary"),
         ({"waivers": {"security.W021": ""}}, "waivers.security.W021 needs a reason"),
         ({"waivers": {"security.W021": None}}, "waivers.security.W021 needs a reason"),
         ({"waivers": {"security.W021": True}}, "waivers.security.W021 needs a reason"),

@@ -15,7 +15,7 @@ from ansible_collections.vivarium.server.plugins.filter.asgi_files import asgi_s
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 OPTIONS = yaml.safe_load((ROOT / "roles/asgi/meta/argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
-TYPES = {"str": str, "int": int, "bool": bool, "list": list, "dict": dict}
+TYPES = {"str": str, "int": int, "bool": bool, "list": list, "dict": dict, "raw": object}
 
 
 def test_the_argument_spec_says_what_the_filter_does():

@@ -169,6 +169,62 @@ def test_a_message_that_failed_fails_its_heading(report):
     assert state(headings, "MEDIA_ROOT and MEDIA_URL") == "failed"
 
 
+def test_what_the_application_says_of_hsts_is_compared_with_the_inventory(report):
+    """The web servers are other hosts here: nginx is not asked, the application and its gate are."""
+    decided = {"hsts_header": "max-age=63072000"}
+    for own in ("max-age=63072000", "MAX-AGE=63072000 ;", None):
+        headers = {"Strict-Transport-Security": own} if own else {}
+        assert report(site=decided, answers={"/": (200, headers, "")})[1]["HTTPS"]["state"] == "unknown"
+    louder = {"/": (200, {"Strict-Transport-Security": "max-age=63072000; includeSubDomains; preload"}, "")}
+    heading = report(site=decided, answers=louder)[1]["HTTPS"]
+    assert heading["state"] == "failed"
+    assert "sends max-age=63072000; includeSubDomains; preload" in heading["how"]
+    assert "(hsts) says max-age=63072000," in heading["how"]
+    assert report(site={"hsts_header": ""}, answers=louder)[1]["HTTPS"]["state"] == "failed"
+    # What an older version wrote says nothing of a decision.
+    assert report(site={"hsts_header": None}, answers=louder)[1]["HTTPS"]["state"] == "unknown"
+    difference = message("vivarium.I028", "told")
+    assert report(site=decided, messages=[difference])[1]["HTTPS"]["state"] == "failed"
+    waived = message("vivarium.I028", "waived", "it moves next month")
+    assert report(site=decided, messages=[waived])[1]["HTTPS"]["state"] == "waived"
+
+
+@pytest.mark.parametrize(
+    ("decided", "page", "files", "state", "words"),
+    [
+        ("max-age=60", "max-age=60", "max-age=60", "proven", "which says max-age=60"),
+        ("max-age=60", "max-age=9", "max-age=9", "failed", "nginx says max-age=9, and the inventory (hsts) max-age=60"),
+        ("max-age=60", "max-age=60", "", "failed", "files are served with no Strict-Transport-Security"),
+        ("", "max-age=9", "max-age=9", "failed", "nginx says max-age=9, and the inventory (hsts) none"),
+        ("", "", "", "failed", "no Strict-Transport-Security header"),
+        (None, "max-age=9", "", "proven", "max-age=9"),
+    ],
+)
+def test_nginx_says_what_the_inventory_does(report, monkeypatch, decided, page, files, state, words):
+    def site_answer(self, path):
+        said = files if path.startswith("/static/") else page
+        return 200, {"strict-transport-security": said} if said else {}, ""
+
+    monkeypatch.setattr(module._Report, "site_answer", site_answer)
+    monkeypatch.setattr(module.http.client, "HTTPConnection", lambda *_arguments, **_options: None)
+    real = module.answer_of
+
+    def answer_of(connection, path, host):
+        plain = (301, {"location": "https://shop.example.com/"}, "")
+        return plain if connection is None else real(connection, path, host)
+
+    monkeypatch.setattr(module, "answer_of", answer_of)
+    verify = {"port": 443, "http_port": 80, "domain": "shop.example.com"}
+    site = {"hsts_header": decided, "verify": verify}
+    heading = report(site=site)[1]["HTTPS"]
+    assert heading["state"] == state and words in heading["how"], heading
+    if not decided and not page:
+        off = message("security.W004", "waived", "the inventory turns HSTS off (hsts)")
+        assert report(site=site, messages=[off])[1]["HTTPS"]["state"] == "waived"
+        plain = report(site=site | {"framework": "none", "static_url": "", "media_url": ""})[1]["HTTPS"]
+        assert plain["state"] == "proven" and "turns Strict-Transport-Security off" in plain["how"]
+
+
 def test_a_failed_backup_is_seen(report, tmp_path):
     def backed_up(**status):
         (tmp_path / "backup.json").write_text(json.dumps({"state_directory": str(tmp_path)}))

@@ -101,6 +101,9 @@ def test_good_sites(sites):
         ({"read_timeout": "60s"}, "'60s' is not a number of seconds"),
         ({"read_timeout": 0}, "'0' is not a number of seconds"),
         ({"hsts": {"max_age": "1y"}}, "max_age '1y' is not a number of seconds"),
+        ({"hsts": {"max-age": 60}}, "unknown key 'max-age'"),
+        ({"hsts": {"preload": True}}, "preload needs include_subdomains: true"),
+        ({"hsts": "no"}, "hsts must be true, false, or a dictionary"),
     ],
 )
 def test_bad_sites(changes, problem):
@@ -136,9 +139,13 @@ def test_all_problems_are_told_at_once():
 @pytest.mark.parametrize(
     ("hsts", "value"),
     [
-        ({}, "max-age=63072000; includeSubDomains"),
+        (None, "max-age=63072000"),
+        (True, "max-age=63072000"),
+        ({}, "max-age=63072000"),
+        (False, ""),
         ({"max_age": "60", "include_subdomains": "false"}, "max-age=60"),
-        ({"preload": True}, "max-age=63072000; includeSubDomains; preload"),
+        ({"max_age": 0}, "max-age=0"),
+        ({"include_subdomains": True, "preload": True}, "max-age=63072000; includeSubDomains; preload"),
     ],
 )
 def test_hsts(hsts, value):

@@ -177,6 +177,33 @@ def test_what_only_a_process_of_its_own_shows(project):
     assert ids(gate(project.place, context={"hosts": 2})) == {"vivarium.E009", "vivarium.W004", "vivarium.E011"}
 
 
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize(
+    ("lines", "decided", "said"),
+    [
+        ("SECURE_HSTS_SECONDS = 63072000", "max-age=63072000", None),
+        ("", "max-age=63072000", None),
+        ("SECURE_HSTS_SECONDS = 3600", "max-age=63072000", "max-age=3600"),
+        ("SECURE_HSTS_SECONDS = 63072000; SECURE_HSTS_PRELOAD = True", "max-age=63072000", "max-age=63072000; preload"),
+        ("SECURE_HSTS_SECONDS = 3600", "", "max-age=3600"),
+    ],
+)
+def test_settings_that_say_otherwise_than_the_inventory_are_told(project, own, lines, decided, said):
+    """By the project's own settings, whether vivarium_settings covers them or not."""
+    waived = {"standing_waivers": STANDING | {"security.W004": "off"}}
+    place = project(lines)
+    seconds = (decided or "max-age=0").split("=")[1]
+    report = gate(place, own=own, context={"hsts_header": decided} | waived, SECURE_HSTS_SECONDS=seconds)
+    told = [each["message"] for each in report["messages"] if each["id"] == "vivarium.I028"]
+    assert len(told) == (said is not None), told
+    for message in told:
+        assert f"settings say {said} for" in message and f"says {decided or 'nothing'}," in message
+    waiver = {"waivers": {"vivarium.I028": "it moves next month"}}
+    report = gate(place, own=own, context={"hsts_header": decided} | waived | waiver, SECURE_HSTS_SECONDS=seconds)
+    assert (ids(report, "waived") >= {"vivarium.I028"}) is (said is not None)
+    assert "vivarium.E023" not in ids(report)
+
+
 def test_kept_connections_are_refused_under_asgi(project):
     place = project("DATABASES['default']['CONN_MAX_AGE'] = 60")
     assert gate(place)["passed"]

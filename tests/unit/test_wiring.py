@@ -41,6 +41,155 @@ def derive(host, groups, *apps, **options):
     return wiring(list(apps) or [SHOP], host, groups, options.pop("hostvars", HOSTVARS), **options)
 
 
+@pytest.mark.parametrize(
+    ("groups", "apps", "words"),
+    [
+        ({"web_servers": ["web"], "db_servers": ["web"]}, [SHOP], "the inventory group app_servers is empty"),
+        ({"webservers": ["web"], "app_servers": ["app1"]}, [PLAIN], "has no group web_servers, but webservers"),
+        ({"www": ["app1"], "app_servers": ["app1"]}, [PLAIN], "web_servers: {children: {www: {}}}"),
+        (
+            {**ONE, "db_servers": [], "databases": ["db"]},
+            [SHOP],
+            "db_servers is empty (set the application's 'database: false'",
+        ),
+        ({**ONE, "db_servers": [], "databases": ["db"]}, [SHOP], "databases (1 host)"),
+        ({**ONE, "db_servers": ["app1", "db"]}, [SHOP], "are an inventory each"),
+    ],
+)
+def test_groups_that_leave_an_application_without_a_host_are_refused(groups, apps, words):
+    with pytest.raises(AnsibleFilterError) as error:
+        derive("app1", groups, *apps)
+    assert words in str(error.value)
+
+
+def test_an_inventory_without_web_servers_says_so():
+    groups = {"webservers": ["web"], "app_servers": ["app1"], "web_servers": []}
+    assert derive("app1", groups, PLAIN)["nginx_sites"] == []
+
+
+def test_a_list_that_is_not_the_same_on_every_host_is_refused_on_each_that_can_tell():
+    def refused(host, **lists):
+        hostvars = {
+            name: {**HOSTVARS[name], **({"asgi_apps": lists[name]} if name in lists else {})} for name in HOSTVARS
+        }
+        try:
+            derive(host, WIDE, *(lists.get(host) or [SHOP]), hostvars=hostvars)
+        except AnsibleFilterError as error:
+            return str(error)
+        return ""
+
+    assert refused("app1") == refused("web", **{name: [SHOP] for name in ADDRESSES}) == ""
+    only_apps = {"app1": [SHOP], "app2": [SHOP]}
+    # The first host is asked by the others and asks them all: one of them at least stops the run.
+    for host in ("app1", "web", "db"):
+        said = refused(host, **only_apps)
+        assert "(app1: shop, app2: shop, web: none, db: none)" in said and "group_vars/all" in said, host
+    assert "app2: shop, api" in refused("app1", **{**{name: [SHOP] for name in ADDRESSES}, "app2": [SHOP, PLAIN]})
+    # One text, another list behind it: a template of each host's own.
+    texts = dict.fromkeys(ADDRESSES, "{{ applications }}")
+    hostvars = {name: {**HOSTVARS[name], "asgi_apps": text} for name, text in texts.items()}
+
+    class Templated(dict):
+        def raw_get(self, host):
+            return hostvars[host]
+
+    templated = Templated({name: {**HOSTVARS[name], "asgi_apps": [SHOP]} for name in ADDRESSES})
+    assert derive("web", WIDE, SHOP, hostvars=templated)["nginx_sites"]
+    with pytest.raises(AnsibleFilterError, match="a list of its own"):
+        derive("web", WIDE, PLAIN, hostvars=templated)
+
+
+def test_a_playbook_for_applications_needs_one():
+    with pytest.raises(AnsibleFilterError, match="asgi_apps has no application on app1, so there is nothing to do"):
+        wiring([], "app1", ONE, HOSTVARS, required=True)
+    assert wiring([], "app1", ONE, HOSTVARS)["nginx_sites"] == []
+
+
+PLAYBOOKS = ("site", "deploy", "rollback", "status", "backup", "restore", "manage")
+OWN_GROUPS = """
+all:
+  vars: {ansible_connection: local}
+  hosts: {loose: {}}
+  children: {webservers: {hosts: {one: {}}}, databases: {hosts: {two: {}, three: {}}}}
+"""
+OURS = """
+all:
+  vars: {ansible_connection: local}
+  hosts: {loose: {}}
+  children: {web_servers: {hosts: {web: {}}}, app_servers: {hosts: {app: {}}}, db_servers: {hosts: {db: {}}}}
+"""
+
+
+LOCAL = "local, vivarium_address: 10.0.0.1, ansible_become: false, ansible_python_interpreter: '{{ ansible_playbook_python }}'}"
+
+
+def run_playbook(name, *options, inventory=None, place=None):
+    if inventory:
+        (place / "hosts.yml").write_text(inventory)
+        options = ("-i", str(place / "hosts.yml"), *options)
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    command = ["ansible-playbook", str(ROOT / f"playbooks/{name}.yml"), *options]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
+    return run.returncode, " ".join((run.stdout + run.stderr).split())
+
+
+@pytest.mark.parametrize("name", PLAYBOOKS)
+def test_a_run_that_reaches_no_host_of_ours_fails_and_names_the_groups(name, tmp_path):
+    """Ansible ends such a run as a success."""
+    code, output = run_playbook(name, inventory=OWN_GROUPS, place=tmp_path)
+    assert code != 0 and "Nothing was done: the inventory has no host in " in output, output
+    assert "webservers (1 host), databases (2 hosts), 1 host in no group" in output
+    expected = {"site": "web_servers, app_servers or db_servers", "backup": "db_servers", "restore": "db_servers"}
+    assert f"no host in {expected.get(name, 'app_servers')}, and" in output
+    code, output = run_playbook(name, "--limit", "loose", inventory=OURS, place=tmp_path)
+    assert code != 0 and "of the hosts of --limit 'loose' none is in " in output, output
+
+
+def test_a_run_without_an_inventory_fails_and_a_look_at_the_syntax_does_not(tmp_path):
+    code, output = run_playbook("site", "-i", f"{tmp_path},")
+    assert code != 0 and "Nothing was done" in output
+    code, output = run_playbook("site", "--syntax-check")
+    assert code == 0, output
+
+
+def test_a_deploy_for_other_hosts_than_application_servers_fails(tmp_path):
+    code, output = run_playbook("deploy", "--limit", "web", inventory=OURS, place=tmp_path)
+    assert code != 0 and "none is in app_servers" in output and "Those that are: app" in output
+
+
+@pytest.mark.parametrize("name", ["deploy", "rollback"])
+def test_applications_that_nobody_named_are_an_error(name, tmp_path):
+    inventory = OURS.replace("local}", LOCAL)
+    code, output = run_playbook(name, "--check", inventory=inventory, place=tmp_path)
+    assert code != 0 and "asgi_apps has no application on app, so there is nothing to do" in output, output
+
+
+def test_one_host_that_is_down_holds_nobody_up_where_the_addresses_are_known(tmp_path):
+    app = {**PLAIN, "source": {"path": str(tmp_path)}}
+    down = "{app: {}, gone: {ansible_connection: ssh, ansible_host: 127.0.0.1, ansible_port: 1}}"
+    unknown = OURS.replace("{app: {}}", down).replace("local}", LOCAL.replace("vivarium_address: 10.0.0.1, ", ""))
+    known = OURS.replace("{app: {}}", down).replace("local}", LOCAL)
+    applications = ("--check", "-e", json.dumps({"asgi_apps": [app]}))
+    code, output = run_playbook("rollback", *applications, inventory=unknown, place=tmp_path)
+    assert code != 0 and "the address of host 'gone' is not known: it does not answer" in output, output
+    assert "Say it for every host" in output and "TASK [vivarium.server.asgi" not in output
+    code, output = run_playbook("rollback", *applications, inventory=known, place=tmp_path)
+    assert code != 0 and "the address of host" not in output and "gone : ok=0 changed=0 unreachable=1" in output
+    assert "TASK [vivarium.server.asgi : rollback" in output
+
+
+@pytest.mark.parametrize("name", ["site", "deploy", "rollback"])
+def test_applications_of_one_group_alone_stop_the_run_on_every_host(name, tmp_path):
+    """Ansible goes on with the hosts that did not fail."""
+    app = {**PLAIN, "source": {"path": str(tmp_path)}}
+    inventory = OURS.replace("local}", LOCAL)
+    inventory = inventory.replace("{app: {}}", "{app: {asgi_apps: " + json.dumps([app]) + "}}")
+    code, output = run_playbook(name, "--check", inventory=inventory, place=tmp_path)
+    assert code != 0 and "(app: api, web: none, db: none)" in output, output
+    tasks = [part.split("]")[0] for part in output.split("TASK [")[1:]]
+    assert tasks[-1] == "Derive the inputs of the roles", tasks
+
+
 def database_url(derived):
     return urlsplit(derived["asgi_derived"]["shop"]["secrets"]["DATABASE_URL"])
 
@@ -149,8 +298,8 @@ def test_a_database_of_the_users_own_wins():
 
 def test_missing_groups():
     assert derive("app1", {"app_servers": ["app1"]}, PLAIN)["nginx_sites"] == []
-    got = derive("app1", {}, PLAIN)
-    assert got["nginx_sites"] == got["certificates_requests"] == got["postgresql_users"] == []
+    with pytest.raises(AnsibleFilterError, match="app_servers is empty"):
+        derive("app1", {}, PLAIN)
     assert derive("app1", ONE, hostvars=HOSTVARS)["asgi_derived"]
     assert wiring([], "app1", ONE, HOSTVARS)["nginx_sites"] == []
     with pytest.raises(AnsibleFilterError, match=r"shop has a database, but the inventory group db_servers is empty"):

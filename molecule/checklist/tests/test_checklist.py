@@ -262,6 +262,39 @@ def test_a_waiver_without_a_reason_is_refused_before_anything_changes(hosts):
     assert " changed=0 " in output and "changed: [" not in output
 
 
+def https_heading(host):
+    return next(each for each in report(host)["headings"] if each["title"] == "HTTPS")
+
+
+def test_a_project_that_means_otherwise_of_hsts_is_told_and_visitors_get_the_inventorys(hosts):
+    lines = "\nSECURE_HSTS_SECONDS = 31536000\nSECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = True\n"
+    code, output = deploy(sources=variant(hosts, "preload", {"+shop/settings.py": lines}))
+    assert code == 0, output
+    for host in hosts.values():
+        heading = https_heading(host)
+        assert heading["state"] == "failed", heading
+        assert "settings say max-age=31536000; includeSubDomains; preload for" in heading["how"]
+        assert "(hsts) says max-age=63072000," in heading["how"]
+        visitor = Visitor(host, "127.0.0.1", DOMAIN)
+        for path in ("/admin/login/", "/nothing/", "/static/nothing.css", "/media/nothing.png", "/static"):
+            assert visitor.headers(path)["strict-transport-security"] == "max-age=63072000", path
+
+
+def test_what_nginx_sends_is_compared_with_the_inventory(hosts):
+    """A deploy brings the application there, and nginx is the matter of site."""
+    before = {name: live(host) for name, host in hosts.items()}
+    code, output = deploy(changes={"env": {"SECURE_HSTS_SECONDS": "0"}})
+    assert code != 0 and "env.SECURE_HSTS_SECONDS contradicts hsts" in " ".join(output.split())
+    assert "with hsts: false" in " ".join(output.split())
+    assert {name: live(host) for name, host in hosts.items()} == before
+    code, output = deploy(changes={"hsts": False})
+    assert code == 0, output
+    for host in hosts.values():
+        heading = https_heading(host)
+        assert heading["state"] == "failed", heading
+        assert "nginx says max-age=63072000, and the inventory (hsts) none: the playbook site" in heading["how"]
+
+
 def test_a_deploy_with_a_new_key_and_more_services_keeps_everybody_signed_in(hosts, admins):
     before = {name: live(host) for name, host in hosts.items()}
     files = {

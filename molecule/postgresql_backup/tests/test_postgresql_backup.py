@@ -436,6 +436,31 @@ def play(name, *options, limit=None, **variables):
     return done.returncode, re.sub(r"\s+", " ", done.stdout + done.stderr)
 
 
+def test_a_port_without_a_server_is_refused_by_the_role_and_not_by_cron_at_night(hosts):
+    kept = "cat /etc/postgresql-backup.json /etc/cron.d/postgresql-backup"
+    before = {name: host.check_output(kept) for name, host in hosts.items()}
+    code, output = play("../molecule/postgresql_backup/converge", postgresql_backup_port=5433)
+    assert code != 0
+    assert (
+        "no PostgreSQL lets the superuser in at port 5433 (postgresql_backup_port); ports with a server here: 5432"
+        in output
+    )
+    code, output = play("../molecule/postgresql_backup/converge", postgresql_backup_databases=["nowhere"])
+    assert code != 0
+    assert "port 5432 (postgresql_backup_port) has none of the databases that are to be backed up: nowhere" in output
+    for name, host in hosts.items():
+        assert host.check_output(kept) == before[name]
+        assert host.run("%s check", PROGRAM).rc == 0
+
+
+def test_the_playbook_restore_does_not_take_a_list_for_a_restore(hosts):
+    for variables in ({"restore_confirm": "shop"}, {"restore_file": "shop-20270101T021700Z.dump"}):
+        code, output = play("restore", **variables)
+        assert code != 0 and "Nothing has changed: restore_confirm and restore_file need restore_database" in output
+    code, output = play("restore")
+    assert code == 0, output
+
+
 def test_the_playbook_backup_makes_backups_and_reports(hosts):
     before = {name: dumps(host) for name, host in hosts.items()}
     next_second()

@@ -1361,6 +1361,25 @@ def command_run(backup, arguments):
     return fail(backup.config, problems) if problems else 0
 
 
+def command_check(backup, arguments):
+    """Whether tonight's run will find its server and any of its databases; the role asks before it keeps a configuration."""
+    port, configured = backup.cluster.port, backup.config["databases"]
+    try:
+        there = backup.cluster.databases()
+    except BackupError as error:
+        answering = sorted(path.name.rsplit(".", 1)[1] for path in Path(SOCKET_DIRECTORY).glob(".s.PGSQL.[0-9]*[0-9]"))
+        raise BackupError(
+            f"no PostgreSQL lets the superuser in at port {port} (postgresql_backup_port); ports with a server here:"
+            f" {', '.join(answering) or 'none'}", error.details,
+        ) from error  # fmt: skip
+    if configured and not set(configured) & set(there):
+        raise BackupError(
+            f"the PostgreSQL at port {port} (postgresql_backup_port) has none of the databases that are to be backed up:"
+            f" {printable(', '.join(configured))}"
+        )
+    return report(arguments, {"port": int(port)}, [f"the server at port {port} can be backed up"])
+
+
 def command_list(backup, arguments):
     both = [*backup.store.backups(arguments.database), *backup.store.backups(arguments.database, proven=False)]
     found = sorted((manifest for manifest in both if manifest["database"] != ROLES), key=age, reverse=True)
@@ -1425,6 +1444,7 @@ def parse(argv):
     working.add_argument("--dry-run", action="store_true", help="only say what would be done")
     run = commands.add_parser("run", parents=[working], help="make backups now")
     run.add_argument("databases", nargs="*", metavar="DATABASE")
+    commands.add_parser("check", parents=[common], help="see whether the server is there")
     show = commands.add_parser("list", parents=[common], help="show what there is")
     show.add_argument("database", nargs="?", metavar="DATABASE")
     forget = commands.add_parser("forget", parents=[working], help="remove every backup of a database that is gone")
@@ -1457,7 +1477,13 @@ def main(argv=None):
     try:
         config = json.loads(CONFIG.read_text(encoding="utf-8"))
         backup = Backup(config)
-        commands = {"run": command_run, "list": command_list, "forget": command_forget, "restore": command_restore}
+        commands = {
+            "run": command_run,
+            "check": command_check,
+            "list": command_list,
+            "forget": command_forget,
+            "restore": command_restore,
+        }
         return commands[arguments.command](backup, arguments)
     except Stopped:
         problem = (arguments.command, "stopped by a signal", "")

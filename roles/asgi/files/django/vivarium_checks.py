@@ -7,6 +7,7 @@ What the settings alone do not tell (how many processes and hosts there are) is 
 import logging
 import os
 import socket
+import sys
 from pathlib import Path
 
 from django.conf import settings
@@ -16,7 +17,7 @@ from vivarium_code import found_in_code, is_inside
 
 DOCS = "https://docs.djangoproject.com/en/stable/"
 TAG = "vivarium"
-context = {"workers": 1, "hosts": 1, "processes": 0, "migrate": True}
+context = {"workers": 1, "hosts": 1, "processes": 0, "migrate": True, "hsts_header": None}
 
 LOCAL_CACHE = "django.core.cache.backends.locmem.LocMemCache"
 DUMMY_CACHE = "django.core.cache.backends.dummy.DummyCache"
@@ -227,6 +228,21 @@ def reports(app_configs, **kwargs):
         )  # fmt: skip
 
 
+@check
+def transport_security(app_configs, **kwargs):
+    """nginx sends what the inventory says, whatever the project does: whoever wrote otherwise hears of it."""
+    said, decided = project_hsts(), context["hsts_header"]
+    if decided is None or said in (None, decided):
+        return
+    yield message(
+        checks.Info, "I028",
+        f"The project's settings say {said} for Strict-Transport-Security, and the inventory (hsts) says"
+        f" {decided or 'nothing'}, which is what visitors get.",
+        "Make them the same: hsts of the application here, SECURE_HSTS_SECONDS and its like there.",
+        "ref/settings/#secure-hsts-seconds",
+    )  # fmt: skip
+
+
 @checks.register(TAG, checks.Tags.database, deploy=True)
 def database_role(app_configs, databases=None, **kwargs):
     if not is_postgresql() or DEFAULT_DB_ALIAS not in (databases or []):
@@ -332,6 +348,19 @@ def pending_migrations():
 
     executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
     return [migration for migration, _backwards in executor.migration_plan(executor.loader.graph.leaf_nodes())]
+
+
+def project_hsts():
+    """What the project's own settings would send, below vivarium_settings; None where they leave it open."""
+    own = sys.modules.get(os.environ.get("VIVARIUM_PROJECT_SETTINGS") or "") or settings
+    seconds = getattr(own, "SECURE_HSTS_SECONDS", 0)
+    subdomains = getattr(own, "SECURE_HSTS_INCLUDE_SUBDOMAINS", False)
+    preload = getattr(own, "SECURE_HSTS_PRELOAD", False)
+    # Without seconds Django sends nothing, and vivarium_settings takes the inventory's.
+    age = f"max-age={seconds}" if seconds else (context["hsts_header"] or "").split(";")[0]
+    if not age or not (seconds or subdomains or preload):
+        return None
+    return "; ".join([age, *(["includeSubDomains"] if subdomains else []), *(["preload"] if preload else [])])
 
 
 def mail_server():
