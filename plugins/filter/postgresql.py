@@ -527,6 +527,7 @@ def postgresql_kept(answer, databases, remove):
     addresses = [part.strip() for part in server.get("listen_addresses", "").split(",") if part.strip()]
     return {
         "databases": list(dict.fromkeys(match["database"] for match in found)),
+        "closed": [name for name in remove if name in server.get("names", [])],
         "access": [match[0] for match in found],
         "listen_addresses": addresses if remote else [],
         "max_connections": server.get("max_connections", 0) if found else 0,

@@ -159,8 +159,8 @@ def wiring_applications(apps, groups, version=None):
     }
 
 
-def wiring_left(applications, sites, databases):
-    """Sentences on what is on a host and not in the inventory: applications, files of sites, and databases."""
+def wiring_left(applications, sites, databases, kept=()):
+    """Sentences on what is on a host and not in the inventory: applications, files of sites, databases, data put aside."""
     found = {}
     for name in applications:
         found.setdefault(name, []).append("application")
@@ -178,7 +178,7 @@ def wiring_left(applications, sites, databases):
             else f"To take it away: nginx_remove_sites: [{name}]"
         )
         for name, things in found.items()
-    ]
+    ] + [f"Kept of what was taken away, until -e asgi_purge=NAME: {', '.join(kept)}"] * bool(kept)
 
 
 def _identities(apps):

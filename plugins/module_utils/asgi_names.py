@@ -61,6 +61,13 @@ def taken(applications):
     return [sentence(name, things) for name, things in found.items() if things]
 
 
+def installed_applications():
+    """The applications that the role has set up on this host."""
+    # What makes their users is the first of their files, and the last to go.
+    files = [name for name in listed("/etc/sysusers.d") if name.startswith("asgi-") and name.endswith(".conf")]
+    return [name.removeprefix("asgi-").removesuffix(".conf") for name in files]
+
+
 def sentence(name, things):
     ways = [way for _thing, way in things if way]
     return (

@@ -109,10 +109,9 @@ held:
 from pathlib import Path
 
 from ansible_collections.vivarium.server.plugins.module_utils.asgi import Application
+from ansible_collections.vivarium.server.plugins.module_utils.asgi_names import installed_applications
 
 UNITS = Path("/etc/systemd/system")
-# What makes an application's users is the first of its files, and the last to go.
-ACCOUNTS = Path("/etc/sysusers.d")
 # What the templates of processes and timers say of themselves.
 OURS = "vivarium.server.asgi, which removes it"
 REASONS = {
@@ -155,8 +154,7 @@ def main(wanted, check_mode, diff):
 
 def others(wanted):
     """Applications that the role has set up on this host before, and that are not asked about."""
-    names = (path.stem.removeprefix("asgi-") for path in ACCOUNTS.glob("asgi-*.conf"))
-    return sorted(name for name in names if name not in wanted)
+    return [name for name in installed_applications() if name not in wanted]
 
 
 def about(live, releases, units):

@@ -193,6 +193,8 @@ class Removal:
             path.unlink(missing_ok=True)
         run(["systemctl", "daemon-reload"])
         run(["systemctl", "reset-failed", f"{self.name}@*", f"{self.name}-*"])
+        # What systemd made for the instances of its templates.
+        run(["systemctl", "stop", f"system-{self.name}.slice", f"system-{self.name}\\x2d*.slice"])
         for directory in (
             f"/run/asgi-{self.name}",
             f"/var/cache/asgi-{self.name}",

@@ -71,6 +71,11 @@ certificates:
       C(open) to others than root.
   returned: always
   type: dict
+installed:
+  description: The names of applications that the role asgi has set up here before.
+  returned: always
+  type: list
+  elements: str
 taken:
   description: A sentence for each of O(applications) whose names somebody else's units, accounts or files have on the host.
   returned: always
@@ -87,7 +92,7 @@ import socket
 import subprocess
 from pathlib import Path
 
-from ansible_collections.vivarium.server.plugins.module_utils.asgi_names import taken
+from ansible_collections.vivarium.server.plugins.module_utils.asgi_names import installed_applications, taken
 from ansible_collections.vivarium.server.plugins.module_utils.certificates import look
 
 STATUS = Path("/var/lib/dpkg/status")
@@ -147,5 +152,6 @@ def main(parameters, check_mode, diff):
         "services": lasting_services(listing.stdout, {path.name for path in ENABLED.glob("*.wants/*.service")}),
         "paths": [path for path in parameters["paths"] if os.path.exists(path)],
         "certificates": self_signed(parameters["certificates"]),
+        "installed": installed_applications(),
         "taken": taken(parameters["applications"]),
     }

@@ -376,6 +376,7 @@ def test_what_leaves_the_lists_keeps_its_access():
     assert postgresql_kept(answer(text), [{"name": "shop"}], [])["databases"] == ["blog"]
     for listed, remove, names in (([{"name": "shop"}], ["blog"], ["shop", "blog"]), ([{"name": "shop"}], [], ["shop"])):
         kept = postgresql_kept(answer(text, **{**state, "names": names}), listed, remove)
+        assert kept.pop("closed") == [name for name in remove if name in names]
         assert kept == {"databases": [], "access": [], "listen_addresses": [], "max_connections": 0}
     assert postgresql_kept("", [], [])["access"] == []
 
