@@ -25,7 +25,7 @@ options:
       - C(built) makes the release's own venv from its lock file, then gives both to root.
       - C(configured) writes O(files) into the release.
       - C(checked) runs C(manage.py check --deploy) and this collection's checks in the new release with its real environment.
-      - C(collected) gathers static files and adds them to what nginx serves; files of older releases stay.
+      - C(collected) gathers static files in the release. Nobody is served them before the switch.
       - What C(staged), C(built), C(checked) and C(collected) run is run in a sandbox by the application's build user, which no
         instance runs as. Nothing of it is left running when root looks at what it made.
       - C(migrated) applies database migrations, with the hooks before and after them. Where the fleet has one database, one
@@ -33,7 +33,8 @@ options:
       - C(started) starts the release's own instance beside the live one, waits until it answers on its socket, asked as
         nginx will ask, then starts its background processes.
       - C(live) switches requests to it in one rename, asks through nginx, switches back if that fails, lets the old
-        instance finish what it holds, and removes releases that are no longer kept.
+        instance finish what it holds, and removes releases that are no longer kept. Static files switch in the same rename; those
+        of older releases stay reachable behind them.
       - C(abandoned) stops and forgets a release whose deploy failed.
       - A step is refused on every host of a fleet once one host of the run has failed with the same release.
     type: list
@@ -116,6 +117,7 @@ checklist:
 
 import base64
 import contextlib
+import errno
 import grp
 import hashlib
 import http.client
@@ -171,6 +173,8 @@ NEEDS_CODE = re.compile(
 )
 # A static file that no kept release has any more is served this long, for pages that browsers still show (seconds).
 STATIC_GRACE = 30 * 86400
+# A static file while it is put in its place.
+SCRATCH = ".vivarium.new"
 BUILD_PATH = "/usr/local/bin:/usr/bin:/bin"
 # Copies what a build has written to its place, then removes it where it was written. No program of a venv is among the commands.
 TAKE_OVER = """
@@ -341,7 +345,7 @@ class Deploy:
             raise ReleaseError(f"manage.py {' '.join(command)} failed:\n{self.output}")
         self.take_over(target)
         self.seal(target)
-        self.publish(target, self.application.root / "static")
+        self.show(self.release)
         return True
 
     def migrated(self):
@@ -371,6 +375,10 @@ class Deploy:
     def live(self):
         before = self.application.live()
         self.run_hooks("before_switch")
+        # The one before stays reachable behind the new one from the same moment. Both may be from before there was `public`, or
+        # left by a run that was killed.
+        self.offer(*filter(None, (before, self.release)))
+        self.keep(*filter(None, (before,)))
         # What the switch leads to is on the disk before the switch is.
         subprocess.run(["sync", "--file-system", str(self.release.path)], check=True)
         self.application.point_live_at(self.release)
@@ -382,6 +390,7 @@ class Deploy:
             self.switch_back(before, complaint)
         units = self.application.running_units("deactivating")
         self.hand_over(units)
+        self.keep(self.release)
         try:
             self.run_hooks("after_switch")
         except ReleaseError as error:
@@ -731,8 +740,54 @@ class Deploy:
             self.output += f"\nIt did not end within the {limit} s of step_timeout."
         return code
 
+    def show(self, release):
+        """Static files as nginx serves them, at `live/public`: a second tree of the same files, which nginx alone enters.
+
+        The first one stays the application's, which reads its manifest there. Links are left out: nginx would follow them.
+        """
+        source, target, before = release.path / "static", release.path / "public", self.application.live()
+        if not source.is_dir() or target.is_dir():
+            return
+        group = os.stat(self.application.root / "static").st_gid
+        # Whole or not there at all: what is missing here is looked for among the files of older releases.
+        scratch = release.path / ".public"
+        run(["rm", "--recursive", "--force", "--one-file-system", str(scratch)], timeout=None)
+        for directory, _directories, files in os.walk(source):
+            inside = os.path.relpath(directory, source)
+            place = scratch / inside
+            place.mkdir(mode=0o750)
+            os.chown(place, -1, group)
+            for name in files:
+                path = Path(directory, name)
+                if path.is_symlink() or not path.is_file():
+                    continue
+                os.chmod(path, 0o644)
+                if before and before != release and same_file(twin := before.path / "public" / inside / name, path):
+                    # It is the same to browsers too, which ask by the time of the last change.
+                    with contextlib.suppress(OSError):
+                        put_link(twin, path)
+                os.link(path, place / name)
+        os.rename(scratch, target)
+
+    def offer(self, *releases):
+        """See to it that nginx finds the static files of these releases once they are live."""
+        for release in releases:
+            self.unless_it_fails(self.show, release)
+
+    def keep(self, *releases):
+        """See to it that nginx finds the static files of these releases when they are live no more."""
+        for release in releases:
+            self.unless_it_fails(self.publish, release.path / "public", self.application.root / "static")
+
+    def unless_it_fails(self, work, *arguments):
+        """A disk that is full is no reason to keep requests from a good release, or to leave them with a bad one."""
+        try:
+            work(*arguments)
+        except OSError as error:
+            self.warnings.append(f"{self.app['name']}: static files of older releases may be missing ({error})")
+
     def publish(self, source, target):
-        """Add a release's static files to those that nginx serves, each in one rename; nothing else is taken away."""
+        """Add a release's static files to those that are served behind the live one's; nothing else is taken away."""
         for directory, _directories, files in os.walk(source):
             place = target / os.path.relpath(directory, source)
             if place.is_symlink() or (place.exists() and not place.is_dir()):
@@ -742,17 +797,14 @@ class Deploy:
                 new, old = Path(directory, name), place / name
                 if new.is_symlink() or not new.is_file():
                     continue
-                if not same_file(new, old):
-                    if old.is_dir() and not old.is_symlink():
-                        shutil.rmtree(old)
-                    scratch = place / f".{name}.new"
-                    try:
-                        with open(new, "rb") as given, open(scratch, "wb") as copy:
-                            copy_content(given.fileno(), copy.fileno())
-                        os.replace(scratch, old)
-                    except OSError:
-                        scratch.unlink(missing_ok=True)  # the disk may be full
+                if old.is_dir() and not old.is_symlink():
+                    shutil.rmtree(old)
+                try:
+                    put_link(new, old)
+                except OSError as error:
+                    if error.errno not in (errno.EXDEV, errno.EMLINK):
                         raise
+                    put_copy(new, old)
                 # Whether it changed or not, this sets the time from which prune_static counts.
                 os.chmod(old, 0o644)
 
@@ -985,6 +1037,36 @@ def copy_content(source, target):
     os.ftruncate(target, os.fstat(source).st_size)
     for begin, end in pieces(source):
         os.pwrite(target, os.pread(source, end - begin, begin), begin)
+
+
+def put_link(source, target):
+    """Give a file a second name in one rename, in place of what has that name."""
+    if os.path.lexists(target) and os.path.samestat(os.lstat(source), os.lstat(target)):
+        return
+    scratch = target.with_name(SCRATCH)
+    scratch.unlink(missing_ok=True)
+    try:
+        os.link(source, scratch)
+        os.replace(scratch, target)
+    except OSError:
+        scratch.unlink(missing_ok=True)
+        raise
+
+
+def put_copy(source, target):
+    """Copy a file in one rename, where it cannot have a second name: its directory may be a disk of its own."""
+    if same_file(source, target):
+        return
+    scratch = target.with_name(SCRATCH)
+    scratch.unlink(missing_ok=True)
+    try:
+        with open(source, "rb") as given, open(scratch, "wb") as copy:
+            copy_content(given.fileno(), copy.fileno())
+        shutil.copystat(source, scratch)
+        os.replace(scratch, target)
+    except OSError:
+        scratch.unlink(missing_ok=True)  # the disk may be full
+        raise
 
 
 def project_file(path):

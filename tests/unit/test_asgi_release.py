@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import functools
 import grp
@@ -827,6 +828,75 @@ def test_publishing_follows_no_links(deploy, root):
     deploy().publish(source, root / "static")
     assert names(root / "static") == ["real"] and not (root / "static/real").is_symlink()
     assert (root / "secret").read_text() == "hunter2"
+
+
+def test_nginx_gets_a_tree_of_its_own_of_the_same_files(deploy, root):
+    release = add(root, "r1", state="staged")
+    for path in ("css/site.css", "staticfiles.json"):
+        write(release.path / "static" / path, path).chmod(0o640)
+    write(root / "secret", "hunter2")
+    (release.path / "static/link").symlink_to(root / "secret")
+    (release.path / "static/folder").symlink_to(root)
+    (root / "static").mkdir()
+    step = deploy()
+    write(release.path / ".public/left/by/a/run/that/was/killed")
+    step.show(release)
+    assert names(release.path / "public") == ["css/site.css", "staticfiles.json"]
+    assert (release.path / "public/css").stat().st_mode & 0o777 == 0o750
+    first, second = (release.path / tree / "css/site.css" for tree in ("static", "public"))
+    assert first.samefile(second) and second.stat().st_mode & 0o777 == 0o644
+    before = (release.path / "public").stat()
+    step.show(release)
+    assert (release.path / "public").stat() == before
+    step.show(add(root, "r2", state="staged"))  # it has none
+    assert not (root / "releases/r2/public").exists()
+
+
+def test_a_file_that_has_not_changed_is_the_same_to_browsers(deploy, root):
+    step = deploy("r2")
+    (root / "static").mkdir()
+    for identifier, texts in (("r1", {"same": "x", "other": "x"}), ("r2", {"same": "x", "other": "y"})):
+        release = add(root, identifier, state="good")
+        for name, text in texts.items():
+            os.utime(write(release.path / "static/css" / name, text), (0, 0) if identifier == "r1" else (1, 1))
+        step.show(release)
+        step.application.point_live_at(release)
+    shown = {path.name: path.stat().st_mtime for path in (root / "live/public/css").iterdir()}
+    assert shown == {"same": 0, "other": 1}
+    assert (root / "live/static/css/same").samefile(root / "live/public/css/same")
+
+
+@pytest.mark.parametrize("error", [errno.EXDEV, errno.EMLINK])
+def test_files_that_cannot_be_linked_are_copied(deploy, root, monkeypatch, error):
+    os.utime(write(root / "source/css/a.css", "text"), (7, 7))
+    (root / "static").mkdir()
+
+    def refuse(*_):
+        raise OSError(error, "no links")
+
+    monkeypatch.setattr(asgi_release.os, "link", refuse)
+    for _ in range(2):
+        deploy().publish(root / "source", root / "static")
+        assert names(root / "static") == ["css/a.css"]
+        assert (root / "static/css/a.css").read_text() == "text" and (root / "static/css/a.css").stat().st_mtime == 7
+
+
+def test_a_full_disk_keeps_no_release_from_going_live(deploy, root, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(asgi_release.os, "link", refuse)
+    (root / "static").mkdir()
+    release = add(root, "r1", state="good")
+    write(release.path / "static/a.css")
+    write(release.path / "public/b.css")
+    step = deploy()
+    step.offer(release)
+    step.keep(release)
+    assert len(step.warnings) == 1 and "No space left" in step.warnings[0]
+    shutil.rmtree(release.path / "public")
+    step.offer(release)
+    assert len(step.warnings) == 2 and not (release.path / "public").exists()
 
 
 def test_publishing_lets_a_file_become_a_directory_and_back(deploy, root):
