@@ -147,6 +147,7 @@ from ansible_collections.vivarium.server.plugins.module_utils.asgi import (
     end_processes,
     first_line,
     journal,
+    last_words,
     printable,
     process_start,
     process_units,
@@ -373,7 +374,7 @@ class Deploy:
         return True
 
     def live(self):
-        before = self.application.live()
+        before, was_good = self.application.live(), self.release.record.get("state") == "good"
         self.run_hooks("before_switch")
         # The one before stays reachable behind the new one from the same moment. Both may be from before there was `public`, or
         # left by a run that was killed.
@@ -389,7 +390,7 @@ class Deploy:
         if complaint:
             self.switch_back(before, complaint)
         units = self.application.running_units("deactivating")
-        self.hand_over(units)
+        self.hand_over(units, alone=before is None or (before == self.release and not was_good))
         self.keep(self.release)
         try:
             self.run_hooks("after_switch")
@@ -849,14 +850,14 @@ class Deploy:
         if last:
             raise ReleaseError(
                 f"{release.unit} was not ready within {self.app['start_timeout']} s of start_timeout: GET"
-                f" {self.app['health_path']}: {last}; its last lines:\n{journal(release.unit)}"
+                f" {self.app['health_path']}: {last}\nIts last lines:\n{journal(release.unit)}"
             )
 
     def check_state(self, release):
         """Raise where systemd has given up on an instance, or had to start it over and over."""
         state = systemctl("show", "--property=ActiveState,NRestarts", "--value", release.unit).split()
         if "failed" in state or any(text.isdigit() and int(text) > 2 for text in state):
-            raise ReleaseError(f"{release.unit} does not stay up; its last lines:\n{journal(release.unit)}")
+            raise ReleaseError(last_words(release.unit, "does not stay up"))
 
     def start_processes(self, release):
         """Its background processes start before requests go to it: one that falls over is a reason not to."""
@@ -870,7 +871,7 @@ class Deploy:
         states = systemctl("is-active", *units, check=False).split()
         for unit, state in zip(units, states, strict=True):
             if state != "active":
-                raise ReleaseError(f"{unit} does not stay up; its last lines:\n{journal(unit)}")
+                raise ReleaseError(last_words(unit, "does not stay up"))
 
     def try_import(self, seconds):
         """Say so at once when the application cannot be imported, rather than wait for an answer that cannot come."""
@@ -899,8 +900,9 @@ class Deploy:
         return wait_until(complaint, SWITCH_PATIENCE)
 
     def call_good(self, before):
-        """From here on it is what a rollback may go to; with what its watch has to know."""
-        since = self.release.record.get("live_since") if before == self.release else None
+        """From here on it is what a rollback may go to, until its watch says otherwise; with what that has to know."""
+        record = self.release.record
+        since = record.get("live_since") if before == self.release and record.get("state") == "good" else None
         self.release.note(
             state="good",
             live_since=since or time.time(),
@@ -924,13 +926,20 @@ class Deploy:
         self.application.lock.leave()
         self.owns_lock = False
         watch = Watch(self.release, self.app["settle_time"])
-        while not watch.over():
-            complaint = watch.complaint()
-            if complaint:
-                if before:
-                    wait_until(lambda: "not yet" if self.application.live() == self.release else None, VERDICT_PATIENCE)
-                raise ReleaseError(complaint)
+
+        def verdict():
+            """The drain's, which may have seen what this did not."""
+            record = self.release.record
+            return record.get("reason") or "it did not stay up" if record.get("state") == "bad" else None
+
+        complaint = None
+        while not (complaint or watch.over()):
+            complaint = verdict() or watch.complaint()
             time.sleep(0.5)
+        if complaint:
+            wait_until(lambda: None if verdict() else "not yet", VERDICT_PATIENCE)
+        if complaint := verdict() or complaint:
+            raise ReleaseError(complaint)
 
     def process_units(self, release):
         return process_units(release, self.processes())
@@ -939,8 +948,11 @@ class Deploy:
         """The background processes that the release has a command for: it may have been made before the others."""
         return [name for name in self.app["processes"] if (self.release.path / "commands" / name).is_file()]
 
-    def hand_over(self, units):
-        """Its own processes run. Old instances finish what they hold, watched by a unit each: no deploy waits for them."""
+    def hand_over(self, units, alone=False):
+        """Its own processes run. Old instances finish what they hold, watched by a unit each: no deploy waits for them.
+
+        Where no other release could watch it, the release has such a unit of its own.
+        """
         name, started, stopped = self.app["name"], [], []
         for unit, state in units.items():
             kind, identifier = unit.removesuffix(".service").split("@", 1)
@@ -950,6 +962,8 @@ class Deploy:
                 started.append(f"{name}-drain@{identifier}.service")
             else:  # a background process, of this description or of an earlier one
                 stopped.append(unit)
+        if alone and not started:
+            started.append(f"{name}-drain@{self.release.id}.service")
         systemctl("start", "--no-block", f"{name}.service", *self.process_units(self.release), *started)
         if stopped:
             systemctl("stop", "--no-block", *stopped, check=False)

@@ -568,18 +568,100 @@ def test_requests_are_taken_back_once_from_a_release_that_falls_over(root, drain
     (line,) = lines(root)
     assert (line["action"], line["release"], line["from"], line["reason"]) == ("return", "r1", "r2", "it fell")
     assert not drain.take_back(application, old, new, "again")
+    told = asgi.tell_of_fallen(application)
+    assert "release r2 (None) did not stay up, and requests went back to r1" in told[0] and told[1] == "it fell"
 
 
-@pytest.mark.parametrize("reason", ["another release is live", "the old one is bad", "the old one does not run"])
-def test_requests_are_not_taken_back_to_what_is_no_better(root, drain, monkeypatch, reason):
-    monkeypatch.setattr(drain, "systemctl", lambda *words: int(words[0] == "is-active" and "not run" in reason))
+def test_requests_are_not_taken_back_from_another_release(root, drain, monkeypatch):
+    monkeypatch.setattr(drain, "systemctl", lambda *words: 0)
     old, new, other = good(root, "r1", 1, 10), good(root, "r2", 2, 20), good(root, "r3", 3, 30)
+    application = asgi.Application("shop")
+    application.point_live_at(other)
+    assert not drain.take_back(application, old, new, "it fell")
+    assert application.live() == other and new.record["state"] == "good" and lines(root) == []
+
+
+def test_a_release_that_requests_went_back_to_is_not_called_bad(root, drain, monkeypatch):
+    """A database that is down fells both."""
+    monkeypatch.setattr(drain, "systemctl", lambda *words: 0)
+    old, new = good(root, "r1", 1, 10), good(root, "r2", 2, 20)
+    application = asgi.Application("shop")
+    application.point_live_at(new)
+    assert drain.take_back(application, old, new, "it fell")
+    assert not drain.take_back(application, new, old, "it fell, too")
+    assert application.live() == old and old.record["state"] == "good" and new.record["state"] == "bad"
+
+
+@pytest.mark.parametrize("found", [None, "it fell"])
+def test_a_first_release_is_watched_until_its_time_is_over_and_drained_if_another_follows(
+    root, drain, monkeypatch, found
+):
+    monkeypatch.setattr(drain.time, "sleep", lambda seconds: None)
+    told, looks = [], []
+    monkeypatch.setattr(drain, "systemctl", lambda *words: told.append(words) or 0)
+    monkeypatch.setattr(drain, "connections", lambda path: 0)
+    first, second = good(root, "r1", 1, time.time()), good(root, "r2", 2, time.time())
+    application = asgi.Application("shop")
+    application.point_live_at(first)
+
+    class Watch:
+        def __init__(self, release, settle_time):
+            self.release, self.looks = release, 0
+
+        def over(self):
+            self.looks += 1
+            return self.looks > 5
+
+        def complaint(self):
+            looks.append(self.release.id)
+            return found if len(looks) > 1 else None
+
+    monkeypatch.setattr(drain, "Watch", Watch)
+    assert drain.main("shop", "r1", "0", "5") == 0
+    assert told == [] and set(looks) == {"r1"} and (first.record["state"] == "bad") == bool(found)
+    if not found:
+        # One that went live meanwhile has nobody else to watch it, and who started this would not be heard.
+        monkeypatch.setattr(
+            Watch, "complaint", lambda self: looks.append(self.release.id) or application.point_live_at(second)
+        )
+        looks.clear()
+        assert drain.main("shop", "r1", "0", "5") == 0
+        assert looks[:2] == ["r1", "r2"] and ("stop", "shop@r1.service") in told
+
+
+@pytest.mark.parametrize("reason", ["the old one is bad", "the old one does not run", "it is the first"])
+def test_requests_stay_where_nothing_is_better_but_the_release_is_bad(root, drain, monkeypatch, reason):
+    told = []
+    monkeypatch.setattr(
+        drain, "systemctl", lambda *words: told.append(words) or int(words[0] == "is-active" and "not run" in reason)
+    )
+    old, new = good(root, "r1", 1, 10), good(root, "r2", 2, 20)
     if "bad" in reason:
         old.note(state="bad")
     application = asgi.Application("shop")
-    application.point_live_at(other if "another" in reason else new)
-    assert not drain.take_back(application, old, new, "it fell")
-    assert application.live() != old and new.record["state"] == "good" and lines(root) == []
+    application.point_live_at(new)
+    assert drain.take_back(application, new if "first" in reason else old, new, "it fell\nIts last lines:\nTraceback")
+    assert application.live() == new and new.record["state"] == "bad" and new.record["step"] == "settle"
+    (line,) = lines(root)
+    assert (line["action"], line["release"], line["outcome"], line["reason"]) == ("watch", "r2", "failed", "it fell")
+    assert [words for words in told if words[0] != "is-active"] == []
+    said = asgi.tell_of_fallen(application)
+    assert "there was none to go back to, so it is still live" in said[0] and said[1:] == ["it fell", "  Traceback"]
+
+
+def test_nobody_is_told_of_what_a_newer_release_has_mended(root):
+    old, bad, new = good(root, "r1", 1, 10), good(root, "r2", 2, 20), add(root, "r3", state="built")
+    bad.note(state="bad", step="settle", reason="it fell")
+    application = asgi.Application("shop")
+    application.point_live_at(old)
+    assert asgi.fallen(application) == bad, "a deploy that is under way has mended nothing yet"
+    new.note(state="good")
+    application.point_live_at(new)
+    assert asgi.fallen(application) is None and asgi.tell_of_fallen(application) == []
+    new.note(state="staged")
+    bad.note(step="switch")  # its deploy has said so
+    application.point_live_at(old)
+    assert asgi.fallen(application) is None
 
 
 @pytest.fixture
@@ -587,11 +669,13 @@ def watched(root, monkeypatch):
     """A release that runs, as a process of this test; what systemd says of it, and how often it was asked."""
     release = good(root, "r1", 1, 10)
     monkeypatch.setattr(asgi, "journal", lambda unit: f"the journal of {unit}")
+    failures = set()
+    monkeypatch.setattr(asgi, "has_failed", lambda unit, since: unit in failures)
     with subprocess.Popen(["sleep", "60"]) as process:
-        said, asked = {"ActiveState": "active", "NRestarts": "0", "MainPID": str(process.pid)}, []
+        said, asked = {"ActiveState": "active", "NRestarts": "0", "MainPID": str(process.pid), "Result": "success"}, []
         monkeypatch.setattr(asgi, "systemctl_show", lambda unit, *_names: asked.append(unit) or dict(said))
         watch = asgi.Watch(release, 5)
-        watch.workers = 1
+        watch.workers, watch.failures = 1, failures
         yield watch, process, said, asked
         process.kill()
 
@@ -601,9 +685,17 @@ def test_systemd_is_asked_no_more_while_the_same_process_lives(watched):
     assert [watch.complaint() for _ in range(3)] == [None] * 3 and asked == [watch.release.unit]
 
 
-@pytest.mark.parametrize("change", [{"ActiveState": "failed"}, {"NRestarts": "1", "MainPID": "1"}])
-def test_a_process_that_ends_is_noticed_even_if_systemd_is_late(watched, change):
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ActiveState": "failed"},
+        {"ActiveState": "activating", "Result": "exit-code"},
+        {"NRestarts": "1", "MainPID": "1"},
+    ],
+)
+def test_a_process_that_fails_is_noticed_even_if_systemd_is_late(watched, change):
     watch, process, said, _asked = watched
+    watch.failures.add(watch.release.unit)
     assert watch.complaint() is None
     process.kill()
     # Not waited for yet: what is left of it is no process that lives.
@@ -614,16 +706,107 @@ def test_a_process_that_ends_is_noticed_even_if_systemd_is_late(watched, change)
     assert f"the journal of {watch.release.unit}" in watch.complaint()
 
 
+def test_a_program_that_has_done_its_work_may_be_started_again(watched):
+    watch, process, said, _asked = watched
+    assert watch.complaint() is None
+    process.kill()
+    process.wait()
+    for change in (
+        {"ActiveState": "activating", "MainPID": "0"},
+        {"ActiveState": "active", "NRestarts": "1", "MainPID": "1"},
+    ):
+        said.update(change)
+        assert [watch.complaint() for _ in range(3)] == [None] * 3
+
+
+@pytest.mark.parametrize(("seconds", "complains"), [(1, True), (20, False)])
+def test_a_background_process_that_only_ends_does_no_work(watched, monkeypatch, seconds, complains):
+    watch, _process, said, _asked = watched
+    watch.units.append("shop-worker@r1.service")
+    told, now = [], [0]
+    monkeypatch.setattr(asgi.time, "monotonic", lambda: now[0])
+    for number in range(5):
+        now[0] += seconds
+        said.update(NRestarts=str(number), MainPID="0")
+        # Its last words are not asked for while the time stands still.
+        with monkeypatch.context() as patch:
+            patch.setattr(asgi, "last_words", lambda unit, what: f"{unit} {what}")
+            told.append(watch.complaint())
+    assert [text for text in told if text] == (
+        ["shop-worker@r1.service ends by itself, over and over"] * 2 if complains else []
+    )
+
+
+# A server with two workers that ends one or starts another when it is told to.
+WORKERS = """
+import os, signal, sys
+def start():
+    if not (pid := os.fork()):
+        while True: signal.pause()
+    return pid
+print(start(), start(), flush=True)
+for line in sys.stdin:
+    what, pid = line.split()
+    if what == "end":
+        os.kill(int(pid), signal.SIGKILL)
+        os.waitpid(int(pid), 0)
+    print(start() if what == "start" else 0, flush=True)
+os.killpg(0, signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("as_told", [True, False])
+def test_workers_that_are_told_to_end_are_not_lost(watched, monkeypatch, as_told):
+    watch, _process, said, _asked = watched
+    ended = set()
+    monkeypatch.setattr(asgi, "ended_as_told", lambda release, pid: as_told and pid in ended)
+    server = subprocess.Popen(
+        [sys.executable, "-c", WORKERS],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+    def tell(words):
+        print(words, file=server.stdin, flush=True)
+        return server.stdout.readline().strip()
+
+    with server:
+        pids = server.stdout.readline().split()
+        watch.workers, said["MainPID"] = 2, str(server.pid)
+        assert [watch.complaint() for _ in range(2)] == [None] * 2
+        for _ in range(3):
+            ended.add(pid := pids.pop(0))
+            tell(f"end {pid}")
+            # For a while there is one worker alone.
+            complaint = watch.complaint()
+            assert (complaint is None) == as_told
+            assert as_told or "shop@r1.service lost a worker that was not told to end" in complaint
+            pids.append(tell("start 0"))
+            assert watch.complaint() is None
+        server.stdin.close()
+
+
+def test_the_word_of_a_worker_is_looked_for_where_the_instance_has_its_own_place(root, monkeypatch):
+    asked = []
+    monkeypatch.setattr(asgi.os.path, "lexists", lambda path: asked.append(path) or True)
+    assert asgi.ended_as_told(asgi.Application("shop").release("r1"), "42")
+    assert asked == ["/run/asgi-shop-r1/ended-42"]
+
+
 def test_workers_are_found_below_what_runs_the_server():
     script = "sh -c 'sleep 60 & sleep 60 & wait; exit' & wait; exit"
     with subprocess.Popen(["sh", "-c", script], start_new_session=True) as process:
-        while len(workers := asgi.worker_processes(process.pid)) < 2:
+        while len((found := asgi.worker_processes(process.pid))[1]) < 2:
             time.sleep(0.01)
+        parent, workers = found
+        assert asgi.child_processes(process.pid) == {parent} and asgi.child_processes(parent) == workers
         for pid in workers:
             os.kill(int(pid), 9)
-        while asgi.worker_processes(process.pid) & workers:
+        while asgi.worker_processes(process.pid)[1] & workers:
             time.sleep(0.01)
-    assert asgi.worker_processes(process.pid) == set()
+    assert asgi.worker_processes(process.pid) == (None, set())
 
 
 # releases
@@ -791,6 +974,16 @@ def test_handing_over_stops_the_processes_and_drains_the_instances_of_others(dep
         ("start", "--no-block", "shop.service", "shop-worker@r2.service", "shop-drain@r1.service", "shop-drain@r0.service"),
         ("stop", "--no-block", "shop-worker@r1.service", "shop-gone@r1.service"),
     ]  # fmt: skip
+
+
+def test_a_first_release_is_watched_by_a_unit_of_its_own(deploy, monkeypatch):
+    called = []
+    monkeypatch.setattr(asgi_release, "systemctl", lambda *words, check=True: called.append(words))
+    step = deploy("r1")
+    step.hand_over({"shop@r1.service": "active"}, alone=True)
+    step.hand_over({"shop@r1.service": "active", "shop@r0.service": "active"}, alone=True)
+    step.hand_over({"shop@r1.service": "active"})
+    assert [words[3:] for words in called] == [("shop-drain@r1.service",), ("shop-drain@r0.service",), ()]
 
 
 # static files
