@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -240,8 +241,8 @@ class Watch:
                 if complaint:
                     return complaint
             self.since = {state["MainPID"]: process_start(state["MainPID"]) for state in self.states.values()}
-        if self.lost_workers():
-            return last_words(self.release.unit, "lost a worker that was not told to end")
+        if lost := self.lost_workers():
+            return last_words(self.release.unit, "lost a worker that was not told to end", lost)
         return None
 
     def complaint_of(self, unit, state):
@@ -303,10 +304,15 @@ def ended_as_told(release, pid):
     return os.path.lexists(f"/run/asgi-{release.application.name}-{release.id}/ended-{pid}")
 
 
-def last_words(unit, what):
-    """What became of a unit, in one line with the last one that it wrote itself; below it the journal's last lines."""
-    own = run(["journalctl", "--quiet", "--no-pager", "--output", "cat", "--lines", "1", f"_SYSTEMD_UNIT={unit}"])[1]
-    words = first_line(own.strip())[:300]
+def last_words(unit, what, pids=()):
+    """What became of a unit, in one line with the last one that it wrote itself, of these processes if there is one.
+
+    The last lines of the journal are below it.
+    """
+    own = run(["journalctl", "--quiet", "--no-pager", "--output", "cat", "--lines", "30", f"_SYSTEMD_UNIT={unit}"])[1]
+    lines = [printable(line).strip() for line in own.splitlines() if line.strip()]
+    of_them = [line for line in lines if set(pids) & set(re.findall(r"[0-9]+", line))]
+    words = (of_them or lines or [""])[-1][:300]
     return f"{unit} {what}{': ' + words if words else ''}\nIts last lines:\n{journal(unit)}"
 
 

@@ -730,7 +730,7 @@ def test_a_background_process_that_only_ends_does_no_work(watched, monkeypatch, 
         said.update(NRestarts=str(number), MainPID="0")
         # Its last words are not asked for while the time stands still.
         with monkeypatch.context() as patch:
-            patch.setattr(asgi, "last_words", lambda unit, what: f"{unit} {what}")
+            patch.setattr(asgi, "last_words", lambda unit, what, *_: f"{unit} {what}")
             told.append(watch.complaint())
     assert [text for text in told if text] == (
         ["shop-worker@r1.service ends by itself, over and over"] * 2 if complains else []
@@ -793,6 +793,16 @@ def test_the_word_of_a_worker_is_looked_for_where_the_instance_has_its_own_place
     monkeypatch.setattr(asgi.os.path, "lexists", lambda path: asked.append(path) or True)
     assert asgi.ended_as_told(asgi.Application("shop").release("r1"), "42")
     assert asked == ["/run/asgi-shop-r1/ended-42"]
+
+
+def test_the_reason_is_one_line_with_the_last_words(monkeypatch):
+    own = "[41] worker 42 was killed\n[41] booting 43\n\n"
+    monkeypatch.setattr(asgi, "run", lambda command: (0, own if "_SYSTEMD_UNIT=shop@r1.service" in command else ""))
+    monkeypatch.setattr(asgi, "journal", lambda unit: "a\nb")
+    for pids, words in (((), "[41] booting 43"), ({"42"}, "[41] worker 42 was killed"), ({"4"}, "[41] booting 43")):
+        told = asgi.last_words("shop@r1.service", "fell", pids)
+        assert asgi.first_line(told) == f"shop@r1.service fell: {words}" and told.endswith("\nIts last lines:\na\nb")
+    assert asgi.first_line(asgi.last_words("shop@r2.service", "fell")) == "shop@r2.service fell"
 
 
 def test_workers_are_found_below_what_runs_the_server():
