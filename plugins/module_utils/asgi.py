@@ -340,7 +340,11 @@ def tell_of_fallen(application):
         else f"requests went back to {live and live.id}"
     )
     told = [f"{application.name}: release {release.id} ({record.get('version')}) did not stay up, and {gone}.", reason]
-    return told + [f"  {line[:500]}" for line in lines[1:][-10:]]
+    told += [f"  {line[:500]}" for line in lines[1:][-10:]]
+    return [
+        *told,
+        f"All of it: journalctl --unit '{application.name}*@{release.id}.service'. Mend it and deploy again.",
+    ]
 
 
 def process_units(release, processes):

@@ -646,7 +646,8 @@ def test_requests_stay_where_nothing_is_better_but_the_release_is_bad(root, drai
     assert (line["action"], line["release"], line["outcome"], line["reason"]) == ("watch", "r2", "failed", "it fell")
     assert [words for words in told if words[0] != "is-active"] == []
     said = asgi.tell_of_fallen(application)
-    assert "there was none to go back to, so it is still live" in said[0] and said[1:] == ["it fell", "  Traceback"]
+    assert "there was none to go back to, so it is still live" in said[0] and said[1:-1] == ["it fell", "  Traceback"]
+    assert "journalctl --unit 'shop*@r2.service'" in said[-1]
 
 
 def test_nobody_is_told_of_what_a_newer_release_has_mended(root):
