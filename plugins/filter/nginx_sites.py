@@ -157,7 +157,8 @@ def _identifier(name):
 
 
 def _location(entry):
-    return {**entry, "path": entry["path"].rstrip("/") + "/"}
+    paths = {key: entry[key].rstrip("/") + "/" for key in ("path", "fallback") if entry.get(key)}
+    return {"path": None, "fallback": None, **entry, **paths, "ask_upstream": _true(entry.get("ask_upstream") or False)}
 
 
 def _texts(site):
@@ -287,22 +288,38 @@ def _location_problems(site):
             if not _is_entry(entry):
                 problems.append(f"{key} is a list of a url and a path each")
                 continue
-            url, path = str(entry.get("url", "")), str(entry.get("path", ""))
+            url = str(entry.get("url", ""))
             urls.append(url)
             if not URL.match(url) or {".", ".."} & set(url.split("/")):
                 problems.append(f"{key}: url '{url}' must begin and end with / and be more than that")
             elif any(url.startswith(reserved) for reserved in RESERVED):
                 problems.append(f"{key}: url '{url}' is answered by the role itself")
-            problems += [f"{key}: {problem}" for problem in _path_problems(path)]
+            problems += [f"{key}: {problem}" for problem in _files_problems(key, entry, site)]
     problems += [f"static and media use the url '{url}' more than once" for url in _repeated(urls)]
     # Whoever may upload could otherwise replace what a browser runs: Django's deployment documentation asks for this.
     for media in filter(_is_entry, site["media"]):
         for static in filter(_is_entry, site["static"]):
-            inner, outer = (f"{str(entry.get('path', '')).rstrip('/')}/" for entry in (media, static))
-            if inner.startswith(outer) or outer.startswith(inner):
-                problems.append(
-                    f"media: path '{media.get('path')}' and static path '{static.get('path')}' lie in each other"
-                )
+            for path in filter(None, (static.get("path"), static.get("fallback"))):
+                inner, outer = (f"{str(each).rstrip('/')}/" for each in (media.get("path", ""), path))
+                if inner.startswith(outer) or outer.startswith(inner):
+                    problems.append(f"media: path '{media.get('path')}' and static path '{path}' lie in each other")
+    return problems
+
+
+def _files_problems(key, entry, site):
+    """What is wrong with where files come from: a directory; for static files one behind it, and other hosts."""
+    ask = entry.get("ask_upstream")
+    if key == "media" or (ask is None and entry.get("fallback") is None):
+        return _path_problems(entry.get("path", ""))
+    if ask is not None and not _boolean(ask):
+        return [f"ask_upstream '{ask}' is neither true nor false"]
+    problems = []
+    if _true(ask or False) and not site["upstream"]:
+        problems.append("ask_upstream is for a site with an upstream")
+    if not (_true(ask or False) and entry.get("path") is None and entry.get("fallback") is None):
+        problems += _path_problems(entry.get("path", ""))
+    if entry.get("fallback") is not None:
+        problems += [f"fallback: {problem}" for problem in _path_problems(entry["fallback"])]
     return problems
 
 

@@ -365,7 +365,7 @@ class _Wiring:
     def sites(self, app):
         """The public site where this is a web server; the backend site where other hosts are the web servers."""
         files = {
-            "static": [{"url": app["static_url"], "path": f"{app['root']}/static/"}] if app["static_url"] else [],
+            "static": [self.static(app)] if app["static_url"] else [],
             "media": [{"url": app["media_url"], "path": f"{app['root']}/media/"}] if app["media_url"] else [],
         }
         common = {"domains": app["domains"], "client_max_body_size": app["client_max_body_size"]}
@@ -384,7 +384,7 @@ class _Wiring:
                         *(self.endpoint(host, app["port"]) for host in self.remote_apps),
                     ],
                     # Without the application here, its files are served by the backend sites.
-                    **(files if self.host in self.app else {}),
+                    **(files if self.host in self.app else self.static_of_backends(app)),
                 }
             )
         if self.host in self.app and self.remote_webs:
@@ -396,9 +396,22 @@ class _Wiring:
                     "trusted_proxies": [str(self.address(host)) for host in self.remote_webs],
                     "upstream": local,
                     **files,
+                    "static": [self.static(app, backend=True)] if app["static_url"] else [],
                 }
             )
         return sites
+
+    def static(self, app, backend=False):
+        """The live release's files, those of older ones behind them, then those of a host that has switched before this one."""
+        ask = {} if backend or not self.remote_apps else {"ask_upstream": True}
+        return {
+            "url": app["static_url"], "path": f"{app['root']}/live/public/", "fallback": f"{app['root']}/static/", **ask
+        }  # fmt: skip
+
+    def static_of_backends(self, app):
+        """Where there are several, each is asked for a file that another one lacks: they switch one after the other."""
+        several = app["static_url"] and len(self.remote_apps) > 1
+        return {"static": [{"url": app["static_url"], "ask_upstream": True}]} if several else {}
 
     def certificate(self, app):
         return {"name": app["name"], "domains": app["domains"], **{k: v for k, v in app["certificate"].items() if v}}

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -240,7 +241,11 @@ def write_private(path, content, indent=1):
 
 
 class Watch:
-    """Whether a release that has just gone live stays up."""
+    """Whether a release that has just gone live stays up.
+
+    Only failures count. A server that ends its workers after so many requests, and a program that has done its work and is
+    started again, do what they were told to.
+    """
 
     def __init__(self, release, settle_time):
         record = release.record
@@ -248,7 +253,9 @@ class Watch:
         self.until = record.get("live_since", 0) + settle_time
         self.units = [release.unit, *process_units(release, record.get("processes", []))]
         self.workers = record.get("workers", 1)
-        self.states, self.since, self.children = {}, {}, set()
+        self.begun = time.time()
+        self.states, self.since, self.restarts = {}, {}, {}
+        self.parent, self.children = None, set()
 
     def over(self):
         return time.time() >= self.until
@@ -258,19 +265,115 @@ class Watch:
         # Programs that start twice a second would be felt on the host; as long as the same processes live, nothing is asked.
         if not (self.since and all(since and process_start(pid) == since for pid, since in self.since.items())):
             for unit in self.units:
-                state = systemctl_show(unit, "ActiveState", "NRestarts", "MainPID")
-                if state.get("ActiveState") != "active":
-                    return f"{unit} does not stay up; its last lines:\n{journal(unit)}"
-                if self.states.setdefault(unit, state) != state:
-                    return f"{unit} was started again; its last lines:\n{journal(unit)}"
+                state = systemctl_show(unit, "ActiveState", "NRestarts", "MainPID", "Result")
+                complaint = self.complaint_of(unit, state)
+                if complaint:
+                    return complaint
             self.since = {state["MainPID"]: process_start(state["MainPID"]) for state in self.states.values()}
-        # A server with several workers stays up itself and starts a new one for each that dies. With one, its children may be
-        # the application's own.
-        children = worker_processes(self.states[self.release.unit]["MainPID"]) if self.workers > 1 else set()
-        self.children = self.children or children
-        if self.children - children:
-            return f"{self.release.unit} loses workers; its last lines:\n{journal(self.release.unit)}"
+        if lost := self.lost_workers():
+            return last_words(self.release.unit, "lost a worker that was not told to end", lost)
         return None
+
+    def complaint_of(self, unit, state):
+        active, before = state.get("ActiveState"), self.states.get(unit)
+        if active not in ("active", "activating") or state.get("Result", "success") != "success":
+            return last_words(unit, "does not stay up")
+        self.states[unit] = state
+        if not before or before["NRestarts"] == state["NRestarts"]:
+            return None
+        if has_failed(unit, self.begun):
+            return last_words(unit, "was started again")
+        if unit == self.release.unit:
+            return None
+        times = self.restarts.setdefault(unit, [])
+        times.append(time.monotonic())
+        often = len(times) >= OFTEN[0] and times[-1] - times[-OFTEN[0]] < OFTEN[1]
+        return last_words(unit, "ends by itself, over and over") if often else None
+
+    def lost_workers(self):
+        """The workers that are gone, but for those that their server had end.
+
+        A server with several workers stays up itself and starts a new one for each that ends. With one, its children may be the
+        application's own.
+        """
+        main = self.states[self.release.unit]["MainPID"]
+        if self.workers < 2 or not (self.since.get(main) and process_start(main) == self.since[main]):
+            self.parent, self.children = None, set()
+            return set()
+        if not self.parent or not process_start(self.parent):
+            # Not the same process as before, or never found: while a worker is replaced there may be one alone.
+            self.parent, self.children = worker_processes(main)
+        children = child_processes(self.parent) if self.parent else set()
+        lost = {pid for pid in self.children - children if not ended_as_told(self.release, pid)}
+        self.children = children
+        return lost
+
+
+# A background process that ends without a failure so often within so many seconds does no work.
+OFTEN = (3, 15)
+# What systemd says of a process of a unit that has failed (SD_MESSAGE_UNIT_PROCESS_EXIT, SD_MESSAGE_UNIT_FAILURE_RESULT); of one
+# that has not, it says neither.
+FAILURES = ("98e322203f7a4ed290d09fe03c09fe15", "d9b373ed55a64feb8242e02dbe79a49c")
+
+
+def has_failed(unit, since):
+    """Whether a process of a unit has failed since a time, though the unit runs again."""
+    found = run([
+        "journalctl", "--quiet", "--no-pager", "--output", "cat", "--lines", "1", f"--since=@{int(since)}",
+        "_PID=1", f"UNIT={unit}", *(f"MESSAGE_ID={identifier}" for identifier in FAILURES),
+    ])[1]  # fmt: skip
+    return bool(found.strip())
+
+
+def ended_as_told(release, pid):
+    """Whether a worker left word that its server had it end (files/server/vivarium_heartbeat.py).
+
+    The directory is the application's own: nothing but the name counts, and with it the application can hide but its own fall.
+    """
+    return os.path.lexists(f"/run/asgi-{release.application.name}-{release.id}/ended-{pid}")
+
+
+def last_words(unit, what, pids=()):
+    """What became of a unit, in one line with the last one that it wrote itself, of these processes if there is one.
+
+    The last lines of the journal are below it.
+    """
+    own = run(["journalctl", "--quiet", "--no-pager", "--output", "cat", "--lines", "30", f"_SYSTEMD_UNIT={unit}"])[1]
+    lines = [printable(line).strip() for line in own.splitlines() if line.strip()]
+    of_them = [line for line in lines if set(pids) & set(re.findall(r"[0-9]+", line))]
+    words = (of_them or lines or [""])[-1][:300]
+    return f"{unit} {what}{': ' + words if words else ''}\nIts last lines:\n{journal(unit)}"
+
+
+def fallen(application):
+    """The last release that was live and did not stay up, while nothing that is newer has gone live; None where there is none."""
+    live = application.live()
+    for release in reversed(application.releases()):
+        if release.record.get("state") == "bad":
+            return release if release.record.get("step") == "settle" else None
+        if release == live:
+            break
+    return None
+
+
+def tell_of_fallen(application):
+    """What a person who comes by has to know of it first, in a few lines; empty where there is nothing."""
+    release, live = fallen(application), application.live()
+    if not release:
+        return []
+    record = release.record
+    reason, *lines = printable(str(record.get("reason") or "the reason is not known")).splitlines()
+    gone = (
+        "there was none to go back to, so it is still live"
+        if release == live
+        else f"requests went back to {live and live.id}"
+    )
+    told = [f"{application.name}: release {release.id} ({record.get('version')}) did not stay up, and {gone}.", reason]
+    told += [f"  {line[:500]}" for line in lines[1:][-10:]]
+    return [
+        *told,
+        f"All of it: journalctl --unit '{application.name}*@{release.id}.service'. Mend it and deploy again.",
+    ]
 
 
 def process_units(release, processes):
@@ -288,15 +391,20 @@ def process_start(pid):
     return None if state == "Z" else fields[18]
 
 
+def child_processes(pid):
+    try:
+        return set(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    except OSError:
+        return set()
+
+
 def worker_processes(pid):
-    """The workers of a server: the children of its main process, or of the one that it runs for that."""
-    children = [pid]
+    """The process that has a server's workers, its main process or one below it, and the workers; None where there are no two."""
+    children = {pid}
     while len(children) == 1:
-        try:
-            children = Path(f"/proc/{children[0]}/task/{children[0]}/children").read_text().split()
-        except OSError:
-            children = []
-    return set(children)
+        (pid,) = children
+        children = child_processes(pid)
+    return (pid, children) if children else (None, set())
 
 
 def tell_journal(identifier, message, priority, fields):

@@ -108,7 +108,7 @@ held:
 
 from pathlib import Path
 
-from ansible_collections.vivarium.server.plugins.module_utils.asgi import Application
+from ansible_collections.vivarium.server.plugins.module_utils.asgi import Application, tell_of_fallen
 from ansible_collections.vivarium.server.plugins.module_utils.asgi_names import installed_applications
 
 UNITS = Path("/etc/systemd/system")
@@ -125,12 +125,21 @@ REASONS = {
 
 def main(wanted, check_mode, diff):
     """The module; ``wanted`` is what the action made of its options, by the names of the applications."""
-    result = {"reasons": {}, "unfinished": [], "releases": {}, "stale_units": [], "others": others(wanted)}
+    result = {
+        "reasons": {},
+        "unfinished": [],
+        "releases": {},
+        "stale_units": [],
+        "warnings": [],
+        "others": others(wanted),
+    }
     for name, application in ((name, Application(name)) for name in wanted):
         live = application.live()
         units = application.running_units()
         releases = application.releases()
         result["releases"][name] = about(live, releases, units)
+        # Nobody may have waited for it.
+        result["warnings"] += ["\n".join(told)] if (told := tell_of_fallen(application)) else []
         result["stale_units"] += stale_units(name, wanted[name]["units"])
         if not live:
             result["reasons"][name] = ["it has no live release"]
@@ -207,7 +216,9 @@ def what_is_left(live, processes, units):
     if live.unit not in units:
         yield "its live release does not run"
     # The lock of a run that is under way just now refuses the one that is to finish.
-    if live.record.get("state") != "good" or live.application.lock.holder().get("release") == live.id:
+    if live.record.get("state") == "bad":
+        yield "it did not stay up"
+    elif live.record.get("state") != "good" or live.application.lock.holder().get("release") == live.id:
         yield "an earlier run was stopped before it had finished"
     for process in processes:
         if f"{name}-{process}@{live.id}.service" not in units:

@@ -25,7 +25,7 @@ options:
       - C(built) makes the release's own venv from its lock file, then gives both to root.
       - C(configured) writes O(files) into the release.
       - C(checked) runs C(manage.py check --deploy) and this collection's checks in the new release with its real environment.
-      - C(collected) gathers static files and adds them to what nginx serves; files of older releases stay.
+      - C(collected) gathers static files in the release. Nobody is served them before the switch.
       - What C(staged), C(built), C(checked) and C(collected) run is run in a sandbox by the application's build user, which no
         instance runs as. Nothing of it is left running when root looks at what it made.
       - C(migrated) applies database migrations, with the hooks before and after them. Where the fleet has one database, one
@@ -33,7 +33,8 @@ options:
       - C(started) starts the release's own instance beside the live one, waits until it answers on its socket, asked as
         nginx will ask, then starts its background processes.
       - C(live) switches requests to it in one rename, asks through nginx, switches back if that fails, lets the old
-        instance finish what it holds, and removes releases that are no longer kept.
+        instance finish what it holds, and removes releases that are no longer kept. Static files switch in the same rename; those
+        of older releases stay reachable behind them.
       - C(abandoned) stops and forgets a release whose deploy failed.
       - A step is refused on every host of a fleet once one host of the run has failed with the same release.
     type: list
@@ -120,6 +121,7 @@ checklist:
 
 import base64
 import contextlib
+import errno
 import grp
 import hashlib
 import http.client
@@ -150,6 +152,7 @@ from ansible_collections.vivarium.server.plugins.module_utils.asgi import (
     end_processes,
     first_line,
     journal,
+    last_words,
     printable,
     process_start,
     process_units,
@@ -178,6 +181,8 @@ NEEDS_CODE = re.compile(
 )
 # A static file that no kept release has any more is served this long, for pages that browsers still show (seconds).
 STATIC_GRACE = 30 * 86400
+# A static file while it is put in its place.
+SCRATCH = ".vivarium.new"
 BUILD_PATH = "/usr/local/bin:/usr/bin:/bin"
 # Copies what a build has written to its place, then removes it where it was written. No program of a venv is among the commands.
 TAKE_OVER = """
@@ -377,7 +382,7 @@ class Deploy:
             raise ReleaseError(f"manage.py {' '.join(command)} failed:\n{self.output}")
         self.take_over(target)
         self.seal(target)
-        self.publish(target, self.application.root / "static")
+        self.show(self.release)
         return True
 
     def migrated(self):
@@ -407,8 +412,12 @@ class Deploy:
         return True
 
     def live(self):
-        before = self.application.live()
+        before, was_good = self.application.live(), self.release.record.get("state") == "good"
         self.run_hooks("before_switch")
+        # The one before stays reachable behind the new one from the same moment. Both may be from before there was `public`, or
+        # left by a run that was killed.
+        self.offer(*filter(None, (before, self.release)))
+        self.keep(*filter(None, (before,)))
         # What the switch leads to is on the disk before the switch is.
         subprocess.run(["sync", "--file-system", str(self.release.path)], check=True)
         self.application.point_live_at(self.release)
@@ -419,7 +428,8 @@ class Deploy:
         if complaint:
             self.switch_back(before, complaint)
         units = self.application.running_units("deactivating")
-        self.hand_over(units)
+        self.hand_over(units, alone=before is None or (before == self.release and not was_good))
+        self.keep(self.release)
         try:
             self.run_hooks("after_switch")
         except ReleaseError as error:
@@ -774,8 +784,54 @@ class Deploy:
             self.output += f"\nIt did not end within the {limit} s of step_timeout."
         return code
 
+    def show(self, release):
+        """Static files as nginx serves them, at `live/public`: a second tree of the same files, which nginx alone enters.
+
+        The first one stays the application's, which reads its manifest there. Links are left out: nginx would follow them.
+        """
+        source, target, before = release.path / "static", release.path / "public", self.application.live()
+        if not source.is_dir() or target.is_dir():
+            return
+        group = os.stat(self.application.root / "static").st_gid
+        # Whole or not there at all: what is missing here is looked for among the files of older releases.
+        scratch = release.path / ".public"
+        run(["rm", "--recursive", "--force", "--one-file-system", str(scratch)], timeout=None)
+        for directory, _directories, files in os.walk(source):
+            inside = os.path.relpath(directory, source)
+            place = scratch / inside
+            place.mkdir(mode=0o750)
+            os.chown(place, -1, group)
+            for name in files:
+                path = Path(directory, name)
+                if path.is_symlink() or not path.is_file():
+                    continue
+                os.chmod(path, 0o644)
+                if before and before != release and same_file(twin := before.path / "public" / inside / name, path):
+                    # It is the same to browsers too, which ask by the time of the last change.
+                    with contextlib.suppress(OSError):
+                        put_link(twin, path)
+                os.link(path, place / name)
+        os.rename(scratch, target)
+
+    def offer(self, *releases):
+        """See to it that nginx finds the static files of these releases once they are live."""
+        for release in releases:
+            self.unless_it_fails(self.show, release)
+
+    def keep(self, *releases):
+        """See to it that nginx finds the static files of these releases when they are live no more."""
+        for release in releases:
+            self.unless_it_fails(self.publish, release.path / "public", self.application.root / "static")
+
+    def unless_it_fails(self, work, *arguments):
+        """A disk that is full is no reason to keep requests from a good release, or to leave them with a bad one."""
+        try:
+            work(*arguments)
+        except OSError as error:
+            self.warnings.append(f"{self.app['name']}: static files of older releases may be missing ({error})")
+
     def publish(self, source, target):
-        """Add a release's static files to those that nginx serves, each in one rename; nothing else is taken away."""
+        """Add a release's static files to those that are served behind the live one's; nothing else is taken away."""
         for directory, _directories, files in os.walk(source):
             place = target / os.path.relpath(directory, source)
             if place.is_symlink() or (place.exists() and not place.is_dir()):
@@ -785,17 +841,14 @@ class Deploy:
                 new, old = Path(directory, name), place / name
                 if new.is_symlink() or not new.is_file():
                     continue
-                if not same_file(new, old):
-                    if old.is_dir() and not old.is_symlink():
-                        shutil.rmtree(old)
-                    scratch = place / f".{name}.new"
-                    try:
-                        with open(new, "rb") as given, open(scratch, "wb") as copy:
-                            copy_content(given.fileno(), copy.fileno())
-                        os.replace(scratch, old)
-                    except OSError:
-                        scratch.unlink(missing_ok=True)  # the disk may be full
+                if old.is_dir() and not old.is_symlink():
+                    shutil.rmtree(old)
+                try:
+                    put_link(new, old)
+                except OSError as error:
+                    if error.errno not in (errno.EXDEV, errno.EMLINK):
                         raise
+                    put_copy(new, old)
                 # Whether it changed or not, this sets the time from which prune_static counts.
                 os.chmod(old, 0o644)
 
@@ -840,14 +893,14 @@ class Deploy:
         if last:
             raise ReleaseError(
                 f"{release.unit} was not ready within {self.app['start_timeout']} s of start_timeout: GET"
-                f" {self.app['health_path']}: {last}; its last lines:\n{journal(release.unit)}"
+                f" {self.app['health_path']}: {last}\nIts last lines:\n{journal(release.unit)}"
             )
 
     def check_state(self, release):
         """Raise where systemd has given up on an instance, or had to start it over and over."""
         state = systemctl("show", "--property=ActiveState,NRestarts", "--value", release.unit).split()
         if "failed" in state or any(text.isdigit() and int(text) > 2 for text in state):
-            raise ReleaseError(f"{release.unit} does not stay up; its last lines:\n{journal(release.unit)}")
+            raise ReleaseError(last_words(release.unit, "does not stay up"))
 
     def start_processes(self, release):
         """Its background processes start before requests go to it: one that falls over is a reason not to."""
@@ -861,7 +914,7 @@ class Deploy:
         states = systemctl("is-active", *units, check=False).split()
         for unit, state in zip(units, states, strict=True):
             if state != "active":
-                raise ReleaseError(f"{unit} does not stay up; its last lines:\n{journal(unit)}")
+                raise ReleaseError(last_words(unit, "does not stay up"))
 
     def try_import(self, seconds):
         """Say so at once when the application cannot be imported, rather than wait for an answer that cannot come."""
@@ -890,8 +943,9 @@ class Deploy:
         return wait_until(complaint, SWITCH_PATIENCE)
 
     def call_good(self, before):
-        """From here on it is what a rollback may go to; with what its watch has to know."""
-        since = self.release.record.get("live_since") if before == self.release else None
+        """From here on it is what a rollback may go to, until its watch says otherwise; with what that has to know."""
+        record = self.release.record
+        since = record.get("live_since") if before == self.release and record.get("state") == "good" else None
         self.release.note(
             state="good",
             live_since=since or time.time(),
@@ -922,13 +976,20 @@ class Deploy:
         self.application.lock.leave()
         self.owns_lock = False
         watch = Watch(self.release, self.app["settle_time"])
-        while not watch.over():
-            complaint = watch.complaint()
-            if complaint:
-                if before:
-                    wait_until(lambda: "not yet" if self.application.live() == self.release else None, VERDICT_PATIENCE)
-                raise ReleaseError(complaint)
+
+        def verdict():
+            """The drain's, which may have seen what this did not."""
+            record = self.release.record
+            return record.get("reason") or "it did not stay up" if record.get("state") == "bad" else None
+
+        complaint = None
+        while not (complaint or watch.over()):
+            complaint = verdict() or watch.complaint()
             time.sleep(0.5)
+        if complaint:
+            wait_until(lambda: None if verdict() else "not yet", VERDICT_PATIENCE)
+        if complaint := verdict() or complaint:
+            raise ReleaseError(complaint)
 
     def process_units(self, release):
         return process_units(release, self.processes())
@@ -937,8 +998,11 @@ class Deploy:
         """The background processes that the release has a command for: it may have been made before the others."""
         return [name for name in self.app["processes"] if (self.release.path / "commands" / name).is_file()]
 
-    def hand_over(self, units):
-        """Its own processes run. Old instances finish what they hold, watched by a unit each: no deploy waits for them."""
+    def hand_over(self, units, alone=False):
+        """Its own processes run. Old instances finish what they hold, watched by a unit each: no deploy waits for them.
+
+        Where no other release could watch it, the release has such a unit of its own.
+        """
         name, started, stopped = self.app["name"], [], []
         for unit, state in units.items():
             kind, identifier = unit.removesuffix(".service").split("@", 1)
@@ -948,6 +1012,8 @@ class Deploy:
                 started.append(f"{name}-drain@{identifier}.service")
             else:  # a background process, of this description or of an earlier one
                 stopped.append(unit)
+        if alone and not started:
+            started.append(f"{name}-drain@{self.release.id}.service")
         systemctl("start", "--no-block", f"{name}.service", *self.process_units(self.release), *started)
         if stopped:
             systemctl("stop", "--no-block", *stopped, check=False)
@@ -1053,6 +1119,36 @@ def copy_content(source, target):
     os.ftruncate(target, os.fstat(source).st_size)
     for begin, end in pieces(source):
         os.pwrite(target, os.pread(source, end - begin, begin), begin)
+
+
+def put_link(source, target):
+    """Give a file a second name in one rename, in place of what has that name."""
+    if os.path.lexists(target) and os.path.samestat(os.lstat(source), os.lstat(target)):
+        return
+    scratch = target.with_name(SCRATCH)
+    scratch.unlink(missing_ok=True)
+    try:
+        os.link(source, scratch)
+        os.replace(scratch, target)
+    except OSError:
+        scratch.unlink(missing_ok=True)
+        raise
+
+
+def put_copy(source, target):
+    """Copy a file in one rename, where it cannot have a second name: its directory may be a disk of its own."""
+    if same_file(source, target):
+        return
+    scratch = target.with_name(SCRATCH)
+    scratch.unlink(missing_ok=True)
+    try:
+        with open(source, "rb") as given, open(scratch, "wb") as copy:
+            copy_content(given.fileno(), copy.fileno())
+        shutil.copystat(source, scratch)
+        os.replace(scratch, target)
+    except OSError:
+        scratch.unlink(missing_ok=True)  # the disk may be full
+        raise
 
 
 def project_file(path):

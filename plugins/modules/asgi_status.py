@@ -34,6 +34,7 @@ applications:
   type: dict
   contains:
     live: {description: The live release., type: str}
+    fallen: {description: "What there is to know of a release that did not stay up, while none that is newer is live.", type: str}
     version: {description: What a person calls its version., type: str}
     since: {description: Since when it is live in seconds since 1970., type: float}
     units: {description: "Instances, processes and timers, with state and last result.", type: list, elements: dict}
@@ -59,6 +60,7 @@ from ansible_collections.vivarium.server.plugins.module_utils.asgi import (
     Application,
     run,
     systemctl_show,
+    tell_of_fallen,
 )
 from ansible_collections.vivarium.server.plugins.module_utils.asgi_probe import LocalTLSConnection
 from ansible_collections.vivarium.server.plugins.module_utils.checklist import (
@@ -85,7 +87,13 @@ def applications_here():
 def status_of(name, deploys):
     application = Application(name)
     live = application.live()
-    found = {"live": live.id if live else None, "deploys": last_deploys(application, deploys), "units": units_of(name)}
+    fallen = tell_of_fallen(application)
+    found = {
+        "live": live.id if live else None,
+        "fallen": "\n".join(fallen) or None,
+        "deploys": last_deploys(application, deploys),
+        "units": units_of(name),
+    }
     if not live:
         return {**found, "version": None, "since": None, "certificate_ends": None, "checklist": None}
     record, site = live.record, read_json(live.path / "checklist.json").get("site")
@@ -186,5 +194,7 @@ def text_of(name, status):
 def main(parameters, check_mode, diff):
     """The module."""
     found = {name: status_of(name, parameters["deploys"]) for name in applications_here()}
-    text = [line for name, status in found.items() for line in text_of(name, status)]
+    # What went wrong first.
+    text = [line for status in found.values() for line in (status["fallen"] or "").splitlines()]
+    text += [line for name, status in found.items() for line in text_of(name, status)]
     return {"changed": False, "applications": found, "text": text or ["no applications"]}

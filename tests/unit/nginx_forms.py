@@ -65,6 +65,16 @@ SETS = {
     "all": [FULL, {**SITE, "name": "b", "domains": ["b.test"], "redirect_domains": ["c.test"]}, BACKEND],
     "backend": [BACKEND, {**BACKEND, "name": "v6", "listen": "[::1]:8100", "trusted_proxies": ["::1", "fd00::/64"]}],
     "files": [{"name": "files", "domains": ["files.test"], "static": STATIC}],
+    "fleet": [
+        {
+            **FULL,
+            "static": [
+                {**STATIC[0], "fallback": "/srv/shop/older", "ask_upstream": True},
+                {"url": "/a/b.c/", "path": "/srv/a"},
+            ],
+        },
+        {**BACKEND, "static": [{**STATIC[0], "fallback": "/srv/shop/older"}, {"url": "/more/", "ask_upstream": True}]},
+    ],
     "many": [
         {
             **SITE,

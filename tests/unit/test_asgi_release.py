@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import functools
 import grp
@@ -588,18 +589,101 @@ def test_requests_are_taken_back_once_from_a_release_that_falls_over(root, drain
     (line,) = lines(root)
     assert (line["action"], line["release"], line["from"], line["reason"]) == ("return", "r1", "r2", "it fell")
     assert not drain.take_back(application, old, new, "again")
+    told = asgi.tell_of_fallen(application)
+    assert "release r2 (None) did not stay up, and requests went back to r1" in told[0] and told[1] == "it fell"
 
 
-@pytest.mark.parametrize("reason", ["another release is live", "the old one is bad", "the old one does not run"])
-def test_requests_are_not_taken_back_to_what_is_no_better(root, drain, monkeypatch, reason):
-    monkeypatch.setattr(drain, "systemctl", lambda *words: int(words[0] == "is-active" and "not run" in reason))
+def test_requests_are_not_taken_back_from_another_release(root, drain, monkeypatch):
+    monkeypatch.setattr(drain, "systemctl", lambda *words: 0)
     old, new, other = good(root, "r1", 1, 10), good(root, "r2", 2, 20), good(root, "r3", 3, 30)
+    application = asgi.Application("shop")
+    application.point_live_at(other)
+    assert not drain.take_back(application, old, new, "it fell")
+    assert application.live() == other and new.record["state"] == "good" and lines(root) == []
+
+
+def test_a_release_that_requests_went_back_to_is_not_called_bad(root, drain, monkeypatch):
+    """A database that is down fells both."""
+    monkeypatch.setattr(drain, "systemctl", lambda *words: 0)
+    old, new = good(root, "r1", 1, 10), good(root, "r2", 2, 20)
+    application = asgi.Application("shop")
+    application.point_live_at(new)
+    assert drain.take_back(application, old, new, "it fell")
+    assert not drain.take_back(application, new, old, "it fell, too")
+    assert application.live() == old and old.record["state"] == "good" and new.record["state"] == "bad"
+
+
+@pytest.mark.parametrize("found", [None, "it fell"])
+def test_a_first_release_is_watched_until_its_time_is_over_and_drained_if_another_follows(
+    root, drain, monkeypatch, found
+):
+    monkeypatch.setattr(drain.time, "sleep", lambda seconds: None)
+    told, looks = [], []
+    monkeypatch.setattr(drain, "systemctl", lambda *words: told.append(words) or 0)
+    monkeypatch.setattr(drain, "connections", lambda path: 0)
+    first, second = good(root, "r1", 1, time.time()), good(root, "r2", 2, time.time())
+    application = asgi.Application("shop")
+    application.point_live_at(first)
+
+    class Watch:
+        def __init__(self, release, settle_time):
+            self.release, self.looks = release, 0
+
+        def over(self):
+            self.looks += 1
+            return self.looks > 5
+
+        def complaint(self):
+            looks.append(self.release.id)
+            return found if len(looks) > 1 else None
+
+    monkeypatch.setattr(drain, "Watch", Watch)
+    assert drain.main("shop", "r1", "0", "5") == 0
+    assert told == [] and set(looks) == {"r1"} and (first.record["state"] == "bad") == bool(found)
+    if not found:
+        # One that went live meanwhile has nobody else to watch it, and who started this would not be heard.
+        monkeypatch.setattr(
+            Watch, "complaint", lambda self: looks.append(self.release.id) or application.point_live_at(second)
+        )
+        looks.clear()
+        assert drain.main("shop", "r1", "0", "5") == 0
+        assert looks[:2] == ["r1", "r2"] and ("stop", "shop@r1.service") in told
+
+
+@pytest.mark.parametrize("reason", ["the old one is bad", "the old one does not run", "it is the first"])
+def test_requests_stay_where_nothing_is_better_but_the_release_is_bad(root, drain, monkeypatch, reason):
+    told = []
+    monkeypatch.setattr(
+        drain, "systemctl", lambda *words: told.append(words) or int(words[0] == "is-active" and "not run" in reason)
+    )
+    old, new = good(root, "r1", 1, 10), good(root, "r2", 2, 20)
     if "bad" in reason:
         old.note(state="bad")
     application = asgi.Application("shop")
-    application.point_live_at(other if "another" in reason else new)
-    assert not drain.take_back(application, old, new, "it fell")
-    assert application.live() != old and new.record["state"] == "good" and lines(root) == []
+    application.point_live_at(new)
+    assert drain.take_back(application, new if "first" in reason else old, new, "it fell\nIts last lines:\nTraceback")
+    assert application.live() == new and new.record["state"] == "bad" and new.record["step"] == "settle"
+    (line,) = lines(root)
+    assert (line["action"], line["release"], line["outcome"], line["reason"]) == ("watch", "r2", "failed", "it fell")
+    assert [words for words in told if words[0] != "is-active"] == []
+    said = asgi.tell_of_fallen(application)
+    assert "there was none to go back to, so it is still live" in said[0] and said[1:-1] == ["it fell", "  Traceback"]
+    assert "journalctl --unit 'shop*@r2.service'" in said[-1]
+
+
+def test_nobody_is_told_of_what_a_newer_release_has_mended(root):
+    old, bad, new = good(root, "r1", 1, 10), good(root, "r2", 2, 20), add(root, "r3", state="built")
+    bad.note(state="bad", step="settle", reason="it fell")
+    application = asgi.Application("shop")
+    application.point_live_at(old)
+    assert asgi.fallen(application) == bad, "a deploy that is under way has mended nothing yet"
+    new.note(state="good")
+    application.point_live_at(new)
+    assert asgi.fallen(application) is None and asgi.tell_of_fallen(application) == []
+    new.note(state="staged")
+    bad.note(step="switch")  # its deploy has said so
+    application.point_live_at(old)
+    assert asgi.fallen(application) is None
 
 
 @pytest.fixture
@@ -607,11 +691,13 @@ def watched(root, monkeypatch):
     """A release that runs, as a process of this test; what systemd says of it, and how often it was asked."""
     release = good(root, "r1", 1, 10)
     monkeypatch.setattr(asgi, "journal", lambda unit: f"the journal of {unit}")
+    failures = set()
+    monkeypatch.setattr(asgi, "has_failed", lambda unit, since: unit in failures)
     with subprocess.Popen(["sleep", "60"]) as process:
-        said, asked = {"ActiveState": "active", "NRestarts": "0", "MainPID": str(process.pid)}, []
+        said, asked = {"ActiveState": "active", "NRestarts": "0", "MainPID": str(process.pid), "Result": "success"}, []
         monkeypatch.setattr(asgi, "systemctl_show", lambda unit, *_names: asked.append(unit) or dict(said))
         watch = asgi.Watch(release, 5)
-        watch.workers = 1
+        watch.workers, watch.failures = 1, failures
         yield watch, process, said, asked
         process.kill()
 
@@ -621,9 +707,17 @@ def test_systemd_is_asked_no_more_while_the_same_process_lives(watched):
     assert [watch.complaint() for _ in range(3)] == [None] * 3 and asked == [watch.release.unit]
 
 
-@pytest.mark.parametrize("change", [{"ActiveState": "failed"}, {"NRestarts": "1", "MainPID": "1"}])
-def test_a_process_that_ends_is_noticed_even_if_systemd_is_late(watched, change):
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ActiveState": "failed"},
+        {"ActiveState": "activating", "Result": "exit-code"},
+        {"NRestarts": "1", "MainPID": "1"},
+    ],
+)
+def test_a_process_that_fails_is_noticed_even_if_systemd_is_late(watched, change):
     watch, process, said, _asked = watched
+    watch.failures.add(watch.release.unit)
     assert watch.complaint() is None
     process.kill()
     # Not waited for yet: what is left of it is no process that lives.
@@ -634,16 +728,117 @@ def test_a_process_that_ends_is_noticed_even_if_systemd_is_late(watched, change)
     assert f"the journal of {watch.release.unit}" in watch.complaint()
 
 
+def test_a_program_that_has_done_its_work_may_be_started_again(watched):
+    watch, process, said, _asked = watched
+    assert watch.complaint() is None
+    process.kill()
+    process.wait()
+    for change in (
+        {"ActiveState": "activating", "MainPID": "0"},
+        {"ActiveState": "active", "NRestarts": "1", "MainPID": "1"},
+    ):
+        said.update(change)
+        assert [watch.complaint() for _ in range(3)] == [None] * 3
+
+
+@pytest.mark.parametrize(("seconds", "complains"), [(1, True), (20, False)])
+def test_a_background_process_that_only_ends_does_no_work(watched, monkeypatch, seconds, complains):
+    watch, _process, said, _asked = watched
+    watch.units.append("shop-worker@r1.service")
+    told, now = [], [0]
+    monkeypatch.setattr(asgi.time, "monotonic", lambda: now[0])
+    for number in range(5):
+        now[0] += seconds
+        said.update(NRestarts=str(number), MainPID="0")
+        # Its last words are not asked for while the time stands still.
+        with monkeypatch.context() as patch:
+            patch.setattr(asgi, "last_words", lambda unit, what, *_: f"{unit} {what}")
+            told.append(watch.complaint())
+    assert [text for text in told if text] == (
+        ["shop-worker@r1.service ends by itself, over and over"] * 2 if complains else []
+    )
+
+
+# A server with two workers that ends one or starts another when it is told to.
+WORKERS = """
+import os, signal, sys
+def start():
+    if not (pid := os.fork()):
+        while True: signal.pause()
+    return pid
+print(start(), start(), flush=True)
+for line in sys.stdin:
+    what, pid = line.split()
+    if what == "end":
+        os.kill(int(pid), signal.SIGKILL)
+        os.waitpid(int(pid), 0)
+    print(start() if what == "start" else 0, flush=True)
+os.killpg(0, signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("as_told", [True, False])
+def test_workers_that_are_told_to_end_are_not_lost(watched, monkeypatch, as_told):
+    watch, _process, said, _asked = watched
+    ended = set()
+    monkeypatch.setattr(asgi, "ended_as_told", lambda release, pid: as_told and pid in ended)
+    server = subprocess.Popen(
+        [sys.executable, "-c", WORKERS],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+    def tell(words):
+        print(words, file=server.stdin, flush=True)
+        return server.stdout.readline().strip()
+
+    with server:
+        pids = server.stdout.readline().split()
+        watch.workers, said["MainPID"] = 2, str(server.pid)
+        assert [watch.complaint() for _ in range(2)] == [None] * 2
+        for _ in range(3):
+            ended.add(pid := pids.pop(0))
+            tell(f"end {pid}")
+            # For a while there is one worker alone.
+            complaint = watch.complaint()
+            assert (complaint is None) == as_told
+            assert as_told or "shop@r1.service lost a worker that was not told to end" in complaint
+            pids.append(tell("start 0"))
+            assert watch.complaint() is None
+        server.stdin.close()
+
+
+def test_the_word_of_a_worker_is_looked_for_where_the_instance_has_its_own_place(root, monkeypatch):
+    asked = []
+    monkeypatch.setattr(asgi.os.path, "lexists", lambda path: asked.append(path) or True)
+    assert asgi.ended_as_told(asgi.Application("shop").release("r1"), "42")
+    assert asked == ["/run/asgi-shop-r1/ended-42"]
+
+
+def test_the_reason_is_one_line_with_the_last_words(monkeypatch):
+    own = "[41] worker 42 was killed\n[41] booting 43\n\n"
+    monkeypatch.setattr(asgi, "run", lambda command: (0, own if "_SYSTEMD_UNIT=shop@r1.service" in command else ""))
+    monkeypatch.setattr(asgi, "journal", lambda unit: "a\nb")
+    for pids, words in (((), "[41] booting 43"), ({"42"}, "[41] worker 42 was killed"), ({"4"}, "[41] booting 43")):
+        told = asgi.last_words("shop@r1.service", "fell", pids)
+        assert asgi.first_line(told) == f"shop@r1.service fell: {words}" and told.endswith("\nIts last lines:\na\nb")
+    assert asgi.first_line(asgi.last_words("shop@r2.service", "fell")) == "shop@r2.service fell"
+
+
 def test_workers_are_found_below_what_runs_the_server():
     script = "sh -c 'sleep 60 & sleep 60 & wait; exit' & wait; exit"
     with subprocess.Popen(["sh", "-c", script], start_new_session=True) as process:
-        while len(workers := asgi.worker_processes(process.pid)) < 2:
+        while len((found := asgi.worker_processes(process.pid))[1]) < 2:
             time.sleep(0.01)
+        parent, workers = found
+        assert asgi.child_processes(process.pid) == {parent} and asgi.child_processes(parent) == workers
         for pid in workers:
             os.kill(int(pid), 9)
-        while asgi.worker_processes(process.pid) & workers:
+        while asgi.worker_processes(process.pid)[1] & workers:
             time.sleep(0.01)
-    assert asgi.worker_processes(process.pid) == set()
+    assert asgi.worker_processes(process.pid) == (None, set())
 
 
 # releases
@@ -836,6 +1031,16 @@ def test_handing_over_stops_the_processes_and_drains_the_instances_of_others(dep
     ]  # fmt: skip
 
 
+def test_a_first_release_is_watched_by_a_unit_of_its_own(deploy, monkeypatch):
+    called = []
+    monkeypatch.setattr(asgi_release, "systemctl", lambda *words, check=True: called.append(words))
+    step = deploy("r1")
+    step.hand_over({"shop@r1.service": "active"}, alone=True)
+    step.hand_over({"shop@r1.service": "active", "shop@r0.service": "active"}, alone=True)
+    step.hand_over({"shop@r1.service": "active"})
+    assert [words[3:] for words in called] == [("shop-drain@r1.service",), ("shop-drain@r0.service",), ()]
+
+
 # static files
 
 
@@ -871,6 +1076,75 @@ def test_publishing_follows_no_links(deploy, root):
     deploy().publish(source, root / "static")
     assert names(root / "static") == ["real"] and not (root / "static/real").is_symlink()
     assert (root / "secret").read_text() == "hunter2"
+
+
+def test_nginx_gets_a_tree_of_its_own_of_the_same_files(deploy, root):
+    release = add(root, "r1", state="staged")
+    for path in ("css/site.css", "staticfiles.json"):
+        write(release.path / "static" / path, path).chmod(0o640)
+    write(root / "secret", "hunter2")
+    (release.path / "static/link").symlink_to(root / "secret")
+    (release.path / "static/folder").symlink_to(root)
+    (root / "static").mkdir()
+    step = deploy()
+    write(release.path / ".public/left/by/a/run/that/was/killed")
+    step.show(release)
+    assert names(release.path / "public") == ["css/site.css", "staticfiles.json"]
+    assert (release.path / "public/css").stat().st_mode & 0o777 == 0o750
+    first, second = (release.path / tree / "css/site.css" for tree in ("static", "public"))
+    assert first.samefile(second) and second.stat().st_mode & 0o777 == 0o644
+    before = (release.path / "public").stat()
+    step.show(release)
+    assert (release.path / "public").stat() == before
+    step.show(add(root, "r2", state="staged"))  # it has none
+    assert not (root / "releases/r2/public").exists()
+
+
+def test_a_file_that_has_not_changed_is_the_same_to_browsers(deploy, root):
+    step = deploy("r2")
+    (root / "static").mkdir()
+    for identifier, texts in (("r1", {"same": "x", "other": "x"}), ("r2", {"same": "x", "other": "y"})):
+        release = add(root, identifier, state="good")
+        for name, text in texts.items():
+            os.utime(write(release.path / "static/css" / name, text), (0, 0) if identifier == "r1" else (1, 1))
+        step.show(release)
+        step.application.point_live_at(release)
+    shown = {path.name: path.stat().st_mtime for path in (root / "live/public/css").iterdir()}
+    assert shown == {"same": 0, "other": 1}
+    assert (root / "live/static/css/same").samefile(root / "live/public/css/same")
+
+
+@pytest.mark.parametrize("error", [errno.EXDEV, errno.EMLINK])
+def test_files_that_cannot_be_linked_are_copied(deploy, root, monkeypatch, error):
+    os.utime(write(root / "source/css/a.css", "text"), (7, 7))
+    (root / "static").mkdir()
+
+    def refuse(*_):
+        raise OSError(error, "no links")
+
+    monkeypatch.setattr(asgi_release.os, "link", refuse)
+    for _ in range(2):
+        deploy().publish(root / "source", root / "static")
+        assert names(root / "static") == ["css/a.css"]
+        assert (root / "static/css/a.css").read_text() == "text" and (root / "static/css/a.css").stat().st_mtime == 7
+
+
+def test_a_full_disk_keeps_no_release_from_going_live(deploy, root, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(asgi_release.os, "link", refuse)
+    (root / "static").mkdir()
+    release = add(root, "r1", state="good")
+    write(release.path / "static/a.css")
+    write(release.path / "public/b.css")
+    step = deploy()
+    step.offer(release)
+    step.keep(release)
+    assert len(step.warnings) == 1 and "No space left" in step.warnings[0]
+    shutil.rmtree(release.path / "public")
+    step.offer(release)
+    assert len(step.warnings) == 2 and not (release.path / "public").exists()
 
 
 def test_publishing_lets_a_file_become_a_directory_and_back(deploy, root):

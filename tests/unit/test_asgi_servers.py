@@ -127,6 +127,22 @@ def test_a_worker_that_dies_is_started_again_and_the_others_stay(supervise):
     held.close()
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_a_worker_that_was_told_to_end_is_started_again_at_once(supervise, tmp_path, told):
+    """Though it is soon after the start, when another end takes the parent along."""
+    parent, path = supervise("--workers", "2", "--finish", "5", settled=60)
+    wait_for(lambda: answers(path))
+    victim, _other = wait_for(lambda: len(pids := processes(path)) == 2 and pids)
+    if told:
+        (tmp_path / f"ended-{victim}").touch()
+    os.kill(victim, signal.SIGTERM)
+    if told:
+        assert wait_for(lambda: len({pid for _ in range(30) if (pid := answers(path))} - {victim}) == 2)
+        assert parent.poll() is None
+    else:
+        assert parent.wait(20) == 1
+
+
 def test_what_ends_soon_after_the_start_is_not_started_for_ever(supervise):
     parent, _path = supervise("--workers", "2", "--finish", "5", server="raise SystemExit(3)", settled=10)
     assert parent.wait(20) == 3 and "ended with 3" in parent.stderr.read()
@@ -223,6 +239,10 @@ async def like_django(scope, receive, send):
     raise ValueError("Django can only handle ASGI/HTTP connections, not lifespan.")
 
 
+async def falls_in_the_middle(scope, receive, send):
+    raise ValueError((await receive())["type"])
+
+
 async def silent(scope, receive, send):
     return None
 
@@ -235,16 +255,43 @@ async def silent(scope, receive, send):
         (like_django, "off", ["startup.complete", "shutdown.complete"]),
         (like_django, "on", ["startup.failed"]),
         (silent, "on", ["startup.failed"]),
-        (silent, "auto", []),
+        # The server is to hear of its end, whether the application speaks the protocol or not.
+        (silent, "auto", ["startup.complete", "shutdown.complete"]),
+        (like_django, "auto", ["startup.complete", "shutdown.complete"]),
+        (falls_in_the_middle, "auto", ["startup.complete", "shutdown.complete"]),
     ],
 )
 def test_the_lifespan_is_as_described(wrapper, inner, mode, expected):
     assert lifespan(wrapper(inner, mode)[0]) == expected
 
 
-def test_without_a_lifespan_the_server_is_told_so(wrapper):
-    with pytest.raises(ValueError, match="Django"):
-        lifespan(wrapper(like_django, "auto")[0])
+@pytest.mark.parametrize(
+    ("inner", "mode"),
+    [(obedient, "on"), (obedient, "auto"), (like_django, "off"), (like_django, "auto"), (silent, "auto")],
+)
+def test_a_worker_that_is_told_to_end_leaves_word(wrapper, tmp_path, monkeypatch, inner, mode):
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    old, other = tmp_path / "ended-1", tmp_path / "serving"
+    for path in (old, other):
+        path.touch()
+        os.utime(path, (0, 0))
+    wrapped = wrapper(inner, mode)[0]
+    word = tmp_path / f"ended-{os.getpid()}"
+    assert not word.exists()
+    lifespan(wrapped)
+    assert word.exists() and not old.exists() and other.exists()
+
+
+def test_one_that_falls_leaves_none(wrapper, tmp_path, monkeypatch):
+    async def falls(scope, receive, send):
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        raise RuntimeError("later")
+
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    with pytest.raises(RuntimeError):
+        lifespan(wrapper(falls, "auto")[0])
+    assert not (tmp_path / f"ended-{os.getpid()}").exists()
 
 
 @pytest.mark.parametrize(

@@ -207,7 +207,14 @@ EXAMPLES = {
                 "upstream": ["unix:/srv/shop/live/socket", "10.0.0.1:8000"],
                 "certificate": {"certificate": "/etc/ssl/a.pem", "key": "/etc/ssl/a.key"},
                 "hsts": {"max_age": 1, "include_subdomains": True, "preload": False},
-                "static": [{"url": "/static/", "path": "/srv/shop/static/"}],
+                "static": [
+                    {
+                        "url": "/static/",
+                        "path": "/srv/shop/static/",
+                        "fallback": "/srv/shop/older/",
+                        "ask_upstream": False,
+                    }
+                ],
                 "media": [{"url": "/media/", "path": "/srv/shop/media/"}],
                 "client_max_body_size": "10m",
                 "read_timeout": 60,

@@ -94,6 +94,19 @@ def test_good_sites(sites):
         ({"static": [{"url": "/s/", "path": "/a/../b"}]}, "must be absolute"),
         ({"static": [{"url": "/s/", "path": "/a;}"}]}, "without blanks or special characters"),
         ({"static": [{"url": "/s/", "path": "/home/shop/static"}]}, "the sandbox of nginx"),
+        ({"static": [{"url": "/s/", "path": "/a", "fallback": "/a;"}]}, "fallback: path '/a;' must be absolute"),
+        ({"static": [{"url": "/s/", "fallback": "/a"}]}, "path '' must be absolute"),
+        ({"static": [{"url": "/s/"}]}, "path '' must be absolute"),
+        ({"static": [{"url": "/s/", "ask_upstream": False}]}, "path '' must be absolute"),
+        ({"static": [{"url": "/s/", "ask_upstream": "maybe"}]}, "ask_upstream 'maybe' is neither true nor false"),
+        (
+            {"static": [{"url": "/s/", "ask_upstream": True}], "upstream": [], "media": MEDIA},
+            "ask_upstream is for a site with",
+        ),
+        (
+            {"static": [{"url": "/s/", "path": "/a", "fallback": "/m"}], "media": [{"url": "/m/", "path": "/m"}]},
+            "lie in each other",
+        ),
         ({"static": STATIC, "media": [{"url": "/static/", "path": "/m"}]}, "use the url '/static/' more than once"),
         ({"static": STATIC, "media": [{"url": "/m/", "path": "/srv/shop/static/m"}]}, "lie in each other"),
         ({"static": STATIC, "media": [{"url": "/m/", "path": "/srv/shop"}]}, "lie in each other"),
@@ -274,6 +287,13 @@ def places():
         )
     for key in ("max_age", "include_subdomains", "preload"):
         yield f"hsts.{key}", lambda value, key=key: {"nginx_sites": [{**PUBLIC, "hsts": {key: value}}]}
+    for part in ("fallback", "ask_upstream"):
+        yield (
+            f"static[].{part}",
+            lambda value, part=part: {
+                "nginx_sites": [{**PUBLIC, "static": [{"url": "/x/", "path": "/srv/x", part: value}]}]
+            },
+        )
     for key in ("static", "media"):
         yield f"{key}[]", lambda value, key=key: {"nginx_sites": [{**PUBLIC, key: [value]}]}
         for part in ("url", "path"):

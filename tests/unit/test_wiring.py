@@ -37,6 +37,10 @@ SPLIT = {"web_servers": ["web"], "app_servers": ["app1"], "db_servers": ["db"]}
 WIDE = {"web_servers": ["web"], "app_servers": ["app1", "app2"], "db_servers": ["db"]}
 
 
+# The live release's, and those of earlier ones behind them.
+FILES = {"path": "/srv/shop/live/public/", "fallback": "/srv/shop/static/"}
+
+
 def derive(host, groups, *apps, **options):
     return wiring(list(apps) or [SHOP], host, groups, options.pop("hostvars", HOSTVARS), **options)
 
@@ -209,7 +213,7 @@ def test_one_host_is_reached_by_sockets_alone():
     ]  # fmt: skip
     (site,) = got["nginx_sites"]
     assert site["upstream"] == ["unix:/srv/shop/live/socket"] and "listen" not in site
-    assert site["static"] == [{"url": "/static/", "path": "/srv/shop/static/"}]
+    assert site["static"] == [{"url": "/static/", **FILES}]
     assert site["media"] == [{"url": "/media/", "path": "/srv/shop/media/"}]
     assert got["asgi_derived"]["shop"]["verify"] == {"port": 443, "http_port": 80, "domain": "shop.example.com"}
     assert got["certificates_requests"] == [{"name": "shop", "domains": SHOP["domains"], "type": "self_signed"}]
@@ -266,6 +270,19 @@ def test_two_application_servers():
         "10.0.0.3/32",
     ]
     assert database_url(derive("app1", WIDE)) == database_url(derive("app2", WIDE))
+
+
+def test_static_files_while_the_hosts_of_a_fleet_switch_one_after_the_other():
+    wide, own = derive("web", WIDE)["nginx_sites"][0], {**SHOP, "static_url": "/own/files/"}
+    assert wide["static"] == [{"url": "/static/", "ask_upstream": True}]
+    assert derive("web", SPLIT)["nginx_sites"][0].get("static") is None
+    assert derive("app1", WIDE)["nginx_sites"][0]["static"] == [{"url": "/static/", **FILES}]
+    both = {"web_servers": ["app1", "app2"], "app_servers": ["app1", "app2"], "db_servers": ["app1"]}
+    public, backend = derive("app1", both, own)["nginx_sites"]
+    assert public["static"] == [{"url": "/own/files/", **FILES, "ask_upstream": True}]
+    assert backend["static"] == [{"url": "/own/files/", **FILES}]
+    for site in derive("web", WIDE, PLAIN)["nginx_sites"] + derive("app1", both, PLAIN)["nginx_sites"]:
+        assert not site.get("static")
 
 
 def test_a_web_server_that_is_one_of_two_application_servers():

@@ -307,7 +307,7 @@ def test_a_release_that_dies_after_the_switch_gives_the_requests_back(hosts, var
     play = Play("deploy", **description).fail()
     message = play.message("debian13")
     assert play.failed_at("debian13", "tide", "switch") and f"Release {before['debian13']} serves on" in message
-    assert "loses workers; its last lines" in message and "I give up" in message
+    assert "lost a worker that was not told to end" in message and "I give up" in message
     assert "fatal: [debian12]" not in play.output
     for name, host in hosts.items():
         wait_until(lambda name=name, host=host: live(host) == before[name])

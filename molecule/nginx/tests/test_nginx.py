@@ -450,6 +450,67 @@ def test_static_text_is_compressed_and_pages_are_not(target):
     assert "content-encoding" not in answer.headers
 
 
+def test_static_files_follow_the_link_and_older_ones_lie_behind_them(target):
+    url = "https://shop.test/of/releases/css"
+    move = "ln -sfn releases/{} /srv/shop/next && mv -T /srv/shop/next /srv/shop/live"
+    try:
+        for release, other in (("two", "one"), ("one", "two")):
+            target.host.check_output(move.format(release))
+            assert target.curl(f"{url}/note.txt").body == f"of {release}\n"
+            # What lies compressed beside an older file is not the live one.
+            assert "older" not in target.curl(f"{url}/note.txt", "--header", "Accept-Encoding: gzip").body
+            assert target.curl(f"{url}/{release}.0123456789ab.css").body == f"of {release}\n"
+            assert target.curl(f"{url}/{other}.0123456789ab.css").status == 404
+    finally:
+        target.host.check_output(move.format("one"))
+    older = target.curl(f"{url}/older.0123456789ab.css")
+    assert older.status == 200 and older.header("content-type") == "text/css; charset=utf-8"
+    assert older.header("cache-control") == "public, max-age=31536000, immutable"
+    assert older.header("strict-transport-security") and older.header("x-content-type-options") == "nosniff"
+    compressed = target.curl(f"{url}/older.0123456789ab.css", "--header", "Accept-Encoding: gzip", "--head")
+    assert compressed.header("content-encoding") == "gzip"
+    missing = target.curl(f"{url}/none.0123456789ab.css")
+    assert missing.status == 404 and "cache-control" not in missing.headers
+    assert missing.header("strict-transport-security") and missing.header("x-content-type-options")
+    assert target.curl("https://shop.test/.vivarium/fallback/of/releases/css/older.0123456789ab.css").status == 404
+    for path in (
+        "/../../static/css/base.css",
+        "/%2e%2e/%2e%2e/static/css/base.css",
+        "../note.txt",
+        "/a%0Ab.css",
+        "/a%3Fb.css",
+    ):
+        answer = target.curl(url + path)
+        assert "of one" not in answer.body and "color" not in answer.body and "root:" not in answer.body, path
+    target.asker.check_output("head -c 3000000 /dev/zero > /tmp/large")
+    large = target.curl(f"{url}/note.txt", "--data-binary", "@/tmp/large")
+    assert large.status == 413 and "larger than this site accepts" in large.body
+
+
+def test_without_a_live_release_static_files_are_still_served(target):
+    target.host.check_output("mv -T /srv/shop/live /srv/shop/aside")
+    try:
+        assert target.curl("https://shop.test/of/releases/css/note.txt").body == "older\n"
+    finally:
+        target.host.check_output("mv -T /srv/shop/aside /srv/shop/live")
+
+
+def test_while_hosts_switch_one_after_the_other_each_file_is_found(target):
+    """Whichever of them made the page, and whichever is asked first."""
+    for _ in range(4):
+        for path in ("files", "mixed"):
+            for release in ("one", "two"):
+                answer = target.curl(f"http://fleet.test/{path}/css/{release}.0123456789ab.css")
+                assert answer.body == f"of {release}\n", answer
+                assert answer.header("cache-control") == "public, max-age=31536000, immutable"
+        assert target.curl("http://fleet.test/files/css/none.css").status == 404
+        assert target.curl("http://fleet.test/mixed/css/none.css").status == 404
+    assert target.curl("http://fleet.test/mixed/css/note.txt").body == "older\n"
+    assert target.curl("http://fleet.test/mixed/css/base.css").status == 200
+    one = target.curl("http://fleet.test/files/css/one.0123456789ab.css?a=1%20b")
+    assert one.body == "of one\n"
+
+
 @pytest.mark.parametrize(
     "path",
     [

@@ -9,7 +9,7 @@ import logging
 import os
 import traceback
 
-from vivarium_heartbeat import Heartbeat, load
+from vivarium_heartbeat import Heartbeat, leave_word, load
 
 # How often to look whether the instance is asked to end, while a WebSocket is open (seconds).
 LOOK = 0.3
@@ -119,15 +119,20 @@ class Wrapper:
                         log.warning("could not close a WebSocket: %r", error)
 
     async def lifespan(self, scope, receive, send):
-        """off: the application is not asked. on: it must start. auto: as the server takes it."""
+        """off: the application is not asked. on: it must start. auto: where it does not speak the protocol, that is no error.
+
+        The server hears the whole of it in any case: by that a worker knows that it is told to end.
+        """
         if self.mode == "off":
-            message = {"type": ""}
-            while message["type"] != "lifespan.shutdown":
-                message = await receive()
-                await send({"type": f"{message['type']}.complete"})
-                self.heartbeat.start()
+            await self.answer_for_it(receive, send)
             return
-        started = False
+        started = asked = False
+
+        async def ask():
+            nonlocal asked
+            message = await receive()
+            asked = True
+            return message
 
         async def note(message):
             nonlocal started
@@ -135,16 +140,35 @@ class Wrapper:
             await send(message)
             if message["type"] == "lifespan.startup.complete":
                 self.heartbeat.start()
+            elif message["type"].startswith("lifespan.shutdown"):
+                leave_word()
 
         try:
-            await self.inner(scope, receive, note)
-        except Exception:
-            if self.mode == "auto" or started:
+            await self.inner(scope, ask, note)
+        except Exception as error:
+            if started:
                 raise
-            await send({"type": "lifespan.startup.failed", "message": traceback.format_exc()})
-        else:
-            if self.mode == "on" and not started:
-                await send({"type": "lifespan.startup.failed", "message": "the application does not speak it"})
+            if self.mode == "on":
+                await send({"type": "lifespan.startup.failed", "message": traceback.format_exc()})
+                return
+            log.info("The application does not speak the lifespan protocol: %r", error)
+        if started:
+            return
+        if self.mode == "on":
+            await send({"type": "lifespan.startup.failed", "message": "the application does not speak it"})
+            return
+        await self.answer_for_it(receive, send, asked)
+
+    async def answer_for_it(self, receive, send, asked=False):
+        """What an application with nothing to do at its start and end would say."""
+        message = {"type": "lifespan.startup"} if asked else await receive()
+        while True:
+            await send({"type": f"{message['type']}.complete"})
+            if message["type"] == "lifespan.shutdown":
+                leave_word()
+                return
+            self.heartbeat.start()
+            message = await receive()
 
 
 class OwnLifespan:

@@ -71,6 +71,9 @@ class Supervisor:
             if signal.sigwait(SIGNALS) != signal.SIGCHLD:
                 return self.finish()
             for pid, status in self.reap():
+                if status == 0 and self.options.workers and self.left_word(pid):
+                    self.start()  # it was made to end after so many requests
+                    continue
                 print(f"server process {pid} ended with {status}", file=sys.stderr, flush=True)
                 if self.options.workers is None or time.monotonic() - started < SETTLED:
                     self.end(0)
@@ -105,6 +108,10 @@ class Supervisor:
             "VIVARIUM_CLOSE_CODE": str(options.close_code),
             "VIVARIUM_HANG_TIMEOUT": str(options.hang_timeout),
         }
+
+    def left_word(self, pid):
+        """Whether a worker has said that it was told to end (vivarium_heartbeat.leave_word)."""
+        return os.path.exists(os.path.join(os.environ["RUNTIME_DIRECTORY"], f"ended-{pid}"))
 
     def reap(self):
         """The processes that have ended, with what the shell would say of it."""

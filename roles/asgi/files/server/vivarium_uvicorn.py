@@ -3,11 +3,11 @@
 import os
 
 import uvicorn
-from vivarium_heartbeat import Heartbeat, load
+from vivarium_heartbeat import Heartbeat, leave_word, load
 
 application = load(os.environ["VIVARIUM_APPLICATION"])
 heartbeat = Heartbeat(float(os.environ["VIVARIUM_HANG_TIMEOUT"]))
-startup = uvicorn.Server.startup
+startup, shutdown = uvicorn.Server.startup, uvicorn.Server.shutdown
 
 
 async def start_and_beat(self, *arguments, **options):
@@ -15,5 +15,11 @@ async def start_and_beat(self, *arguments, **options):
     heartbeat.start()
 
 
+async def shut_down_and_say_so(self, *arguments, **options):
+    await shutdown(self, *arguments, **options)
+    leave_word()
+
+
 # A worker imports this just before: its start ends when it listens.
 uvicorn.Server.startup = start_and_beat
+uvicorn.Server.shutdown = shut_down_and_say_so
