@@ -7,7 +7,7 @@ import ipaddress
 import re
 
 from ansible_collections.vivarium.server.plugins.plugin_utils.domains import domain_problem
-from ansible_collections.vivarium.server.plugins.plugin_utils.hsts import decided, header, hsts_problems
+from ansible_collections.vivarium.server.plugins.plugin_utils.hsts import decided, header, hsts_problems, is_true
 
 # The documentation of these filters lies beside this file, a .yml file for each.
 
@@ -158,7 +158,7 @@ def _identifier(name):
 
 def _location(entry):
     paths = {key: entry[key].rstrip("/") + "/" for key in ("path", "fallback") if entry.get(key)}
-    return {"path": None, "fallback": None, **entry, **paths, "ask_upstream": _true(entry.get("ask_upstream") or False)}
+    return {"path": None, "fallback": None, **entry, **paths, "ask_upstream": is_true(entry.get("ask_upstream") or False)}
 
 
 def _texts(site):
@@ -314,9 +314,9 @@ def _files_problems(key, entry, site):
     if ask is not None and not _boolean(ask):
         return [f"ask_upstream '{ask}' is neither true nor false"]
     problems = []
-    if _true(ask or False) and not site["upstream"]:
+    if is_true(ask or False) and not site["upstream"]:
         problems.append("ask_upstream is for a site with an upstream")
-    if not (_true(ask or False) and entry.get("path") is None and entry.get("fallback") is None):
+    if not (is_true(ask or False) and entry.get("path") is None and entry.get("fallback") is None):
         problems += _path_problems(entry.get("path", ""))
     if entry.get("fallback") is not None:
         problems += [f"fallback: {problem}" for problem in _path_problems(entry["fallback"])]
