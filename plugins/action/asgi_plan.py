@@ -8,6 +8,7 @@ import json
 import time
 
 from ansible.errors import AnsibleError
+from ansible_collections.vivarium.server.plugins.modules.asgi_plan import GONE
 from ansible_collections.vivarium.server.plugins.plugin_utils.files import FilesAction
 from ansible_collections.vivarium.server.plugins.plugin_utils.run import agreed
 from ansible_collections.vivarium.server.plugins.plugin_utils.source import resolve_application
@@ -94,7 +95,9 @@ class ActionModule(FilesAction):
         for name, app in applications.items():
             live = result["releases"][name]
             asked = arguments["force"] or (arguments["version"] and app["source"].get("git"))
-            if reasons[name] and not asked and live["instead_of"] == wanted[name]["parts"]["source"]:
+            inventory = {key: wanted[name]["parts"][key] for key in ("source", "env")}
+            # What cannot start again does not stay.
+            if reasons[name] and GONE not in reasons[name] and not asked and live["instead_of"] == inventory:
                 held[name] = stays(name, live["version"], sources[name].version, git=bool(app["source"].get("git")))
         result["held"] = list(held.values())
         deployments = [

@@ -158,7 +158,13 @@ def _identifier(name):
 
 def _location(entry):
     paths = {key: entry[key].rstrip("/") + "/" for key in ("path", "fallback") if entry.get(key)}
-    return {"path": None, "fallback": None, **entry, **paths, "ask_upstream": is_true(entry.get("ask_upstream") or False)}
+    return {
+        "path": None,
+        "fallback": None,
+        **entry,
+        **paths,
+        "ask_upstream": is_true(entry.get("ask_upstream") or False),
+    }
 
 
 def _texts(site):

@@ -31,6 +31,17 @@ SCRATCH = "vivarium_scratch"
 
 # A line of pg_hba.conf as the role writes it for a database.
 ACCESS = re.compile(rf'(?P<kind>[a-z]+) +"(?P<database>{NAME.pattern})" +"[^" ]+" +(?:[0-9a-fA-F.:/]+ +)?[a-z0-9-]+')
+# A sentence in the role's own pg_hba.conf, and the lines of Debian's.
+OURS = "The first line that fits a connection decides; a connection that no line fits is refused."
+DEBIANS = {
+    "local all postgres peer",
+    "local all all peer",
+    "host all all 127.0.0.1/32 scram-sha-256",
+    "host all all ::1/128 scram-sha-256",
+    "local replication all peer",
+    "host replication all 127.0.0.1/32 scram-sha-256",
+    "host replication all ::1/128 scram-sha-256",
+}
 # Connections that no application gets: the superuser's (superuser_reserved_connections is 3), backups, people who look.
 RESERVE = 10
 
@@ -513,11 +524,7 @@ def postgresql_kept(answer, databases, remove):
     rows = _rows(answer)
     server = rows[0] if rows else {}
     gone = {*(database["name"] for database in databases), *remove}
-    try:
-        text = base64.b64decode((answer.splitlines() or [""])[-1], validate=True).decode("utf-8", "replace")
-    except ValueError:
-        text = ""
-    found = [match for match in map(ACCESS.fullmatch, text.splitlines()) if match]
+    found = [match for match in map(ACCESS.fullmatch, _access_in(answer).splitlines()) if match]
     found = [
         match
         for match in found
@@ -532,6 +539,50 @@ def postgresql_kept(answer, databases, remove):
         "listen_addresses": addresses if remote else [],
         "max_connections": server.get("max_connections", 0) if found else 0,
     }
+
+
+def postgresql_used(answer, version, port, databases, listen_addresses, max_connections):
+    """Return what a server that somebody else has set up would lose, in words; nothing where it is the role's own, or new."""
+    access = _access_in(answer)
+    if not access or OURS in access:
+        return []
+    server = (_rows(answer) or [{}])[0]
+    lines = [" ".join(line.partition("#")[0].split()) for line in access.splitlines()]
+    lost = [f"the line '{_shown(line)}' of pg_hba.conf" for line in lines if line and line not in DEBIANS]
+    listed = {"postgres", "template0", "template1", *(database["name"] for database in databases)}
+    lost += [
+        f"access to the database {name}"
+        for name in server.get("names", [])
+        if name not in listed and NAME.fullmatch(name)
+    ]
+    there = {part.strip() for part in server.get("listen_addresses", "").split(",")} - {
+        "",
+        "localhost",
+        "127.0.0.1",
+        "::1",
+    }
+    lost += [
+        f"the address {_shown(each)} that it answers on" for each in sorted(there - set(map(str, listen_addresses)))
+    ]
+    if server.get("max_connections", 0) > max(100, int(max_connections)):
+        lost.append(f"connections: {server['max_connections']} there, {max_connections} here")
+    for line in answer.splitlines():
+        words = line.split()
+        if words[:2] == [str(version), "main"] and words[2:3] and words[2].isdigit() and words[2] != str(port):
+            lost.append(f"its port {words[2]} (postgresql_port)")
+    return lost
+
+
+def _shown(text):
+    return re.sub("[^ -~]", "?", text)[:200]
+
+
+def _access_in(answer):
+    """What the last line of an answer holds: pg_hba.conf."""
+    try:
+        return base64.b64decode((answer.splitlines() or [""])[-1], validate=True).decode("utf-8", "replace")
+    except ValueError:
+        return ""
 
 
 def _rows(state):
@@ -629,5 +680,6 @@ class FilterModule:
             "postgresql_plan": postgresql_plan,
             "postgresql_problems": postgresql_problems,
             "postgresql_troubles": postgresql_troubles,
+            "postgresql_used": postgresql_used,
             "postgresql_value": postgresql_value,
         }

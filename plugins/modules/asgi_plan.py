@@ -106,6 +106,8 @@ held:
   elements: str
 """
 
+import os
+import re
 from pathlib import Path
 
 from ansible_collections.vivarium.server.plugins.module_utils.asgi import Application, tell_of_fallen
@@ -114,6 +116,7 @@ from ansible_collections.vivarium.server.plugins.module_utils.asgi_names import 
 UNITS = Path("/etc/systemd/system")
 # What the templates of processes and timers say of themselves.
 OURS = "vivarium.server.asgi, which removes it"
+GONE = "its interpreter is gone"
 REASONS = {
     "source": "the code changed",
     "install": "the interpreter or the server's packages changed",
@@ -146,6 +149,8 @@ def main(wanted, check_mode, diff):
             continue
         known = live.record.get("parts", {})
         reasons = [reason for part, reason in REASONS.items() if known.get(part) != wanted[name]["parts"].get(part)]
+        # Debian was upgraded, or a package removed: what is live runs on until it ends, and would not start again.
+        reasons += [GONE] if interpreter_is_gone(live) else []
         result["reasons"][name] = reasons
         left = [] if reasons else list(what_is_left(live, wanted[name]["processes"], units))
         if left:
@@ -164,6 +169,18 @@ def main(wanted, check_mode, diff):
 def others(wanted):
     """Applications that the role has set up on this host before, and that are not asked about."""
     return [name for name in installed_applications() if name not in wanted]
+
+
+def interpreter_is_gone(release):
+    """Whether the interpreter that a release was built with is not there any more, or is one of another version by now."""
+    python = release.path / "venv/bin/python"
+    if not os.path.lexists(python):
+        return False
+    if not os.path.exists(python):
+        return True
+    there = re.fullmatch(r"python(3\.[0-9]+)", os.path.basename(os.path.realpath(python)))
+    packages = [path.name for path in (release.path / "venv/lib").glob("python3.*")]
+    return bool(there and packages) and f"python{there[1]}" not in packages
 
 
 def about(live, releases, units):

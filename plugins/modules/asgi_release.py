@@ -956,9 +956,12 @@ class Deploy:
 
     def instead_of(self, before):
         """What this release is put live in the place of, against the inventory: the next run does not undo that unasked."""
-        if self.data["action"] == "rollback":
-            return {"instead_of": before.record.get("parts", {}).get("source")} if before else {}
-        return {"instead_of": self.data["release"].get("instead_of")} if self.data["action"] == "deploy" else {}
+        if self.data["action"] == "rollback" and before:
+            return {"instead_of": {key: before.record.get("parts", {}).get(key) for key in ("source", "env")}}
+        if self.data["action"] == "deploy":
+            source, env = self.data["release"].get("instead_of"), self.release.record.get("parts", {}).get("env")
+            return {"instead_of": {"source": source, "env": env} if source else None}
+        return {}
 
     def switch_back(self, before, complaint):
         """Requests go to the release they went to before; where there was none, to none."""

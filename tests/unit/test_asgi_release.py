@@ -1969,3 +1969,42 @@ def test_without_django_a_database_of_another_place_is_refused(root, deploy):
         step.look_at_database({})
     assert "shop at 10.0.0.2:5432, not shop at /var/run/postgresql" in str(caught.value)
     assert "hunter" not in str(caught.value)
+
+
+# an interpreter that went
+
+
+def test_a_release_whose_interpreter_is_gone_is_made_anew(root, tmp_path):
+    release = add(root, "r1", state="good")
+    assert not asgi_plan.interpreter_is_gone(release)  # an application without Python of its own
+    (release.path / "venv/bin").mkdir(parents=True)
+    (release.path / "venv/lib/python3.11/site-packages").mkdir(parents=True)
+    (release.path / "venv/bin/python").symlink_to(tmp_path / "python3")
+    assert asgi_plan.interpreter_is_gone(release)
+    for version, gone in (("python3.11", False), ("python3.13", True)):
+        write(tmp_path / version)
+        (tmp_path / "python3").unlink(missing_ok=True)
+        (tmp_path / "python3").symlink_to(version)
+        assert asgi_plan.interpreter_is_gone(release) is gone
+
+
+def test_what_was_rolled_back_is_held_until_the_inventory_changes(root, deploy):
+    parts = {"source": "git:2", "env": "e", "process": "p"}
+    live, rolled_away = add(root, "r1", state="good", parts={"source": "git:1"}), add(root, "r2", parts=parts)
+    deploy("r1", action="rollback").call_good(rolled_away)
+    assert live.record["instead_of"] == {"source": "git:2", "env": "e"}
+    deploy("r1", action="resume").call_good(live)
+    assert live.record["instead_of"] == {"source": "git:2", "env": "e"}
+    again = add(root, "r3", parts={**parts, "source": "git:3"})
+    deploy("r3").call_good(live)
+    assert again.record["instead_of"] is None
+
+
+def test_migrations_that_stay_are_known_of_each_older_release(root):
+    for created, (identifier, migrations) in enumerate(
+        {"r1": ["a.1"], "r2": [], "r3": ["a.2", "b.1"], "r4": ["c.1"]}.items()
+    ):
+        add(root, identifier, created=created, migrations=migrations)
+    application = asgi.Application("shop")
+    found = asgi_plan.migrated_since(application.release("r3"), application.releases())
+    assert found == {"r3": [], "r2": ["a.2", "b.1"], "r1": ["a.2", "b.1"]}

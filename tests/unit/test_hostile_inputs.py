@@ -266,6 +266,7 @@ EXAMPLES = {
         "postgresql_data_checksums": True,
         "postgresql_packages": ["postgresql-17-pgvector"],
         "postgresql_restart": True,
+        "postgresql_take_over": False,
     },
     "postgresql_backup": {
         "postgresql_backup_databases": ["shop"],

@@ -16,6 +16,7 @@ from ansible_collections.vivarium.server.plugins.filter.postgresql import (
     postgresql_plan,
     postgresql_problems,
     postgresql_troubles,
+    postgresql_used,
     postgresql_value,
 )
 from ansible_collections.vivarium.server.plugins.filter.scram import scram_verifier
@@ -379,6 +380,42 @@ def test_what_leaves_the_lists_keeps_its_access():
         assert kept.pop("closed") == [name for name in remove if name in names]
         assert kept == {"databases": [], "access": [], "listen_addresses": [], "max_connections": 0}
     assert postgresql_kept("", [], [])["access"] == []
+
+
+DEBIANS = [
+    "# comment",
+    "local   all   postgres   peer",
+    "host    all             all             127.0.0.1/32            scram-sha-256",
+]
+
+
+@pytest.mark.parametrize(
+    ("lines", "state", "lost"),
+    [
+        (DEBIANS, {"names": ["postgres", "template1"], "listen_addresses": "localhost", "max_connections": 100}, []),
+        ([*DEBIANS, "host crm crm 10.0.0.0/8 md5"], {}, ["the line 'host crm crm 10.0.0.0/8 md5' of pg_hba.conf"]),
+        (DEBIANS, {"names": ["shop", "crm"]}, ["access to the database crm"]),
+        (DEBIANS, {"listen_addresses": "*"}, ["the address * that it answers on"]),
+        (DEBIANS, {"max_connections": 300}, ["connections: 300 there, 100 here"]),
+        (
+            [
+                "# The first line that fits a connection decides; a connection that no line fits is refused.",
+                "host x x all trust",
+            ],
+            {},
+            [],
+        ),
+        ([], {}, []),
+    ],
+)
+def test_what_a_used_server_would_lose_is_named(lines, state, lost):
+    assert postgresql_used(answer(lines, **state), "17", 5432, [{"name": "shop"}], [], 100) == lost
+
+
+def test_a_used_server_on_another_port_is_noticed():
+    said = "15 main 5432 down\n17 main 5433 online postgres /var/lib/postgresql/17/main\n" + answer(DEBIANS)
+    assert postgresql_used(said, "17", 5432, [], [], 100) == ["its port 5433 (postgresql_port)"]
+    assert postgresql_used(said, "17", 5433, [], [], 100) == []
 
 
 def test_what_is_to_go_is_closed_and_dropped_by_name_alone():

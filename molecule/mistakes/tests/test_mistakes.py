@@ -167,6 +167,45 @@ def test_what_is_purged_by_name_is_gone(hosts):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# One that fails among others
+
+
+def test_an_application_that_fails_keeps_no_other_from_its_deploy(hosts):
+    before = {name: {each: live(host, each) for each in ("shop", "blog")} for name, host in hosts.items()}
+    said = deploy(asgi_force=True, changes={"shop": {"settings": "herbarium.no_such_settings"}}).fail()
+    for name, host in hosts.items():
+        assert 'shop: the new release failed at the step "check"' in said.message(name)
+        assert "Live as wanted: blog" in said.message(name)
+        assert live(host, "shop") == before[name]["shop"] and live(host, "blog") != before[name]["blog"]
+        answers(host, "shop")
+        answers(host, "blog")
+    deploy().succeed()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Back and forth
+
+
+def test_what_was_rolled_back_does_not_come_again_by_itself(hosts):
+    first = {name: live(host, "shop") for name, host in hosts.items()}
+    deploy(asgi_only="shop", changes={"shop": {"env": {"MORE": "1"}}}).succeed()
+    for name in hosts:
+        play.Play("../molecule/mistakes/rollback", "--limit", name, asgi_only="shop").succeed()
+    for name, host in hosts.items():
+        assert live(host, "shop") == first[name]
+    for options in (["--check"], []):
+        said = play.Play("../molecule/mistakes/deploy", *options, changes={"shop": {"env": {"MORE": "1"}}}).succeed()
+        assert "shop stays at" in said.output and "asgi_force=true" in said.output
+    for name, host in hosts.items():
+        assert live(host, "shop") == first[name]
+    deploy(asgi_only="shop", asgi_force=True, changes={"shop": {"env": {"MORE": "1"}}}).succeed()
+    for name, host in hosts.items():
+        assert live(host, "shop") != first[name]
+        answers(host, "shop")
+    assert "shop stays at" not in deploy().succeed().output
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # An empty database
 
 

@@ -498,3 +498,36 @@ def test_an_unknown_extension_is_named(hosts):
     assert code == 0, output
     for host in hosts.values():
         assert psql(host, "SELECT 1", "shop").rc == 0
+
+
+@pytest.mark.on("debian13")
+def test_a_server_that_is_in_use_is_not_taken_over_unasked(host):
+    """Somebody's own cluster, with clients over TCP: what it would lose is named, and a word goes on with copies kept."""
+    place = "/etc/postgresql/17/main"
+    host.check_output("pg_dropcluster --stop 17 main && pg_createcluster 17 main --port 5433")
+    host.check_output(f"rm -rf {place}/conf.d/*; echo 'host crm crm 10.0.0.0/8 scram-sha-256' >>{place}/pg_hba.conf")
+    host.check_output(f"printf \"listen_addresses = '*'\\nmax_connections = 300\\n\" >{place}/conf.d/own.conf")
+    host.check_output("systemctl restart postgresql@17-main")
+    ask = "runuser -u postgres -- psql -p %s -XAtqc %s"
+    host.check_output(ask, "5433", "CREATE DATABASE crm")
+    before = host.check_output(f"find {place} -type f -exec sha256sum {{}} + | sort; stat -c %Y {place}")
+    try:
+        for port, things in (
+            (5432, ("its port 5433",)),
+            (5433, ("10.0.0.0/8", "access to the database crm", "the address *", "connections: 300 there, 100 here")),
+        ):
+            code, output = converge("--limit", "debian13", postgresql_port=port)
+            assert code != 0
+            assert all(thing in one_line(output) for thing in things), output
+            assert (
+                host.check_output(f"find {place} -type f -exec sha256sum {{}} + | sort; stat -c %Y {place}") == before
+            )
+            assert host.check_output(ask, "5433", "SHOW max_connections") == "300"
+        code, output = converge("--limit", "debian13", postgresql_port=5433, postgresql_take_over=True)
+        assert code == 0, output
+        assert "10.0.0.0/8" in host.check_output(f"cat {place}/pg_hba.conf.before")
+        assert host.check_output(ask, "5433", "SELECT count(*) FROM pg_database WHERE datname = 'crm'") == "1"
+        code, output = converge("--limit", "debian13", postgresql_port=5433)
+        assert code == 0 and changes(output) == 0, output
+    finally:
+        host.run("pg_dropcluster --stop 17 main; pg_createcluster 17 main")
