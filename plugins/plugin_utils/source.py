@@ -134,7 +134,9 @@ def _git(*arguments, cwd=None, ssh_options=""):
     environment |= {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
     environment["GIT_SSH_COMMAND"] = environment.get("GIT_SSH_COMMAND", "ssh -oBatchMode=yes") + ssh_options
     try:
-        run = subprocess.run(["git", *arguments], cwd=cwd, env=environment, capture_output=True, check=False)
+        # What a repository has configured for itself may be anybody's to run.
+        command = ["git", "-c", "core.fsmonitor=false", *arguments]
+        run = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, check=False)
     except FileNotFoundError as error:
         raise GitError("git is not installed on this controller") from error
     if run.returncode != 0:

@@ -362,3 +362,17 @@ def test_archives_of_any_compression(find, tmp_path, compression):
     source = find({"archive": "../shop.tar"})
     assert source.version == "shop.tar"
     assert members(source, tmp_path) == {"shop-1.0/app": "x", "shop-1.0/link": "-> app"}
+
+
+def test_a_directory_runs_nothing_on_the_controller(tmp_path):
+    """Whoever wrote a project may have written the configuration of its repository too."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code/app.py").write_text("pass\n")
+    (tmp_path / "monitor").write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    (tmp_path / "monitor").chmod(0o755)
+    git = ["git", "-C", str(tmp_path / "code"), "-c", "user.name=a", "-c", "user.email=a@example.test"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
+        subprocess.run([*git, *command], check=True)
+    subprocess.run([*git, "config", "core.fsmonitor", str(tmp_path / "monitor")], check=True)
+    resolve({"path": "code"}, tmp_path, tmp_path / "cache")
+    assert not (tmp_path / "ran").exists()
