@@ -78,6 +78,7 @@ class ActionModule(FilesAction):
                 "parts": parts_of(app, sources[name], process) if sources else {},
                 "processes": list(app["processes"]),
                 "units": app["units"],
+                "stopped": app["state"] == "stopped",
             }
             for name, app in applications.items()
         }
@@ -88,7 +89,8 @@ class ActionModule(FilesAction):
         if result.get("failed"):
             return result
         result["others"] = [name for name in result["others"] if name not in arguments["names"]]
-        reasons, unfinished, stale = (result.pop(key) for key in ("reasons", "unfinished", "stale_units"))
+        keys = ("reasons", "unfinished", "stale_units", "stopping")
+        reasons, unfinished, stale, stopping = (result.pop(key) for key in keys)
         if not sources:
             return {**result, "steps": [], "held": []}
         held = {}
@@ -110,12 +112,13 @@ class ActionModule(FilesAction):
                 "instead_of": inventory_source(applications[name], task_vars),
             }
             for name in applications
-            if (reasons[name] and name not in held) or arguments["force"]
+            if (reasons[name] and name not in held) or (arguments["force"] and not wanted[name]["stopped"])
         ]
         # What is deployed anew needs no repair.
         planned = {deployment["name"] for deployment in deployments}
         result["steps"] = [
             *(step("deploy", deployment) for deployment in deployments),
+            *({"do": "stop", "title": f"{name}: stop it", "name": name} for name in stopping),
             *([{"do": "stale", "title": ", ".join(stale), "units": stale}] if stale else []),
             *(step("resume", release) for release in unfinished if release["name"] not in planned),
         ]

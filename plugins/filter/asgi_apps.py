@@ -97,6 +97,7 @@ KIND = re.compile(r"[a-z][a-z_]{0,31}")
 RELEASE = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
 # systemd.time(7), with names of time zones; a '%' would be a specifier.
 CALENDAR = re.compile(r"[A-Za-z0-9*][A-Za-z0-9*~,.:/+_ -]{0,254}")
+STATES = ("started", "stopped")
 # Directives that decide what runs, and as whom, rather than in what sandbox.
 NO_SANDBOX = re.compile(r"Exec.*|Type|User|Group|EnvironmentFile")
 
@@ -140,6 +141,7 @@ FIELDS = {
     "server_options": (list, []),
     "access_log": (bool, False),
     "domains": (list, ...),
+    "state": (str, "started"),
     "framework": (str, "django"),
     "settings": (str, None),
     "env": (dict, {}),
@@ -230,6 +232,7 @@ def _complete(raw, index, derived, version, problems):
     added = derived.get(app["name"], {})
     _choice(app, "server", SERVERS, wrong)
     _choice(app, "framework", FRAMEWORKS, wrong)
+    _choice(app, "state", STATES, wrong)
     _choice(app, "check_fail_level", ("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG"), wrong)
     if not NAME.fullmatch(app["name"]) or app["name"] in RESERVED:
         wrong(

@@ -70,6 +70,7 @@ steps:
     do:
       description:
         - V(deploy) makes a new release. V(stale) removes units of processes and timers that the applications no longer have.
+          V(stop) is for what runs and is to be off.
           V(resume) is for a live release that is the wanted one, but something is left to do for it, such as to start it or to
           finish what an earlier run did not.
       type: str
@@ -116,6 +117,8 @@ from ansible_collections.vivarium.server.plugins.module_utils.asgi_names import 
 UNITS = Path("/etc/systemd/system")
 # What the templates of processes and timers say of themselves.
 OURS = "vivarium.server.asgi, which removes it"
+# What brings an application back at boot.
+BOOT = "/etc/systemd/system/multi-user.target.wants/{}.service"
 GONE = "its interpreter is gone"
 REASONS = {
     "source": "the code changed",
@@ -134,6 +137,7 @@ def main(wanted, check_mode, diff):
         "releases": {},
         "stale_units": [],
         "warnings": [],
+        "stopping": [],
         "others": others(wanted),
     }
     for name, application in ((name, Application(name)) for name in wanted):
@@ -144,6 +148,10 @@ def main(wanted, check_mode, diff):
         # Nobody may have waited for it.
         result["warnings"] += ["\n".join(told)] if (told := tell_of_fallen(application)) else []
         result["stale_units"] += stale_units(name, wanted[name]["units"])
+        if wanted[name]["stopped"]:
+            result["reasons"][name] = []
+            result["stopping"] += [name] if units or os.path.lexists(BOOT.format(name)) else []
+            continue
         if not live:
             result["reasons"][name] = ["it has no live release"]
             continue

@@ -117,6 +117,7 @@ SHOP = {
     "required_secrets": ["SECRET_KEY"],
     "database": True,
     "migrate": True,
+    "state": "started",
     "database_extensions": ["citext"],
     "static_url": "/static/",
     "media_url": "/media/",
