@@ -151,10 +151,14 @@ def test_the_django_ones_pages_come_with_their_files(host, visit):
     check_assets(visit("records"), "/")
     check_assets(visit("records"), "/admin/login/")
     # Handed out by nginx, from where the release was collected to.
-    host.check_output("mv /srv/records/static/css/ara.css /srv/records/static/css/ara.css.away")
+    places = [f"{place}/css/ara.css" for place in ("/srv/records/live/public", "/srv/records/static")]
+    for place in places:
+        host.check_output("mv %s %s.away", place, place)
     found = visit("records").status("/static/css/ara.css")
-    host.check_output("mv /srv/records/static/css/ara.css.away /srv/records/static/css/ara.css")
+    for place in places:
+        host.check_output("mv %s.away %s", place, place)
     assert found == 404
+    assert visit("records").status("/static/css/ara.css") == 200
 
 
 def test_what_is_recorded_is_shown(visit):

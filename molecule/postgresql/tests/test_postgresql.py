@@ -332,7 +332,7 @@ def test_a_database_that_belongs_to_another_role_is_refused_before_anything_chan
         assert psql(host, "SELECT 1", "shop").rc == 0
         # What the message says to type is what it takes.
         said = one_line(output).replace("''", "'").replace('\\"', '"')
-        (command,) = set(re.findall("runuser -u postgres -- psql -c '.*?'", said))
+        (command,) = set(re.findall("runuser --pty -u postgres -- psql -c '.*?'", said))
         host.check_output(command.replace("%", "%%"))
     code, output = converge()
     assert code == 0, output
@@ -467,21 +467,43 @@ def test_bad_input_is_named_before_anything_changes(variables, message):
     assert re.findall(r"Using module file .*/(\w+)\.py", output) == ["setup"]
 
 
-def test_what_leaves_the_lists_stays_on_the_server_but_nobody_gets_in(hosts):
+def test_what_leaves_the_lists_goes_on_until_it_is_closed_by_name(hosts):
+    fewer = {
+        "postgresql_users": [{"name": "blog", "password": "new-of-blog"}],
+        "postgresql_databases": [{"name": "blog"}],
+        "postgresql_access": [],
+        "postgresql_listen_addresses": [],
+    }
     for host in hosts.values():
         assert psql(host, "CREATE TABLE IF NOT EXISTS note (text text); INSERT INTO note VALUES ('x')", "shop").rc == 0
-    code, output = converge(
-        postgresql_users=[{"name": "blog", "password": "new-of-blog"}],
-        postgresql_databases=[{"name": "blog"}],
-        postgresql_access=[],
-        postgresql_listen_addresses=[],
-    )
+    lines = {name: access_of(host, "shop") for name, host in hosts.items()}
+    for _again in range(2):
+        code, output = converge(**fewer)
+        assert code == 0, output
+        assert "Not in postgresql_databases, and as they were: " in one_line(output)
+        for name, host in hosts.items():
+            assert psql(host, "SELECT 1", "shop").rc == 0
+            assert access_of(host, "shop") == lines[name] != ""
+            assert psql(host, "SELECT 1", "blog", password="new-of-blog").rc == 0
+            assert ":5432 " in host.check_output("ss -Hltn")
+    assert changes(output) == 0
+    code, output = converge(**fewer, postgresql_remove_databases=["shop", "wiki_pages"])
     assert code == 0, output
     for host in hosts.values():
         assert superuser(host, "SELECT count(*) FROM note", "shop") != "0"
         assert "no pg_hba.conf entry" in psql(host, "SELECT 1", "shop").stderr
+        assert (
+            superuser(host, "SELECT rolcanlogin OR rolpassword IS NOT NULL FROM pg_authid WHERE rolname = 'shop'")
+            == "f"
+        )
         assert psql(host, "SELECT 1", "blog", password="new-of-blog").rc == 0
         assert ":5432 " not in host.check_output("ss -Hltn")
+
+
+def access_of(host, database):
+    """What the server reads of who may connect to a database."""
+    query = f"SELECT type, user_name, address, auth_method FROM pg_hba_file_rules WHERE database = ARRAY['{database}'] ORDER BY 1, 3"  # noqa: S608
+    return superuser(host, query)
 
 
 def test_an_unknown_extension_is_named(hosts):
