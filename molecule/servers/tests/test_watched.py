@@ -78,12 +78,20 @@ def kill_worker(host, name):
 
 
 @pytest.fixture(scope="module")
-def story(hosts):
+def alone(addresses, tmp_path_factory):
+    """The options of a run that leaves the other host out, whose address the inventory says then."""
+    inventory = tmp_path_factory.mktemp("inventory") / "hosts.ini"
+    inventory.write_text("".join(f"{name} vivarium_address={address}\n" for name, address in addresses.items()))
+    return ("--limit", "debian13", "-i", str(inventory))
+
+
+@pytest.fixture(scope="module")
+def story(hosts, alone):
     """New releases whose workers are recycled under load; later a worker of each is killed."""
     host, told = hosts["debian13"], {"seen": {name: set() for name in SERVERS}}
     told["before"] = {name: release(host, name) for name in SERVERS}
     changes = {name: {"server_options": RECYCLED.get(name, []), "settle_time": SETTLE} for name in SERVERS}
-    Play("deploy", "--limit", "debian13", changes=changes, asgi_force=True).succeed()
+    Play("deploy", *alone, changes=changes, asgi_force=True).succeed()
     told["deployed"] = {name: release(host, name) for name in SERVERS}
     asker = subprocess.Popen(
         ["podman", "exec", "-i", host.backend.name, "runuser", "-u", "www-data", "--", "python3", "-c", ASKER, *SERVERS],
@@ -121,31 +129,29 @@ def test_a_worker_that_is_killed_is_one_and_the_next_run_and_status_tell(hosts, 
     assert returned["reason"].startswith(unit) and not returned["reason"].endswith(":")
 
 
-def test_the_next_run_and_status_tell_of_it_first(hosts, story):
+def test_the_next_run_and_status_tell_of_it_first(hosts, story, alone):
     for name in SERVERS:
         wait_until(lambda name=name: log(hosts["debian13"], name)[-1]["action"] == "return")
-    run = Play("deploy", "--limit", "debian13", "--check").succeed().output
-    status = Play("status", "--limit", "debian13").succeed().output
+    run = Play("deploy", *alone, "--check").succeed().output
+    status = Play("status", *alone).succeed().output
     for name in SERVERS:
         told = f"release {story['deployed'][name]}"
         assert told in run and "did not stay up, and requests went back to" in run
         assert told in status and "Its last lines" not in status
 
 
-def test_a_first_release_whose_process_falls_over_is_not_good(hosts):
+def test_a_first_release_whose_process_falls_over_is_not_good(hosts, alone):
     host = hosts["debian13"]
     command = """python -c 'import sys, time; time.sleep(4); sys.exit("I fall over")'"""
     newcomer = {
         "name": "newcomer", "domains": ["newcomer.example.test"], "settle_time": 15,
         "processes": {"worker": {"command": command}},
     }  # fmt: skip
-    play = Play("site", "--limit", "debian13", newcomers=[newcomer], asgi_wait=True).fail()
+    play = Play("site", *alone, newcomers=[newcomer], asgi_wait=True).fail()
     assert "newcomer-worker@" in play.message("debian13") and "I fall over" in play.message("debian13")
     record = json.loads(host.check_output("cat /srv/newcomer/live/release.json"))
     assert (record["state"], record["step"]) == ("bad", "settle")
     entry = log(host, "newcomer")[-1]
     assert (entry["action"], entry["outcome"]) == ("watch", "failed") and "I fall over" in entry["reason"]
-    again = (
-        Play("deploy", "--limit", "debian13", "--check", newcomers=[newcomer], asgi_only="newcomer").succeed().output
-    )
+    again = Play("deploy", *alone, "--check", newcomers=[newcomer], asgi_only="newcomer").succeed().output
     assert "there was none to go back to, so it is still live" in again and "I fall over" in again
