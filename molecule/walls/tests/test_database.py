@@ -375,7 +375,7 @@ DEAF = """
 CREATE FUNCTION search() RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
   RETURN session_user = 'raider'
-    OR pg_catalog.strpos(pg_catalog.repeat('a', 30000000), 'b' || pg_catalog.repeat('a', 7000)) = 0;
+    OR pg_catalog.strpos(pg_catalog.repeat('a', 100000000), 'b' || pg_catalog.repeat('a', 20000)) = 0;
 END $$;
 CREATE TABLE trap (i int CHECK (public.search()));
 INSERT INTO trap VALUES (1);
@@ -401,9 +401,9 @@ INSERT INTO trap VALUES (1);
 """
 # Stands for a database that is large.
 LONG = """
-CREATE FUNCTION nap() RETURNS boolean LANGUAGE plpgsql AS
+CREATE FUNCTION public.nap() RETURNS boolean LANGUAGE plpgsql AS
   'BEGIN IF session_user <> ''postgres'' THEN PERFORM pg_sleep(12); END IF; RETURN true; END';
-CREATE TABLE t (i int CHECK (public.nap())); INSERT INTO t VALUES (1);
+CREATE TABLE public.t (i int CHECK (public.nap())); INSERT INTO public.t VALUES (1);
 """
 
 
