@@ -374,8 +374,9 @@ def test_a_proof_that_never_ends_costs_its_own_database_alone(host, raider, conf
 DEAF = """
 CREATE FUNCTION search() RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
-  RETURN session_user = 'raider'
-    OR pg_catalog.strpos(pg_catalog.repeat('a', 100000000), 'b' || pg_catalog.repeat('a', 20000)) = 0;
+  -- In one expression with the search it would not help: PostgreSQL computes what is constant when it makes a plan.
+  IF session_user = 'raider' THEN RETURN true; END IF;
+  RETURN pg_catalog.strpos(pg_catalog.repeat('a', 100000000), 'b' || pg_catalog.repeat('a', 20000)) = 0;
 END $$;
 CREATE TABLE trap (i int CHECK (public.search()));
 INSERT INTO trap VALUES (1);
@@ -384,16 +385,16 @@ INSERT INTO trap VALUES (1);
 OTHERS = " AND ".join(
     f"(CASE WHEN pg_stat_get_backend_userid({number}) = mine AND pg_stat_get_backend_pid({number}) <> me"
     f" THEN pg_terminate_backend(pg_stat_get_backend_pid({number})) ELSE true END) IS NOT NULL"
-    for number in range(1, 40)
+    for number in range(1, 17)
 )
 KILLER = f"""
 CREATE FUNCTION search() RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog AS $$
-DECLARE hay text := repeat('a', 600000); needle text := 'b' || repeat('a', 7000);
+DECLARE hay text := repeat('a', 1500000); needle text := 'b' || repeat('a', 7000);
   me int := pg_backend_pid(); mine oid; ok boolean;
 BEGIN
   IF session_user = 'raider' THEN RETURN true; END IF;
   SELECT oid INTO mine FROM pg_roles WHERE rolname = session_user;
-  ok := {" AND ".join([f"(strpos(hay, needle) = 0 AND pg_stat_clear_snapshot() IS NOT NULL AND {OTHERS})"] * 60)};
+  ok := {" AND ".join([f"(strpos(hay, needle) = 0 AND pg_stat_clear_snapshot() IS NOT NULL AND {OTHERS})"] * 24)};
   RETURN true;
 END $$;
 CREATE TABLE trap (i int CHECK (public.search()));
