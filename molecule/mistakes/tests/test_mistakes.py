@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import play
 import pytest
 
@@ -173,7 +171,7 @@ def test_what_is_stopped_stays_installed_and_off(hosts):
     stopped = {"blog": {"state": "stopped"}}
     deploy(changes=stopped).succeed()
     for host in hosts.values():
-        assert page(host, "blog") == "503"
+        assert page(host, "blog") == "502"
         assert host.run("systemctl list-units --plain --no-legend --state=active 'blog*' | grep -v slice").stdout == ""
         for unit in ("blog.service", "blog-clearsessions.timer"):
             assert host.run("systemctl is-enabled %s", unit).stdout.strip() == "disabled"
@@ -261,34 +259,3 @@ def test_an_empty_database_that_is_meant_is_taken_by_name(hosts):
     site(asgi_only="shop", asgi_force=True, asgi_empty_database="shop").succeed()
     for host in hosts.values():
         answers(host, "shop")
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Another name
-
-
-def test_an_application_is_renamed_as_the_documentation_says(hosts):
-    files = {}
-    for name, host in hosts.items():
-        superuser(host, "CREATE TABLE public.kept (text text); INSERT INTO public.kept VALUES ('of before')", "blog")
-        superuser(host, "ALTER TABLE public.kept OWNER TO blog", "blog")
-        host.check_output("runuser -u blog -- sh -c 'umask 027; echo photo >/srv/blog/media/photo.txt'")
-        host.check_output("postgresql-backup run blog")
-        files[name] = json.loads(host.check_output("postgresql-backup list --json blog"))[0]["file"]
-    renamed = {"listed": ["shop", "journal"], "changes": {"blog": {"name": "journal"}}}
-    site(**renamed, asgi_remove="blog").succeed()
-    for name, host in hosts.items():
-        host.check_output("systemctl stop 'journal@*.socket' 'journal@*.service'")
-        host.check_output("postgresql-backup restore journal --file %s", files[name])
-        host.check_output("cp -a /srv/blog.removed/media/. /srv/journal/media/")
-        host.check_output("chown -R journal:www-data /srv/journal/media")
-        host.check_output("systemctl start journal.service")
-        play.wait_until(lambda host=host: page(host, "blog") == "200")  # its domain
-        assert superuser(host, "SELECT text FROM kept", "journal") == "of before"
-        assert superuser(host, "SELECT tableowner FROM pg_tables WHERE tablename = 'kept'", "journal") == "journal"
-        assert page(host, "blog", "/media/photo.txt") == "200"
-    said = site(**renamed, asgi_purge="blog").succeed()
-    for host in hosts.values():
-        assert page(host, "blog", "/media/photo.txt") == "200"
-        assert superuser(host, "SELECT count(*) FROM pg_database WHERE datname = 'blog'") == "0"
-    assert "is not in the inventory" not in said.output
