@@ -523,10 +523,12 @@ def test_an_unknown_extension_is_named(hosts):
         assert psql(host, "SELECT 1", "shop").rc == 0
 
 
-@pytest.mark.on("debian13")
-def test_a_server_that_is_in_use_is_not_taken_over_unasked(host):
-    """Somebody's own cluster, with clients over TCP: what it would lose is named, and a word goes on with copies kept."""
-    place = "/etc/postgresql/17/main"
+def test_a_server_that_is_in_use_is_not_taken_over_unasked(hosts):
+    """Somebody's own cluster, with clients over TCP: what it would lose is named, and a word goes on with copies kept.
+
+    The last test: it needs a server that is not the role's.
+    """
+    host, place = hosts["debian13"], "/etc/postgresql/17/main"
     host.check_output("pg_dropcluster --stop 17 main && pg_createcluster 17 main --port 5433")
     host.check_output(f"rm -rf {place}/conf.d/*; echo 'host crm crm 10.0.0.0/8 scram-sha-256' >>{place}/pg_hba.conf")
     host.check_output(f"printf \"listen_addresses = '*'\\nmax_connections = 300\\n\" >{place}/conf.d/own.conf")
