@@ -71,10 +71,12 @@ class Play:
 
 
 def wait_until(question, seconds=30):
+    """Ask until the answer is more than no, and return it."""
     deadline = time.monotonic() + seconds
-    while not question():
+    while not (answer := question()):
         assert time.monotonic() < deadline, question
         time.sleep(0.3)
+    return answer
 
 
 def when(host, sign, command=":"):

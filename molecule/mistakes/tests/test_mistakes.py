@@ -7,11 +7,11 @@ import pytest
 
 
 def site(**variables):
-    return play.Play("../molecule/mistakes/converge", **variables)
+    return play.Play("site", **variables)
 
 
 def deploy(**variables):
-    return play.Play("../molecule/mistakes/deploy", **variables)
+    return play.Play("deploy", **variables)
 
 
 def page(host, name, path="/"):
@@ -210,11 +210,11 @@ def test_what_was_rolled_back_does_not_come_again_by_itself(hosts):
     first = {name: live(host, "shop") for name, host in hosts.items()}
     deploy(asgi_only="shop", changes={"shop": {"env": {"MORE": "1"}}}).succeed()
     for name in hosts:
-        play.Play("../molecule/mistakes/rollback", "--limit", name, asgi_only="shop").succeed()
+        play.Play("rollback", "--limit", name, asgi_only="shop").succeed()
     for name, host in hosts.items():
         assert live(host, "shop") == first[name]
     for options in (["--check"], []):
-        said = play.Play("../molecule/mistakes/deploy", *options, changes={"shop": {"env": {"MORE": "1"}}}).succeed()
+        said = play.Play("deploy", *options, changes={"shop": {"env": {"MORE": "1"}}}).succeed()
         assert "shop stays at" in said.output and "asgi_force=true" in said.output
     for name, host in hosts.items():
         assert live(host, "shop") == first[name]

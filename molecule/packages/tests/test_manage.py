@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from play import wait_until
 from terminal import Terminal
 
 PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
@@ -19,13 +20,6 @@ PHRASE = "a long enough phrase 42"
 def commands(host):
     """The commands of the application that run now."""
     return host.run("systemctl list-units --no-legend --plain 'records.run-*'").stdout.split("\n")[:-1]
-
-
-def wait_until(question, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not question():
-        assert time.monotonic() < deadline, question
-        time.sleep(0.3)
 
 
 def test_output_and_exit_codes_come_through(host):
@@ -102,7 +96,7 @@ def test_a_command_ends_with_its_terminal(host):
         # What a lost connection does to the programs at its terminal.
         host.check_output("pkill -HUP --oldest --full '^/bin/sh /usr/local/lib/asgi/records-run live'")
         assert terminal.ends() != 0
-    wait_until(lambda: commands(host) == [])
+    wait_until(lambda: commands(host) == [], seconds=60)
     assert host.run("pgrep --full '^python -m django shell'").rc == 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -10,11 +11,14 @@ import tarfile
 import time
 from pathlib import Path
 
+import play
 import pytest
 import yaml
 
 PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 SCENARIO = PROJECT / "molecule/servers"
+# Six servers start and end at once.
+wait_until = functools.partial(play.wait_until, seconds=60)
 SERVERS = yaml.safe_load((PROJECT / "roles/asgi/vars/main.yml").read_text())["__asgi_servers"]
 # Applications are named after the rows of the role's table.
 each_server = pytest.mark.parametrize("name", SERVERS)
@@ -42,14 +46,6 @@ def ask(host, name, question):
 
 def unit(host, name):
     return f"{name}@{host.check_output(f'basename $(readlink /srv/{name}/live)')}.service"
-
-
-def wait_until(question, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not (answer := question()):
-        assert time.monotonic() < deadline, question
-        time.sleep(0.2)
-    return answer
 
 
 def curl(host, name, path, user="www-data", options=""):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
-import time
 from pathlib import Path
 
+import play
 import pytest
 import yaml
 from play import Play
 
 PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 SCENARIO = PROJECT / "molecule/servers"
+# Six servers start and end at once.
+wait_until = functools.partial(play.wait_until, seconds=60)
 SERVERS = yaml.safe_load((PROJECT / "roles/asgi/vars/main.yml").read_text())["__asgi_servers"]
 # How each server is told to start its workers anew every now and then. Daphne is not; Granian takes no less than a minute.
 RECYCLED = {
@@ -55,14 +58,6 @@ def log(host, name):
 
 def release(host, name):
     return host.check_output(f"basename $(readlink /srv/{name}/live)")
-
-
-def wait_until(question, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not (answer := question()):
-        assert time.monotonic() < deadline, question
-        time.sleep(0.5)
-    return answer
 
 
 def kill_worker(host, name):
