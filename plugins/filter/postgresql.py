@@ -432,11 +432,12 @@ def postgresql_plan(state, users, databases, access, user_settings, remove=(), p
             ("postgres", f"the database {name}", _privileges(database, access, there.get(name))),
             (name, f"the database {name}", _schema(database["owner"], details.get(name, {}))),
         ]
-    # What is to go is closed first. Its owner is left alone where another database of the lists is his.
+    # What is to go is closed first. Its owner is left alone where another database is his, or the lists have him.
     listed = {user["name"] for user in users}
+    spared = {name for name, entry in there.items() if entry.get("shared") or entry["owner"] in listed}
     for name in dict.fromkeys([*remove, *purge]):
         entry = there.get(name, {})
-        if name in remove and entry.get("login") and entry["owner"] not in listed:
+        if name in remove and entry.get("login") and name not in spared:
             owner = entry["owner"]
             closing = [
                 f"ALTER ROLE {_quote(owner)} NOLOGIN PASSWORD NULL",
@@ -444,7 +445,7 @@ def postgresql_plan(state, users, databases, access, user_settings, remove=(), p
             ]
             statements.append(("postgres", f"the role {owner}, which may not log in any more", closing))
     doomed = [
-        {"name": name, "owner": None if there[name]["owner"] in listed else there[name]["owner"]}
+        {"name": name, "owner": None if name in spared else there[name]["owner"]}
         for name in purge
         if name in there and (name in remove or not there[name]["login"])
     ]

@@ -80,6 +80,8 @@ PROGRAMS = Path("/usr/local/lib/asgi")
 OWN = f"{PROGRAMS}/".encode()
 # How long to wait for a step of a deploy, or a drain, that works on the application just now (seconds).
 PATIENCE = 60
+# How long systemd may take to stop units; the longest of their own limits (seconds).
+STOP_LIMIT = 3600
 
 
 class Removal:
@@ -117,6 +119,12 @@ class Removal:
 
     def remove(self, break_lock):
         lock = self.application.lock
+        for place, _aside, _data in self.data:
+            if place.is_symlink():
+                raise Failed(
+                    f"{self.name}: {place} is a link, and what lies behind it cannot be put aside; nothing of it was taken away."
+                    " Move the directory to the link's place"
+                )
         if self.application.root.is_dir():
             try:
                 # What works on it on this host just now comes to its end first.
@@ -142,14 +150,14 @@ class Removal:
         timers = [path.name for path in units if path.suffix == ".timer"]
         brought = [path.name for path in units if path.name == f"{self.name}.service"]
         if timers or brought:
-            run(["systemctl", "disable", "--quiet", "--now", *timers, *brought])
+            run(["systemctl", "disable", "--quiet", "--now", *timers, *brought], timeout=STOP_LIMIT)
         patterns = [
             f"{self.name}@*.socket",
             f"{self.name}@*.service",
             f"{self.name}-*.service",
             f"{self.name}.*.service",
         ]
-        run(["systemctl", "stop", *patterns])
+        run(["systemctl", "stop", *patterns], timeout=STOP_LIMIT)
         # Whatever else runs as one of its users: nothing may change what is put aside, or come back.
         for user in self.users:
             discard(f"/var/spool/cron/crontabs/{user}")
@@ -159,7 +167,7 @@ class Removal:
 
     def put_aside(self, place, aside, data):
         """Rename what holds data, close it, and remove the rest of it; nothing of the application's runs any more."""
-        if place.is_dir() and not place.is_symlink():
+        if place.is_dir():
             if aside.is_dir():
                 # Of an application of this name that was taken away before.
                 others = (Path(f"{aside}.{number}") for number in range(1, 1000))

@@ -433,6 +433,9 @@ def test_what_is_to_go_is_closed_and_dropped_by_name_alone():
     assert planned(False, ["blog"], [])["statements"] == []
     assert planned(False, [], ["blog"])["purge"] == [{"name": "blog", "owner": "blog"}]
     assert planned(True, ["blog"], ["blog"])["purge"] == [{"name": "blog", "owner": "blog"}]
+    blog["shared"] = True  # its owner has another database, whoever that is for
+    assert planned(True, ["blog"], [])["statements"] == []
+    assert planned(False, [], ["blog"])["purge"] == [{"name": "blog", "owner": None}]
     (problem,) = planned(True, [], ["blog"])["refused"]
     assert "blog: it is in use" in problem
 
