@@ -235,7 +235,10 @@ def test_what_is_live_does_not_go_on_with_an_empty_database(hosts):
     for name, host in hosts.items():
         before[name] = live(host, "shop")
         host.check_output("postgresql-backup run shop")
-        superuser(host, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = 'shop'")
+        # Whoever is put out comes again at once.
+        superuser(host, "ALTER DATABASE shop ALLOW_CONNECTIONS false")
+        put_out = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = 'shop'"
+        play.wait_until(lambda host=host, put_out=put_out: superuser(host, put_out) == "0")
         superuser(host, "ALTER DATABASE shop RENAME TO shop_of_before")
         superuser(host, "CREATE DATABASE shop OWNER shop TEMPLATE template0")
     said = deploy(asgi_only="shop", asgi_force=True).fail()
@@ -254,7 +257,6 @@ def test_what_is_live_does_not_go_on_with_an_empty_database(hosts):
 
 def test_an_empty_database_that_is_meant_is_taken_by_name(hosts):
     for host in hosts.values():
-        superuser(host, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = 'shop'")
         superuser(host, "DROP DATABASE shop WITH (FORCE)")
     site(asgi_only="shop", asgi_force=True, asgi_empty_database="shop").succeed()
     for host in hosts.values():
