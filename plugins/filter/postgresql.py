@@ -657,7 +657,7 @@ def _setting(name):
 
 def postgresql_foreign(state, databases):
     """Return what is wrong with databases that are there already and are somebody else's, one sentence each."""
-    there = _rows(state)[0]["databases"]
+    there = (_rows(state) or [{"databases": {}}])[0]["databases"]
     wanted = {database["name"]: database.get("owner") or database["name"] for database in databases}
     return [
         f"postgresql_databases: a database '{name}' is there and belongs to the role {there[name]['owner']!r}, not to '{owner}':"

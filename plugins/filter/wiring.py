@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
+import pathlib
 import re
 from urllib.parse import quote
 
 from ansible import context
 from ansible.errors import AnsibleFilterError
+from ansible.module_utils.common.yaml import yaml_load
 from ansible.utils.display import Display
-from ansible_collections.vivarium.server.plugins.filter.asgi_apps import NAME, asgi_apps
+from ansible_collections.vivarium.server.plugins.filter.asgi_apps import NAME, asgi_apps, asgi_removable
 from ansible_collections.vivarium.server.plugins.filter.asgi_files import asgi_names
 from ansible_collections.vivarium.server.plugins.filter.postgresql import RESERVE
 
@@ -55,6 +58,14 @@ options:
     description: Whether a list without an application is an error.
     type: bool
     default: false
+  remove:
+    description: The applications that are to go, as P(vivarium.server.asgi_removable#filter) takes them.
+    type: raw
+    default: ""
+  purge:
+    description: Those of which nothing is to be kept.
+    type: raw
+    default: ""
 author: Vivarium maintainers
 """
 
@@ -70,6 +81,7 @@ _value:
   type: dict
 """
 
+ROLES = pathlib.Path(__file__).resolve().parents[2] / "roles"
 SOCKET_DIRECTORY = "/var/run/postgresql"  # where Debian's PostgreSQL and its clients meet
 CERTIFICATES = "/etc/ssl/vivarium"
 POOL_SIZE = 4  # of vivarium_settings, and of psycopg's pool itself
@@ -79,7 +91,9 @@ LIKE_WEB_SERVERS = re.compile(r"(web|www|nginx|front|proxy|proxies|lb|load).*")
 MOST_NAMES = 20  # of groups or hosts in a message
 
 
-def wiring(apps, host, groups, hostvars, https_port=443, http_port=80, version=None, required=False):
+def wiring(
+    apps, host, groups, hostvars, https_port=443, http_port=80, version=None, required=False, remove="", purge=""
+):
     """Return the inputs of every role on one host."""
     if required and not apps:
         raise AnsibleFilterError(
@@ -87,7 +101,19 @@ def wiring(apps, host, groups, hostvars, https_port=443, http_port=80, version=N
         )
     if not apps:
         Display().warning("asgi_apps is empty or not set: no application is set up by this run.")
-    return _Wiring(host, groups, hostvars, int(https_port), int(http_port)).derive(apps, version)
+    inputs = _Wiring(host, groups, hostvars, int(https_port), int(http_port)).derive(apps, version)
+    return inputs | _removals(asgi_removable(remove, apps), asgi_removable(purge, apps, "asgi_purge"))
+
+
+def _removals(remove, purge):
+    """What goes with the applications of -e asgi_remove and -e asgi_purge."""
+    return {
+        "certificates_remove": remove,
+        "nginx_remove_sites": [name + kind for name in remove for kind in ("", "_backend")],
+        "postgresql_remove_databases": remove,
+        "postgresql_purge_databases": purge,
+        "postgresql_backup_purge": purge,
+    }
 
 
 def wiring_hosts(names, groups, reached, also=""):
@@ -141,7 +167,19 @@ def _raw(hostvars, host):
 def wiring_names(apps):
     """Return the names of the applications for people to read, whatever else is wrong with them."""
     entries = apps if isinstance(apps, list) else []
+    # Said before the first task, in the process that Ansible forks for each task. Otherwise every one of those looks for garbage
+    # in all that was loaded until now: a tenth of a run without changes.
+    gc.freeze()
     return ", ".join(str(entry["name"]) for entry in entries if isinstance(entry, dict) and "name" in entry)
+
+
+def wiring_argument_spec(roles):
+    """Return the options of the roles of this collection, as validate_argument_spec takes them."""
+    options = {}
+    for role in roles:
+        described = (ROLES / role / "meta/argument_specs.yml").read_text(encoding="utf-8")
+        options |= yaml_load(described)["argument_specs"]["main"]["options"]
+    return options
 
 
 def wiring_applications(apps, groups, version=None):
@@ -426,5 +464,6 @@ class FilterModule:
             "wiring_left": wiring_left,
             "wiring_names": wiring_names,
             "wiring_applications": wiring_applications,
+            "wiring_argument_spec": wiring_argument_spec,
             "wiring_hosts": wiring_hosts,
         }
