@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -68,6 +69,12 @@ class Play:
     def tasks(self):
         """Its tasks, in their order."""
         return re.findall(r"^TASK \[(.*?)\]", self.output, re.M)
+
+
+def database_url(host, application, release="live"):
+    """The address of an application's database as a release has it, with the role and the password that it logs in with."""
+    line = host.check_output("grep ^DATABASE_URL= /srv/%s/%s/env", application, release)
+    return shlex.split(line)[0].partition("=")[2]
 
 
 def wait_until(question, seconds=30):

@@ -8,6 +8,7 @@ import json
 import time
 
 from ansible.errors import AnsibleError
+from ansible_collections.vivarium.server.plugins.filter.env_file import env_file
 from ansible_collections.vivarium.server.plugins.modules.asgi_plan import GONE
 from ansible_collections.vivarium.server.plugins.plugin_utils.files import FilesAction
 from ansible_collections.vivarium.server.plugins.plugin_utils.run import agreed
@@ -52,6 +53,12 @@ def parts_of(application, source, process):
     }
 
 
+def secrets_of(application):
+    """The digests of the secrets' lines in an environment file, by their names."""
+    lines = {name: env_file({name: value}).rstrip("\n") for name, value in application["secret_env"].items()}
+    return {name: hashlib.sha256(line.encode()).hexdigest() for name, line in lines.items()}
+
+
 class ActionModule(FilesAction):
     """Ansible's entry point."""
 
@@ -79,6 +86,7 @@ class ActionModule(FilesAction):
                 "processes": list(app["processes"]),
                 "units": app["units"],
                 "stopped": app["state"] == "stopped",
+                "secrets": {} if arguments["resolve"] else secrets_of(app),
             }
             for name, app in applications.items()
         }

@@ -10,7 +10,7 @@ import re
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.vivarium.server.plugins.filter.scram import scram_matches
-from ansible_collections.vivarium.server.plugins.plugin_utils.forms import PACKAGE, is_form
+from ansible_collections.vivarium.server.plugins.plugin_utils.forms import PACKAGE, is_form, is_switch
 
 # A name that needs no care in a shell, a URL, a file name or pg_hba.conf, and that PostgreSQL does not cut off.
 NAME = re.compile(r"[a-z_][a-z0-9_-]{0,62}")
@@ -30,7 +30,8 @@ RESERVED_DATABASES = frozenset(
 SCRATCH = "vivarium_scratch"
 
 # A line of pg_hba.conf as the role writes it for a database.
-ACCESS = re.compile(rf'(?P<kind>[a-z]+) +"(?P<database>{NAME.pattern})" +"[^" ]+" +(?:[0-9a-fA-F.:/]+ +)?[a-z0-9-]+')
+ACCESS = re.compile(rf'(?P<kind>[a-z]+) +"(?P<database>{NAME.pattern})" +\+?"[^" ]+" +(?:[0-9a-fA-F.:/]+ +)?[a-z0-9-]+')
+ALWAYS_THERE = {"C", "POSIX", "C.utf8"}
 # A sentence in the role's own pg_hba.conf, and the lines of Debian's.
 OURS = "The first line that fits a connection decides; a connection that no line fits is refused."
 DEBIANS = {
@@ -84,7 +85,7 @@ def postgresql_problems(inputs):
     users = _named(inputs["postgresql_users"], "postgresql_users", RESERVED_ROLES, problems)
     databases = _named(inputs["postgresql_databases"], "postgresql_databases", RESERVED_DATABASES, problems)
     for where, user in _each(inputs["postgresql_users"], "postgresql_users"):
-        _check_user(where, user, problems)
+        _check_user(where, user, users, problems)
     for where, database in _each(inputs["postgresql_databases"], "postgresql_databases"):
         _check_database(where, database, users, problems)
     for where, entry in _each(inputs["postgresql_access"], "postgresql_access"):
@@ -165,9 +166,14 @@ def _named(entries, variable, reserved, problems):
     return seen
 
 
-def _check_user(where, user, problems):
+def _check_user(where, user, users, problems):
     password = user.get("password")
-    if password is None or password == "":
+    if not is_switch(user.get("login", True)):
+        problems.append(f"{where}: login must be true or false")
+    elif not logs_in(user):
+        if password is not None:
+            problems.append(f"{where}: password has no meaning where login is false")
+    elif password is None or password == "":
         problems.append(f"{where}: password is missing")
     elif not isinstance(password, str):
         problems.append(f"{where}: password must be a string; quote it")
@@ -178,7 +184,19 @@ def _check_user(where, user, problems):
     for key, lowest in (("connection_limit", -1), ("connections", 0)):
         if user.get(key) is not None:
             _check_range(f"{where}: {key}", user[key], lowest, 262143, problems)
-    _check_settings(f"{where}: settings", user.get("settings"), problems, {}, per_role=True)
+    if user.get("member_of") is not None and (user["member_of"] not in users or user["member_of"] == user.get("name")):
+        problems.append(f"{where}: member_of '{user['member_of']}' is no other role of postgresql_users")
+    logins = user.get("logins")
+    if logins is not None and not (isinstance(logins, list) and all(is_form(NAME, name) for name in logins)):
+        problems.append(f"{where}: logins must be a list of names of roles")
+    _check_settings(
+        f"{where}: settings", user.get("settings"), problems, {"role": "member_of is for that"}, per_role=True
+    )
+
+
+def logs_in(user):
+    """Whether somebody logs in as a role; one that only owns a database has members for that."""
+    return str(user.get("login", True)).lower() in ("true", "yes", "on", "1")
 
 
 def _check_database(where, database, users, problems):
@@ -246,15 +264,18 @@ def _check_range(where, value, lowest, highest, problems):
 def _needed(user):
     """How many connections a role must be able to have: its limit, where it has one, or what its pools may open."""
     limit = user.get("connection_limit")
+    if not logs_in(user):
+        return 0
     return max(1, int(user.get("connections") or 0)) if limit is None else max(0, int(limit))
 
 
 def _check_connections(users, most, problems):
-    needed = {user["name"]: _needed(user) for user in users or []}
-    if needed and sum(needed.values()) + RESERVE > most:
+    needed = [(user.get("member_of") or user["name"], _needed(user)) for user in users or [] if logs_in(user)]
+    least = sum(number for _name, number in needed) + RESERVE
+    if needed and least > most:
         problems.append(
-            f"postgresql_max_connections: {most} are too few: {', '.join(f'{name} needs {n}' for name, n in needed.items())}, and"
-            f" {RESERVE} are kept for management. Set it to {sum(needed.values()) + RESERVE}, or lower what they need (workers"
+            f"postgresql_max_connections: {most} are too few: {', '.join(f'{name} needs {n}' for name, n in needed)}, and"
+            f" {RESERVE} are kept for management. Set it to {least}, or lower what they need (workers"
             " and DATABASE_POOL_SIZE of an application, connection_limit of a role)"
         )
 
@@ -262,12 +283,15 @@ def _check_connections(users, most, problems):
 def postgresql_limits(users, max_connections):
     """Give each role without a connection_limit one: what its pools may open, and an equal share of what nobody needs."""
     free = int(max_connections) - RESERVE - sum(_needed(user) for user in users)
-    open_ended = [user["name"] for user in users if user.get("connection_limit") is None]
+    open_ended = [user["name"] for user in users if user.get("connection_limit") is None and logs_in(user)]
     share = max(0, free) // max(1, len(open_ended))
     return [
         {
             **user,
-            "connection_limit": _needed(user) + share if user["name"] in open_ended else int(user["connection_limit"]),
+            "login": logs_in(user),
+            "connection_limit": _needed(user) + share
+            if user["name"] in open_ended
+            else int(user.get("connection_limit") or 0),
         }
         for user in users
     ]
@@ -344,15 +368,20 @@ def postgresql_value(value):
     return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
-def postgresql_access(access, databases):
-    """Return the lines of pg_hba.conf: the owners through the unix socket, then what was asked for, each once."""
+def postgresql_access(access, databases, users=()):
+    """Return the lines of pg_hba.conf: the owners through the unix socket, then what was asked for, each once.
+
+    A role that others are members of stands for these too.
+    """
+    groups = {user["member_of"] for user in users if user.get("member_of")}
     entries = [{"type": "local", "database": d["name"], "user": d.get("owner") or d["name"]} for d in databases]
     lines = []
     for entry in entries + list(access):
         kind = entry.get("type", "hostssl")
         address = "" if kind == "local" else str(ipaddress.ip_network(entry["address"]))
         method = entry.get("method") or "scram-sha-256"
-        line = f"{kind:<8} {_quote(entry['database']):<20} {_quote(entry['user']):<20} {address:<20} {method}"
+        user = "+" * (entry["user"] in groups) + _quote(entry["user"])
+        line = f"{kind:<8} {_quote(entry['database']):<20} {user:<20} {address:<20} {method}"
         if line not in lines:
             lines.append(line)
     return lines
@@ -424,7 +453,29 @@ def postgresql_plan(state, users, databases, access, user_settings, remove=(), p
 
     # Each role and each database on its own: whose it is can hold a change of its own up, and none of another's.
     statements = [
-        ("postgres", f"the role {user['name']}", _role_settings(user, user_settings, server["roles"])) for user in users
+        (
+            "postgres",
+            f"the role {user['name']}",
+            _membership(user, server["roles"]) + _role_settings(user, user_settings, server["roles"]),
+        )
+        for user in users
+        if logs_in(user)
+    ]
+    for user in users:
+        statements += [
+            ("postgres", f"the login {name}, whose password no release has any more", _end_of_login(name, user["name"]))
+            for name in _unused_logins(user, users, server)
+        ]
+    # What reset its session (DISCARD ALL, as poolers do) acts as the login, and what that makes would be lost to the next one.
+    statements += [
+        (
+            name,
+            f"what {login} has in the database {name}",
+            [f"REASSIGN OWNED BY {_quote(login)} TO {_quote(entry['owner'])}"],
+        )
+        for name, entry in there.items()
+        for login in _own_members(entry)
+        if login in details.get(name, {}).get("owners", [])
     ]
     for database in [*databases, {"name": "postgres", "owner": None}, {"name": "template1", "owner": None}]:
         name = database["name"]
@@ -436,18 +487,19 @@ def postgresql_plan(state, users, databases, access, user_settings, remove=(), p
     listed = {user["name"] for user in users}
     spared = {name for name, entry in there.items() if entry.get("shared") or entry["owner"] in listed}
     for name in dict.fromkeys([*remove, *purge]):
-        entry = there.get(name, {})
-        if name in remove and entry.get("login") and name not in spared:
-            owner = entry["owner"]
-            closing = [
-                f"ALTER ROLE {_quote(owner)} NOLOGIN PASSWORD NULL",
-                f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = {_literal(owner)}",  # noqa: S608
+        if name in remove and name in there and name not in spared:
+            statements += [
+                (
+                    "postgres",
+                    f"the role {login}, which may not log in any more",
+                    _end_of_login(login, there[name]["owner"]),
+                )
+                for login in _logins(there[name])
             ]
-            statements.append(("postgres", f"the role {owner}, which may not log in any more", closing))
     doomed = [
-        {"name": name, "owner": None if name in spared else there[name]["owner"]}
+        {"name": name, "roles": [] if name in spared else [*_own_members(there[name]), there[name]["owner"]]}
         for name in purge
-        if name in there and (name in remove or not there[name]["login"])
+        if name in there and (name in remove or not _logins(there[name]))
     ]
     roles = [user["name"] for user in users if _role_is_off(user, server["roles"].get(user["name"]))]
     new_databases = [database for database in databases if database["name"] not in there]
@@ -484,7 +536,7 @@ def postgresql_plan(state, users, databases, access, user_settings, remove=(), p
         + [
             f"the database {name}: it is in use, its role may log in; take the application away first (asgi_remove)"
             for name in purge
-            if name in there and there[name]["login"] and name not in remove
+            if name in there and _logins(there[name]) and name not in remove
         ]
         + [
             f"postgresql_databases: the extension '{entry['name']}' is not a trusted one, and its script would run as the"
@@ -623,6 +675,8 @@ def _schema(owner, there):
 def _role_is_off(user, role):
     if role is None:
         return True
+    if not logs_in(user):
+        return any(role[attribute] is not value for attribute, value in ATTRIBUTES.items() if attribute != "login")
     return (
         any(role[attribute] is not value for attribute, value in ATTRIBUTES.items())
         or role["connection_limit"] != int(user["connection_limit"])
@@ -631,12 +685,56 @@ def _role_is_off(user, role):
     )
 
 
+def _own_members(database):
+    """The roles that the collection has made for passwords of a database's owner; other members of it are somebody else's."""
+    form = re.compile(re.escape(database["owner"]) + "-[0-9a-f]{4}")
+    return sorted(name for name in database.get("members") or {} if form.fullmatch(name))
+
+
+def _logins(database):
+    """Who may log in as a database's owner."""
+    members = [name for name in _own_members(database) if database["members"][name]]
+    return members + ([database["owner"]] if database["login"] else [])
+
+
+def _unused_logins(user, users, server):
+    """Logins of an owner whose password is not the inventory's, and that no release logs in as."""
+    if logs_in(user) or user.get("logins") is None:
+        return []
+    ours = [other for other in users if other.get("member_of") == user["name"]]
+    verifier = server["roles"].get(user["name"], {}).get("verifier")
+    # Before there was a role for each password the owner had it; somebody else may log in with that one as well.
+    spared = {*user["logins"], *(other["name"] for other in ours)}
+    spared |= {user["name"]} if any(scram_matches(verifier, other["password"]) for other in ours) else set()
+    owned = [entry for entry in server["databases"].values() if entry["owner"] == user["name"]]
+    return sorted({name for entry in owned for name in _logins(entry)} - spared)
+
+
+def _end_of_login(name, owner):
+    """Nobody logs in as a role any more; one that was made for a password goes, unless it owns something."""
+    closed = f"ALTER ROLE {_quote(name)} NOLOGIN PASSWORD NULL"
+    gone = f"DO $$BEGIN DROP ROLE {_quote(name)}; EXCEPTION WHEN dependent_objects_still_exist THEN {closed}; END$$"
+    return [
+        closed if name == owner else gone,
+        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = {_literal(name)}",  # noqa: S608
+    ]
+
+
+def _membership(user, roles):
+    """Whoever logs in as a member of an owner acts as that from the first moment: what it makes is the owner's."""
+    owner = user.get("member_of")
+    if not owner or owner in roles.get(user["name"], {}).get("member_of", []):
+        return []
+    return [f"GRANT {_quote(owner)} TO {_quote(user['name'])}"]
+
+
 def _role_settings(user, defaults, roles):
     """Return the statements that make a role's settings what they should be, and nothing beside them.
 
     The role can set what it likes for itself. Names of its own making do not get into a statement: all goes, then ours come back.
     """
     settings = {**(defaults or {}), **(user.get("settings") or {})}
+    settings |= {"role": user["member_of"]} if user.get("member_of") else {}
     wanted = {key: _text(value) for key, value in settings.items() if value is not None}
     there = dict(entry.split("=", 1) for entry in roles.get(user["name"], {}).get("settings") or [])
     role_name = _quote(user["name"])
@@ -655,16 +753,31 @@ def _setting(name):
     return ".".join(_quote(part) for part in name.split("."))
 
 
+def _same_locale(name):
+    """The name of a locale as ``locale -a`` writes it, de_DE.utf8 for de_DE.UTF-8."""
+    language, dot, rest = str(name).partition(".")
+    codeset, at, modifier = rest.partition("@")
+    return language + dot + codeset.lower().replace("-", "") + at + modifier
+
+
 def postgresql_foreign(state, databases):
-    """Return what is wrong with databases that are there already and are somebody else's, one sentence each."""
+    """Return why databases cannot be as they are wanted, one sentence each: another owner, or a locale that the host lacks."""
     there = (_rows(state) or [{"databases": {}}])[0]["databases"]
     wanted = {database["name"]: database.get("owner") or database["name"] for database in databases}
+    said = [line.removeprefix("locales:") for line in state.splitlines() if line.startswith("locales:")]
+    locales = {*ALWAYS_THERE, *(_same_locale(name) for line in said for name in line.split())}
     return [
         f"postgresql_databases: a database '{name}' is there and belongs to the role {there[name]['owner']!r}, not to '{owner}':"
         " nothing was changed. Choose another name; or, if it is meant:"
         f' runuser --pty -u postgres -- psql -c \'ALTER DATABASE "{name}" OWNER TO "{owner}"\' (its tables keep their owners)'
         for name, owner in wanted.items()
         if name in there and there[name]["owner"] != owner
+    ] + [
+        f"postgresql_databases: the database '{database['name']}' wants the locale {database['locale']}, which this host does not"
+        " have: nothing was changed. It comes with the package locales: a line for it in /etc/locale.gen, then locale-gen and"
+        " systemctl restart postgresql"
+        for database in databases
+        if database.get("locale") and database["name"] not in there and _same_locale(database["locale"]) not in locales
     ]
 
 

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import functools
 import gc
+import hashlib
 import ipaddress
 import pathlib
 import re
@@ -164,6 +166,16 @@ def _raw(hostvars, host):
     return (hostvars.raw_get(host) if hasattr(hostvars, "raw_get") else hostvars.get(host)) or {}
 
 
+@functools.cache
+def database_login(application, password):
+    """The role that an application logs in as: one for each password, so that a new one locks nobody out who has the one before.
+
+    Whoever may log in to the server sees its name. It is made slowly, and gives away sixteen bits of the password at most.
+    """
+    name = hashlib.pbkdf2_hmac("sha256", password.encode(errors="replace"), application.encode(), 20_000).hex()
+    return f"{application}-{name[:4]}"
+
+
 def wiring_names(apps):
     """Return the names of the applications for people to read, whatever else is wrong with them."""
     entries = apps if isinstance(apps, list) else []
@@ -257,14 +269,7 @@ class _Wiring:
             "asgi_derived": asgi_derived,
             "nginx_sites": [site for app in apps for site in self.sites(app)],
             "certificates_requests": [self.certificate(app) for app in apps if self.host in self.web],
-            "postgresql_users": [
-                {
-                    "name": app["name"],
-                    "password": app["secrets"].get("DATABASE_PASSWORD"),
-                    "connections": self.connections(app),
-                }
-                for app in with_database
-            ],
+            "postgresql_users": [user for app in with_database for user in self.users(app)],
             "postgresql_max_connections": self.max_connections(with_database),
             "postgresql_databases": [
                 {"name": app["name"], "owner": app["name"], "extensions": app["database_extensions"]}
@@ -276,6 +281,7 @@ class _Wiring:
             ),
             # Every database there is, so that none leaves its backups because it left the inventory.
             "postgresql_backup_databases": [],
+            "postgresql_backup_port": self.database_port(),
         }
 
     def check_lists(self, apps):
@@ -369,11 +375,38 @@ class _Wiring:
         return derived
 
     def database_url(self, app):
-        name = app["name"]
-        password = quote(str(app["secrets"].get("DATABASE_PASSWORD", "")), safe="")
+        password = str(app["secrets"].get("DATABASE_PASSWORD", ""))
+        name, login = app["name"], f"{database_login(app['name'], password)}:{quote(password, safe='')}"
+        port = self.database_port()
         if self.host in self.db:
-            return f"postgresql://{name}:{password}@/{name}?host={quote(SOCKET_DIRECTORY, safe='')}"
-        return f"postgresql://{name}:{password}@{self.endpoint(self.db[0], 5432)}/{name}?sslmode=require"
+            elsewhere = "" if port == 5432 else f"&port={port}"
+            return f"postgresql://{login}@/{name}?host={quote(SOCKET_DIRECTORY, safe='')}{elsewhere}"
+        return f"postgresql://{login}@{self.endpoint(self.db[0], port)}/{name}?sslmode=require"
+
+    def database_port(self):
+        """The port of the database server, which its own variables may say."""
+        if not self.db or "postgresql_port" not in _raw(self.hostvars, self.db[0]):
+            return 5432
+        port = str(self.hostvars[self.db[0]]["postgresql_port"])
+        if not re.fullmatch("[1-9][0-9]{0,4}", port):
+            raise AnsibleFilterError(f"postgresql_port of {self.db[0]} must be a number of 1 to 65535")
+        return int(port)
+
+    def users(self, app):
+        """The role that owns the database, and the one that the application logs in as with its password."""
+        password = app["secrets"].get("DATABASE_PASSWORD")
+        owner = {"name": app["name"], "login": False}
+        known = [_raw(self.hostvars, host).get("wiring_host", {}).get("database_roles") for host in self.app]
+        # What kept releases log in as goes on. Where one of the hosts did not say, nothing is closed.
+        if all(roles is not None for roles in known):
+            owner["logins"] = sorted({name for roles in known for name in roles.get(app["name"], [])})
+        login = {
+            "name": database_login(app["name"], str(password or "")),
+            "password": password,
+            "member_of": app["name"],
+            "connections": self.connections(app),
+        }
+        return [owner, login]
 
     def connections(self, app):
         """How many connections an application may need: the pools of all hosts, twice while a release gives way to the next."""

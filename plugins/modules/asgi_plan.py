@@ -95,7 +95,8 @@ releases:
     - The live release of each application, with its version and since when; the releases that were live and good
       (C(good)), those that were live and did not prove good, with the reason (C(bad)), and the one that was live before the live
       one was made (C(previous)); what the live one was put live in the place of (C(instead_of)), and for each older release the
-      migrations that were applied after it (C(migrated_since)).
+      migrations that were applied after it (C(migrated_since)). Where O(resolve=false), also the names of the secrets that each
+      release has otherwise than the inventory (C(other_secrets)).
   returned: always
   type: dict
 held:
@@ -107,11 +108,12 @@ held:
   elements: str
 """
 
+import hashlib
 import os
 import re
 from pathlib import Path
 
-from ansible_collections.vivarium.server.plugins.module_utils.asgi import Application, tell_of_fallen
+from ansible_collections.vivarium.server.plugins.module_utils.asgi import Application, read_regular, tell_of_fallen
 from ansible_collections.vivarium.server.plugins.module_utils.asgi_names import installed_applications
 
 UNITS = Path("/etc/systemd/system")
@@ -119,6 +121,8 @@ UNITS = Path("/etc/systemd/system")
 OURS = "vivarium.server.asgi, which removes it"
 # What brings an application back at boot.
 BOOT = "/etc/systemd/system/multi-user.target.wants/{}.service"
+# Of an environment file: a name and its value between quotes, which may be several lines.
+VARIABLE = re.compile(rb'^([A-Za-z_][A-Za-z0-9_]*)="(?:[^"\\]|\\.)*"', re.MULTILINE | re.DOTALL)
 GONE = "its interpreter is gone"
 REASONS = {
     "source": "the code changed",
@@ -145,6 +149,9 @@ def main(wanted, check_mode, diff):
         units = application.running_units()
         releases = application.releases()
         result["releases"][name] = about(live, releases, units)
+        result["releases"][name]["other_secrets"] = {
+            release.id: other_secrets(release, wanted[name].get("secrets", {})) for release in releases
+        }
         # Nobody may have waited for it.
         result["warnings"] += ["\n".join(told)] if (told := tell_of_fallen(application)) else []
         result["stale_units"] += stale_units(name, wanted[name]["units"])
@@ -215,6 +222,18 @@ def about(live, releases, units):
         "instead_of": record.get("instead_of"),
         "migrated_since": migrated_since(live, releases),
     }
+
+
+def other_secrets(release, wanted):
+    """The secrets that a release has otherwise than the inventory, whose digests are given by their names."""
+    if not wanted:
+        return []
+    try:
+        environment = read_regular(release.path / "env")
+    except OSError:
+        return list(wanted)
+    there = {line[1].decode(): hashlib.sha256(line[0]).hexdigest() for line in VARIABLE.finditer(environment)}
+    return sorted(name for name, digest in wanted.items() if there.get(name) != digest)
 
 
 def migrated_since(live, releases):

@@ -76,6 +76,10 @@ installed:
   returned: always
   type: list
   elements: str
+database_roles:
+  description: For each of RV(installed), whom its releases that are kept log in to their database as.
+  returned: always
+  type: dict
 taken:
   description: A sentence for each of O(applications) whose names somebody else's units, accounts or files have on the host.
   returned: always
@@ -92,6 +96,7 @@ import socket
 import subprocess
 from pathlib import Path
 
+from ansible_collections.vivarium.server.plugins.module_utils.asgi_database import database_roles
 from ansible_collections.vivarium.server.plugins.module_utils.asgi_names import installed_applications, taken
 from ansible_collections.vivarium.server.plugins.module_utils.certificates import look
 
@@ -145,6 +150,7 @@ def main(parameters, check_mode, diff):
         errors="replace",
         check=False,
     )
+    applications = installed_applications()
     return {
         "changed": False,
         "ansible_facts": {**distribution(platform.freedesktop_os_release()), **default_address()},
@@ -152,6 +158,7 @@ def main(parameters, check_mode, diff):
         "services": lasting_services(listing.stdout, {path.name for path in ENABLED.glob("*.wants/*.service")}),
         "paths": [path for path in parameters["paths"] if os.path.exists(path)],
         "certificates": self_signed(parameters["certificates"]),
-        "installed": installed_applications(),
+        "installed": applications,
+        "database_roles": {name: database_roles(name) for name in applications},
         "taken": taken(parameters["applications"]),
     }

@@ -30,7 +30,8 @@ from socketserver import UnixStreamServer
 import pytest
 from ansible_collections.vivarium.server.plugins.action import asgi_plan as plan_action
 from ansible_collections.vivarium.server.plugins.action import asgi_release as release_action
-from ansible_collections.vivarium.server.plugins.module_utils import asgi, asgi_probe
+from ansible_collections.vivarium.server.plugins.filter.env_file import env_file
+from ansible_collections.vivarium.server.plugins.module_utils import asgi, asgi_database, asgi_probe
 from ansible_collections.vivarium.server.plugins.modules import asgi_plan, asgi_release
 from ansible_collections.vivarium.server.plugins.plugin_utils import run as run_utils
 from ansible_collections.vivarium.server.plugins.plugin_utils.source import Source
@@ -2008,3 +2009,31 @@ def test_migrations_that_stay_are_known_of_each_older_release(root):
     application = asgi.Application("shop")
     found = asgi_plan.migrated_since(application.release("r3"), application.releases())
     assert found == {"r3": [], "r2": ["a.2", "b.1"], "r1": ["a.2", "b.1"]}
+
+
+def test_the_secrets_that_a_release_has_otherwise_are_known_by_their_names(root):
+    now = {"SECRET_KEY": 'a"b\\c$d`e', "TEXT": 'two\nlines = "x"', "NEW": "1", "CHANGED": "after"}
+    digests = plan_action.secrets_of({"secret_env": now})
+    release = add(root, "r1")
+    write(release.path / "env", "# a comment\n" + env_file({"A": "1", **now, "CHANGED": "before"} | {"Z": "2"}))
+    assert asgi_plan.other_secrets(release, digests) == ["CHANGED"]
+    write(release.path / "env", env_file({name: value for name, value in now.items() if name != "NEW"}))
+    assert asgi_plan.other_secrets(release, digests) == ["NEW"]
+    assert asgi_plan.other_secrets(release, {}) == []
+    (release.path / "env").unlink()
+    assert asgi_plan.other_secrets(release, digests) == list(digests)
+
+
+def test_whom_kept_releases_log_in_as_is_known(root, monkeypatch):
+    monkeypatch.setattr(asgi_database, "RELEASES", f"{asgi.ROOT}/{{}}/releases/*/env")
+    urls = {
+        "r1": "postgresql://shop:a@/shop?host=%2Frun",
+        "r2": "postgresql://shop-0a1b:b@db/shop",
+        "r3": "sqlite:///x",
+        "r4": "http://[x",
+    }
+    for identifier, url in urls.items():
+        write(add(root, identifier).path / "env", env_file({"A": "1", "DATABASE_URL": url}))
+    add(root, "r5")
+    assert asgi_database.database_roles("shop") == ["shop", "shop-0a1b"]
+    assert asgi_database.database_roles("none") == []

@@ -249,7 +249,9 @@ EXAMPLES = {
                 "connection_limit": 5,
                 "connections": 4,
                 "settings": {"statement_timeout": "5min"},
-            }
+            },
+            {"name": "blog", "login": False, "logins": ["blog-0a1b"]},
+            {"name": "blog-0a1b", "password": "hunter2", "member_of": "blog"},
         ],
         "postgresql_databases": [{"name": "shop", "owner": "shop", "extensions": ["citext"], "locale": "C.UTF-8"}],
         "postgresql_access": [

@@ -177,7 +177,7 @@ def server(roles=None, databases=None, details=()):
     private = {"public": False, "connects": ["shop"]}
     answer = {
         "roles": {"shop": role()} if roles is None else roles,
-        "databases": {"shop": {"owner": "shop", **private}} if databases is None else databases,
+        "databases": {"shop": {"owner": "shop", "login": True, **private}} if databases is None else databases,
         "available_extensions": {"pg_trgm": True, "postgres_fdw": False},
     }
     answer["databases"] |= {name: {"owner": "postgres", **private} for name in ("postgres", "template1")}
@@ -310,6 +310,20 @@ def test_a_database_of_somebody_else_is_named_and_not_taken():
     assert postgresql_foreign(server(), [{"name": "shop"}]) == []
 
 
+def test_a_locale_that_the_host_lacks_is_told_before_anything_is_written():
+    wanted = [
+        {"name": "shop", "locale": "xx_XX.UTF-8"},
+        {"name": "pages", "locale": "de_DE.UTF-8"},
+        {"name": "new", "locale": "C.UTF-8"},
+    ]
+    there = server() + "\nlocales: C C.utf8 de_DE.utf8 POSIX\n"
+    assert postgresql_foreign(there, wanted) == []
+    (problem,) = postgresql_foreign(there.replace("de_DE", "de_AT"), wanted)
+    assert "'pages' wants the locale de_DE.UTF-8" in problem and "nothing was changed" in problem
+    # There may be no server yet.
+    assert len(postgresql_foreign("locales: C\n", wanted)) == 2
+
+
 def test_a_script_that_would_run_as_the_superuser_among_others_functions_is_refused():
     details = (detail("shop", foreign_functions=True), detail("postgres"), detail("template1"))
     result = plan(server(details=details), [{"name": "shop", "extensions": ["pg_trgm", "postgres_fdw"]}])
@@ -431,13 +445,74 @@ def test_what_is_to_go_is_closed_and_dropped_by_name_alone():
     assert [each["queries"][0] for each in closed["statements"]] == ['ALTER ROLE "blog" NOLOGIN PASSWORD NULL']
     assert closed["purge"] == [] and closed["refused"] == []
     assert planned(False, ["blog"], [])["statements"] == []
-    assert planned(False, [], ["blog"])["purge"] == [{"name": "blog", "owner": "blog"}]
-    assert planned(True, ["blog"], ["blog"])["purge"] == [{"name": "blog", "owner": "blog"}]
+    assert planned(False, [], ["blog"])["purge"] == [{"name": "blog", "roles": ["blog"]}]
+    assert planned(True, ["blog"], ["blog"])["purge"] == [{"name": "blog", "roles": ["blog"]}]
+    blog["members"] = {"blog-12ab": True, "somebody": True}
+    closed = planned(False, ["blog"], [])["statements"]
+    assert [each["about"] for each in closed] == ["the role blog-12ab, which may not log in any more"]
+    assert "blog: it is in use" in planned(False, [], ["blog"])["refused"][0]
+    blog["members"]["blog-12ab"] = False
+    assert planned(False, [], ["blog"])["purge"] == [{"name": "blog", "roles": ["blog-12ab", "blog"]}]
     blog["shared"] = True  # its owner has another database, whoever that is for
     assert planned(True, ["blog"], [])["statements"] == []
-    assert planned(False, [], ["blog"])["purge"] == [{"name": "blog", "owner": None}]
+    assert planned(False, [], ["blog"])["purge"] == [{"name": "blog", "roles": []}]
     (problem,) = planned(True, [], ["blog"])["refused"]
     assert "blog: it is in use" in problem
+
+
+def test_a_new_password_is_another_role_and_the_one_before_goes_on_while_a_release_has_it():
+    old, new = "shop-0a1b", "shop-2c3d"
+    both = {"shop": role(login=False, verifier=None), old: role(member_of=["shop"])}
+    owned = {
+        "owner": "shop",
+        "login": False,
+        "members": {old: True, "report": True},
+        "public": False,
+        "connects": ["shop"],
+    }
+
+    def planned(roles=both, kept=(old,), password="new", databases=None):
+        owner = {"name": "shop", "login": False, **({"logins": list(kept)} if kept is not None else {})}
+        users = postgresql_limits([owner, {"name": new, "password": password, "member_of": "shop"}], 100)
+        state = server(roles=roles, databases=databases or {"shop": {**owned}})
+        return postgresql_plan(state, users, [{"name": "shop"}], [], {"statement_timeout": "5min"})
+
+    result = planned()
+    assert result["roles"] == [new]
+    (made,) = result["statements"]
+    assert made["queries"] == [
+        f'GRANT "shop" TO "{new}"',
+        f"""ALTER ROLE "{new}" SET "role" TO 'shop'""",
+        f"""ALTER ROLE "{new}" SET "statement_timeout" TO '5min'""",
+    ]
+    # No release has the old one any more; where a host did not say, it stays.
+    assert [each["about"] for each in planned(kept=[])["statements"]][1:] == [
+        f"the login {old}, whose password no release has any more"
+    ]
+    assert planned(kept=None)["statements"] == [made]
+    # A session that a pooler has reset makes things as the login.
+    owning = [json.loads(line) for line in server(databases={"shop": {**owned}}, roles=both).splitlines()]
+    owning[1]["owners"] = [old, "report"]
+    users = [{"name": "shop", "login": False}]
+    lent = postgresql_plan("\n".join(map(json.dumps, owning)), users, [{"name": "shop"}], [], {})["statements"]
+    assert [(each["database"], each["queries"]) for each in lent] == [
+        ("shop", [f'REASSIGN OWNED BY "{old}" TO "shop"'])
+    ]
+    # Before there were such roles the owner had the password.
+    before = {"shop": role(), new: role(member_of=["shop"], settings=["role=shop", "statement_timeout=5min"])}
+    had = {"shop": {**owned, "login": True, "members": {}}}
+    (closed,) = planned(before, kept=[], databases=had)["statements"]
+    assert closed["queries"][0] == 'ALTER ROLE "shop" NOLOGIN PASSWORD NULL'
+    assert planned(before, kept=["shop"], databases=had)["statements"] == []
+    assert planned(before, kept=[], password=SECRET, databases=had)["statements"] == []
+
+
+def test_members_of_a_role_come_in_by_its_line():
+    users = [{"name": "shop", "login": False}, {"name": "shop-0a1b", "member_of": "shop"}]
+    (line,) = postgresql_access([], [{"name": "shop"}], users)
+    assert line.split() == ["local", '"shop"', '+"shop"', "scram-sha-256"]
+    (alone,) = postgresql_access([], [{"name": "shop"}])
+    assert alone.split()[2] == '"shop"'
 
 
 def test_the_plan_holds_no_secret():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import subprocess
 from urllib.parse import unquote, urlsplit
 
@@ -218,7 +219,10 @@ def test_one_host_is_reached_by_sockets_alone():
     assert got["asgi_derived"]["shop"]["verify"] == {"port": 443, "http_port": 80, "domain": "shop.example.com"}
     assert got["certificates_requests"] == [{"name": "shop", "domains": SHOP["domains"], "type": "self_signed"}]
     # Two workers with pools of four, twice; the timer; a migration and a command.
-    assert got["postgresql_users"] == [{"name": "shop", "password": PASSWORD, "connections": 19}]
+    assert got["postgresql_users"] == [
+        {"name": "shop", "login": False},
+        {"name": url.username, "password": PASSWORD, "member_of": "shop", "connections": 19},
+    ]
     assert got["postgresql_max_connections"] == 100
     assert got["postgresql_databases"] == [{"name": "shop", "owner": "shop", "extensions": []}]
     assert got["postgresql_backup_databases"] == []
@@ -258,7 +262,7 @@ def test_split_database_server():
 def test_the_server_takes_what_all_pools_may_open():
     big = {**SHOP, "workers": 8, "env": {"DATABASE_POOL_SIZE": "6"}, "processes": {"worker": {"command": "celery"}}}
     got = derive("db", WIDE, big)
-    assert got["postgresql_users"][0]["connections"] == 2 * (2 * 9 * 6 + 3)
+    assert got["postgresql_users"][1]["connections"] == 2 * (2 * 9 * 6 + 3)
     assert got["postgresql_max_connections"] == 250
 
 
@@ -304,7 +308,31 @@ def test_many_applications_have_ports_of_their_own():
 @pytest.mark.parametrize("groups", [ONE, SPLIT])
 def test_a_password_arrives_whatever_is_in_it(groups):
     url = database_url(derive("app1", groups))
-    assert unquote(url.password) == PASSWORD and url.username == "shop" and url.path == "/shop"
+    assert unquote(url.password) == PASSWORD and re.fullmatch("shop-[0-9a-f]{4}", url.username) and url.path == "/shop"
+
+
+def test_the_port_of_the_server_reaches_the_applications_and_the_backup():
+    there = {**HOSTVARS, "db": {**HOSTVARS["db"], "postgresql_port": "5433"}}
+    assert database_url(derive("app1", SPLIT, hostvars=there)).port == 5433
+    assert derive("db", SPLIT, hostvars=there)["postgresql_backup_port"] == 5433
+    alone = {"app1": {**HOSTVARS["app1"], "postgresql_port": 5433}}
+    assert "port=5433" in database_url(derive("app1", ONE, hostvars=alone)).query
+    assert "port" not in database_url(derive("app1", ONE)).query
+    with pytest.raises(AnsibleFilterError, match="postgresql_port of db must be a number"):
+        derive("app1", SPLIT, hostvars={**there, "db": {**HOSTVARS["db"], "postgresql_port": "5433/x"}})
+
+
+def test_another_password_is_another_role():
+    def logins(password="one", **facts):
+        shop = {**SHOP, "secrets": {**SHOP["secrets"], "DATABASE_PASSWORD": password}}
+        hostvars = {name: {**HOSTVARS[name], "wiring_host": {"database_roles": roles}} for name, roles in facts.items()}
+        return derive("db", WIDE, shop, hostvars={**HOSTVARS, **hostvars})["postgresql_users"]
+
+    assert logins()[1]["name"] == logins()[1]["name"] != logins("two")[1]["name"]
+    # What is not known of every application server closes nothing.
+    assert "logins" not in logins(app1={"shop": ["shop-0a1b"]})[0]
+    assert logins(app1={"shop": ["shop-0a1b"]}, app2={"shop": ["shop"]})[0]["logins"] == ["shop", "shop-0a1b"]
+    assert logins(app1={}, app2={})[0]["logins"] == []
 
 
 def test_a_database_of_the_users_own_wins():
@@ -420,7 +448,7 @@ def test_vault_values_are_read_by_a_real_run(tmp_path):
                  str(tmp_path / "play.yml"))  # fmt: skip
     assert "ok=1" in output
     derived, users, apps = json.loads((tmp_path / "got").read_text())
-    assert users == [{"name": "shop", "password": PASSWORD, "connections": 19}]
+    assert [user.get("password") for user in users] == [None, PASSWORD]
     assert unquote(urlsplit(derived["shop"]["secrets"]["DATABASE_URL"]).password) == PASSWORD
     assert apps[0]["secret_env"] == {"SECRET_KEY": "hunter2"}
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from urllib.parse import urlsplit
+
 import play
 import pytest
 
@@ -23,6 +26,14 @@ def page(host, name, path="/"):
 
 def superuser(host, query, database="postgres"):
     return host.check_output("runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 -d %s -c %s", database, query)
+
+
+def logins(host, name):
+    """The roles that may log in for an application."""
+    query = (
+        f"SELECT rolname FROM pg_authid WHERE rolname ~ '^{name}(-[0-9a-f]{{4}})?$' AND rolcanlogin ORDER BY rolname"
+    )
+    return superuser(host, query).split()
 
 
 def live(host, name):
@@ -129,7 +140,9 @@ def test_what_is_removed_by_name_leaves_its_data_and_nothing_else(hosts):
         assert backups and sorted(set(left) - set(backups)) == kept, left
         assert host.check_output("cat /srv/blog.removed/media/photo.txt") == "photo"
         assert host.check_output("ls /srv/blog.removed").split() == ["deploys.log", "media"]
-        assert superuser(host, "SELECT rolcanlogin, rolpassword IS NULL FROM pg_authid WHERE rolname = 'blog'") == "f|t"
+        assert (
+            superuser(host, "SELECT rolcanlogin, rolpassword IS NULL FROM pg_authid WHERE rolname ~ '^blog'") == "f|t"
+        )
         assert superuser(host, "SELECT count(*) > 0 FROM pg_tables WHERE schemaname = 'public'", "blog") == "t"
         assert page(host, "blog") == "000"
         answers(host, "shop")
@@ -142,7 +155,7 @@ def test_what_comes_back_finds_its_database(hosts):
     site().succeed()
     for host in hosts.values():
         answers(host, "blog")
-        assert superuser(host, "SELECT rolcanlogin FROM pg_authid WHERE rolname = 'blog'") == "t"
+        assert len(logins(host, "blog")) == 1
 
 
 def test_what_is_in_use_is_not_purged(hosts):
@@ -159,7 +172,7 @@ def test_what_is_purged_by_name_is_gone(hosts):
     for host in hosts.values():
         assert host.check_output(LEFT) == ""
         assert superuser(host, "SELECT count(*) FROM pg_database WHERE datname = 'blog'") == "0"
-        assert superuser(host, "SELECT count(*) FROM pg_roles WHERE rolname = 'blog'") == "0"
+        assert superuser(host, "SELECT count(*) FROM pg_roles WHERE rolname ~ '^blog'") == "0"
         answers(host, "shop")
     site().succeed()
     for host in hosts.values():
@@ -223,6 +236,74 @@ def test_what_was_rolled_back_does_not_come_again_by_itself(hosts):
         assert live(host, "shop") != first[name]
         answers(host, "shop")
     assert "shop stays at" not in deploy().succeed().output
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A new password
+
+NEW = {"secrets": {"DATABASE_PASSWORD": "another-password-of-the-shop"}}
+
+
+def test_a_new_password_whose_deploy_fails_locks_nobody_out(hosts):
+    before = {name: live(host, "shop") for name, host in hosts.items()}
+    said = site(changes={"shop": {**NEW, "settings": "herbarium.no_such_settings"}}).fail()
+    for name, host in hosts.items():
+        assert said.failed_at(name, "shop", "check")
+        assert live(host, "shop") == before[name]
+        # New connections are let in with the password that it has.
+        host.check_output("systemctl restart 'shop@*.service'")
+        play.wait_until(lambda host=host: serves(host, "shop"))
+
+
+def test_a_deploy_with_a_password_that_the_server_does_not_know_yet_changes_nothing(hosts):
+    said = deploy(
+        asgi_only="shop", changes={"shop": {"secrets": {"DATABASE_PASSWORD": "nobody-knows-this-one"}}}
+    ).fail()
+    for name, host in hosts.items():
+        assert said.failed_at(name, "shop", "check") and "nobody-knows" not in said.output
+        answers(host, "shop")
+
+
+def test_nobody_notices_a_new_password_and_the_one_before_goes_with_its_last_release(hosts):
+    before = {name: live(host, "shop") for name, host in hosts.items()}
+    old = {name: play.database_url(host, "shop") for name, host in hosts.items()}
+    with contextlib.ExitStack() as stack:
+        for host in hosts.values():
+            stack.enter_context(play.asking(host, "shop"))
+        site(changes={"shop": NEW}).succeed()
+    for name, host in hosts.items():
+        assert live(host, "shop") != before[name] and play.database_url(host, "shop") != old[name]
+        # Both passwords work, and what is made with the new one belongs to who owned everything before.
+        for url, table in ((old[name], "before"), (play.database_url(host, "shop"), "after")):
+            host.check_output("psql -XAtq -v ON_ERROR_STOP=1 -d %s -c %s", url, f"CREATE TABLE {table} ()")
+        # As poolers leave a session.
+        host.check_output("psql -XAtq -v ON_ERROR_STOP=1 -d %s -c 'DISCARD ALL' -c 'CREATE TABLE reset ()'", old[name])
+        owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'reset'"
+        assert superuser(host, owners, "shop") == "shop"
+
+    with contextlib.ExitStack() as stack:
+        for host in hosts.values():
+            stack.enter_context(play.asking(host, "shop"))
+        said = play.Play("rollback", asgi_only="shop", changes={"shop": NEW}).succeed()
+    assert "secrets that the inventory does not have any more: DATABASE_URL" in " ".join(said.output.split())
+    for name, host in hosts.items():
+        assert live(host, "shop") == before[name]
+        host.check_output("systemctl restart 'shop@*.service'")
+        play.wait_until(lambda host=host: serves(host, "shop"))
+
+    changes = {"shop": {**NEW, "keep_releases": 2}}
+    for _time in range(2):
+        deploy(asgi_only="shop", asgi_force=True, changes=changes).succeed()
+    site(changes=changes).succeed()
+    for name, host in hosts.items():
+        assert logins(host, "shop") == [urlsplit(play.database_url(host, "shop")).username]
+        assert "no pg_hba.conf entry" in host.run("psql -X -d %s -c 'SELECT 1'", old[name]).stderr
+        assert superuser(host, "SELECT tableowner FROM pg_tables WHERE tablename = 'reset'", "shop") == "shop"
+        superuser(host, "DROP TABLE before, after, reset", "shop")
+        answers(host, "shop")
+    again = site(changes=changes).succeed()
+    assert all(again.changed(name) == 0 for name in hosts), again.output
+    site().succeed()
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -2,10 +2,11 @@
 
 import json
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
-from play import Play
+from play import Play, database_url
 from visitor import Visitor
 
 DOMAIN = "herbarium.example.test"
@@ -67,22 +68,26 @@ def client(host):
     return host
 
 
-def ask_database(host, address, options=""):
-    return host.run(
-        f"PGPASSWORD='{PASSWORD}' PGCONNECT_TIMEOUT=5 psql -XAt"
-        f" 'host={address} user=herbarium dbname=herbarium {options}' -c 'select 1'"
-    )
+@pytest.fixture
+def ask_database(hosts, addresses):
+    """Ask the database from a host, as the role and with the password that the application logs in with."""
+    login = urlsplit(database_url(hosts["app"], "herbarium")).username
+
+    def ask(host, options):
+        address = f"host={addresses['db']} user={login} dbname=herbarium {options}"
+        return client(host).run(f"PGPASSWORD='{PASSWORD}' PGCONNECT_TIMEOUT=5 psql -XAt '{address}' -c 'select 1'")
+
+    return ask
 
 
-def test_the_database_lets_the_application_host_in_over_tls_alone(hosts, addresses):
-    app = client(hosts["app"])
-    assert ask_database(app, addresses["db"], "sslmode=require").stdout.strip() == "1"
-    assert ask_database(app, addresses["db"], "sslmode=disable").rc != 0
+def test_the_database_lets_the_application_host_in_over_tls_alone(hosts, ask_database):
+    assert ask_database(hosts["app"], "sslmode=require").stdout.strip() == "1"
+    assert ask_database(hosts["app"], "sslmode=disable").rc != 0
 
 
 @pytest.mark.parametrize("who", ["outsider", "web"])
-def test_the_database_refuses_other_hosts_even_with_the_password(hosts, addresses, who):
-    run = ask_database(client(hosts[who]), addresses["db"], "sslmode=require")
+def test_the_database_refuses_other_hosts_even_with_the_password(hosts, ask_database, who):
+    run = ask_database(hosts[who], "sslmode=require")
     assert run.rc != 0
     assert "pg_hba.conf" in run.stderr or "refused" in run.stderr or "timeout" in run.stderr
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import base64
 import shlex
 
+import play
 import pytest
-
-PASSWORD = "the-password-of-the-raider"
 
 
 def _into(command, text):
@@ -35,8 +34,8 @@ def as_role():
     """Run SQL with the database role of raider, as its application may; returns testinfra's result."""
 
     def run(host, sql, database="raider"):
-        psql = f"psql -XqtA -v ON_ERROR_STOP=1 -h /var/run/postgresql -U raider -d {database}"
-        return host.run(_into(f"env PGPASSWORD={PASSWORD} {psql}", sql))
+        url = play.database_url(host, "raider").replace("/raider?", f"/{database}?")
+        return host.run(_into(f"psql -XqtA -v ON_ERROR_STOP=1 -d '{url}'", sql))
 
     return run
 

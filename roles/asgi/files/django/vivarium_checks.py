@@ -315,8 +315,12 @@ def database_limits():
         cursor.execute(
             "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"
             " - coalesce(current_setting('reserved_connections', true), '0')::int,"
-            " rolconnlimit, datconnlimit, rolsuper, rolcreaterole, rolcreatedb, rolbypassrls, current_setting('server_version')"
-            " FROM pg_roles, pg_database WHERE rolname = current_user AND datname = current_database()"
+            " (SELECT rolconnlimit FROM pg_roles WHERE rolname = session_user), datconnlimit,"
+            " bool_or(rolsuper), bool_or(rolcreaterole), bool_or(rolcreatedb), bool_or(rolbypassrls),"
+            " current_setting('server_version')"
+            # Who logs in may act as somebody else.
+            " FROM pg_roles, pg_database WHERE rolname IN (session_user, current_user) AND datname = current_database()"
+            " GROUP BY datconnlimit"
         )
         free, of_role, of_database, *privileges, version = cursor.fetchone()
     names = ("superuser", "may make roles", "may make databases", "bypasses row security")
