@@ -108,7 +108,7 @@ class WebSocket:
 
 
 def request():
-    return {**ask("/request", headers=LIES), "django": ask("/django/", "POST", "body", headers=LIES)}
+    return {**ask("/request?a=%2F&b", headers=LIES), "django": ask("/django/", "POST", "body", headers=LIES)}
 
 
 def pids():

@@ -474,3 +474,52 @@ def test_a_locked_version_is_used_unless_it_is_too_old(tmp_path, version, too_ol
     expected = [("daphne", version, "4.2.2")] if too_old else []
     assert asgi_packages.too_old(["daphne>=4.2.2,<5", "uvloop>=0.19"], packages) == expected
     assert asgi_packages.missing(["daphne>=4.2.2,<5", "uvloop>=0.19"], packages) == ["uvloop>=0.19"]
+
+
+# What a request is
+
+
+@pytest.mark.parametrize(
+    ("kind", "proto", "asked", "server"),
+    [
+        ("http", b"https", b"shop.example.com", ("shop.example.com", 443)),
+        ("http", b"http", b"shop.example.com", ("shop.example.com", 80)),
+        ("websocket", b"https", b"shop.example.com:8443", ("shop.example.com", 8443)),
+        ("http", b"https", b"[2001:db8::1]", ("[2001:db8::1]", 443)),
+        ("http", b"https", b"[2001:db8::1]:8443", ("[2001:db8::1]", 8443)),
+        ("http", b"https", b"shop:x", ("shop:x", 443)),
+        # A look from the host itself, in the oldest form of HTTP.
+        ("http", b"https", None, None),
+    ],
+)
+def test_what_was_asked_for_is_told_to_the_application(monkeypatch, kind, proto, asked, server):
+    monkeypatch.syspath_prepend(str(FILES))
+    scope = {
+        "type": kind, "scheme": "ws" if kind == "websocket" else "http", "server": None, "client": None, "headers": [
+            *[(b"host", asked)] * bool(asked), (b"x-forwarded-for", b"6.6.6.6, 192.0.2.7"), (b"x-forwarded-proto", proto),
+        ],
+    }  # fmt: skip
+    importlib.import_module("vivarium_scope").correct(scope)
+    assert scope["server"] == server and scope["client"] == ("192.0.2.7", 0)
+    assert scope["scheme"] == ("wss" if kind == "websocket" else proto.decode())
+
+
+def test_events_are_not_collected_and_other_answers_are_left_alone(monkeypatch):
+    monkeypatch.syspath_prepend(str(FILES))
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    async def answer(*headers):
+        on = importlib.import_module("vivarium_scope").unbuffered(send)
+        await on({"type": "http.response.start", "status": 200, "headers": list(headers)})
+        await on({"type": "http.response.body", "body": b"x"})
+        start, body = sent[-2:]
+        assert body["body"] == b"x"
+        return [name for name, _value in start["headers"]]
+
+    events, html = (b"Content-Type", b"text/event-stream; charset=utf-8"), (b"content-type", b"text/html")
+    assert asyncio.run(answer(events)) == [b"Content-Type", b"x-accel-buffering"]
+    assert asyncio.run(answer(events, (b"X-Accel-Buffering", b"yes"))) == [b"Content-Type", b"X-Accel-Buffering"]
+    assert asyncio.run(answer(html)) == [b"content-type"]

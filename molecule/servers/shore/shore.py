@@ -15,7 +15,7 @@ from tide import app as tide
 def seen_by_django(request):
     return JsonResponse({
         "secure": request.is_secure(), "address": request.META.get("REMOTE_ADDR"), "host": request.get_host(),
-        "url": request.build_absolute_uri(), "body": request.body.decode(),
+        "url": request.build_absolute_uri(), "body": request.body.decode(), "port": request.get_port(),
     })  # fmt: skip
 
 
@@ -35,11 +35,21 @@ async def request(scope, receive, send, query):
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
     await answer(send, {
         "scheme": scope["scheme"], "client": scope["client"], "root_path": scope.get("root_path", ""), "headers": headers,
-        "started": started, "pid": os.getpid(),
+        "server": scope["server"], "http_version": scope["http_version"], "method": scope["method"], "type": scope["type"],
+        "path": scope["path"], "query_string": scope["query_string"].decode(), "raw_path": scope["raw_path"].decode(),
+        "asgi": scope["asgi"]["version"], "started": started, "pid": os.getpid(),
     })  # fmt: skip
 
 
-PAGES |= {"/block": block, "/request": request}
+async def events(scope, receive, send, query):
+    """One event; the next would come much later."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+    await send({"type": "http.response.body", "body": b"data: the first\n\n", "more_body": True})
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+PAGES |= {"/block": block, "/request": request, "/events": events}
 
 
 async def echo(scope, receive, send):

@@ -67,6 +67,28 @@ def test_scheme_and_visitor_are_what_nginx_says(host, name):
 
 
 @each_server
+def test_a_request_is_the_same_to_an_application_whichever_server_took_it(host, name):
+    """Wagtail asks Django for the port; others build addresses of what the scope says."""
+    seen = ask(host, name, "request")
+    domain = f"{name.replace('_', '-')}.example.test"
+    about = {
+        "type": "http", "scheme": "https", "server": [domain, 443], "client": ["192.0.2.7", 0], "root_path": "", "method": "GET",
+        "http_version": "1.1", "path": "/request", "raw_path": "/request", "query_string": "a=%2F&b", "asgi": "3.0",
+    }  # fmt: skip
+    assert {key: seen[key] for key in about} == about
+    assert seen["django"]["port"] == "443" and seen["django"]["url"] == f"https://{domain}/django/"
+
+
+@each_server
+def test_an_event_does_not_wait_for_the_next_one(host, name):
+    domain = f"{name.replace('_', '-')}.example.test"
+    first = host.run(
+        f"timeout 30 curl --silent --insecure --no-buffer --resolve {domain}:443:127.0.0.1 https://{domain}/events | head -1"
+    )
+    assert first.stdout.strip() == "data: the first", first
+
+
+@each_server
 def test_a_visitor_cannot_pretend_to_be_another(host, name):
     """Through nginx, with every header that some server or framework believes."""
     domain = f"{name.replace('_', '-')}.example.test"

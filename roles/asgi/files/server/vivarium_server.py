@@ -1,7 +1,7 @@
 """The application as ASGI servers behind nginx should see it: what the server itself leaves undone is done here.
 
-Every server names scheme and address of the visitor, speaks the lifespan protocol as the application's description says, and
-closes WebSockets with a code that tells browsers to come back, as soon as the instance is asked to end.
+Every server names scheme and address of the visitor and what was asked for, speaks the lifespan protocol as the application's
+description says, and closes WebSockets with a code that tells browsers to come back, as soon as the instance is asked to end.
 """
 
 import asyncio
@@ -10,20 +10,11 @@ import os
 import traceback
 
 from vivarium_heartbeat import Heartbeat, leave_word, load
+from vivarium_scope import correct, unbuffered
 
 # How often to look whether the instance is asked to end, while a WebSocket is open (seconds).
 LOOK = 0.3
 log = logging.getLogger("vivarium_server")
-
-
-def correct(scope):
-    """Who asks, and how, is what nginx says: it overwrites these headers, and nobody else reaches the socket."""
-    for name, value in scope["headers"]:
-        if name == b"x-forwarded-for":
-            scope["client"] = (value.decode("latin-1").rsplit(",", 1)[-1].strip(), 0)
-        elif name == b"x-forwarded-proto" and value in (b"http", b"https"):
-            scheme = value.decode()
-            scope["scheme"] = scheme.replace("http", "ws") if scope["type"] == "websocket" else scheme
 
 
 class WebSocket:
@@ -96,7 +87,7 @@ class Wrapper:
         if kind == "websocket":
             await self.websocket(scope, receive, send)
         else:
-            await self.inner(scope, receive, send)
+            await self.inner(scope, receive, unbuffered(send))
 
     async def websocket(self, scope, receive, send):
         websocket = WebSocket(receive, send)

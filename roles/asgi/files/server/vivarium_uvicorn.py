@@ -1,13 +1,20 @@
-"""The application as Uvicorn runs it: the very object that its description names, in a worker with a heartbeat."""
+"""The application as Uvicorn runs it, in a worker with a heartbeat; what a request is, nginx says."""
 
 import os
 
 import uvicorn
 from vivarium_heartbeat import Heartbeat, leave_word, load
+from vivarium_scope import correct, unbuffered
 
-application = load(os.environ["VIVARIUM_APPLICATION"])
+inner = load(os.environ["VIVARIUM_APPLICATION"])
 heartbeat = Heartbeat(float(os.environ["VIVARIUM_HANG_TIMEOUT"]))
 startup, shutdown = uvicorn.Server.startup, uvicorn.Server.shutdown
+
+
+async def application(scope, receive, send):
+    if scope["type"] != "lifespan":
+        correct(scope)
+    await inner(scope, receive, unbuffered(send) if scope["type"] == "http" else send)
 
 
 async def start_and_beat(self, *arguments, **options):

@@ -1,0 +1,39 @@
+"""What a request is to an application, whichever server took it: who asks, how and for what is what nginx says."""
+
+PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
+
+
+def correct(scope):
+    """Name the visitor, the scheme, and the host and port that were asked for.
+
+    nginx overwrites these headers, and nobody else reaches the socket. By itself a server on a unix socket knows no port, and
+    Django's get_port() is the text None.
+    """
+    asked = None
+    for name, value in scope["headers"]:
+        if name == b"x-forwarded-for":
+            scope["client"] = (value.decode("latin-1").rsplit(",", 1)[-1].strip(), 0)
+        elif name == b"x-forwarded-proto" and value in (b"http", b"https"):
+            scheme = value.decode()
+            scope["scheme"] = scheme.replace("http", "ws") if scope["type"] == "websocket" else scheme
+        elif name == b"host":
+            asked = value.decode("latin-1")
+    if asked:
+        host, _colon, port = asked.rpartition(":")
+        default = PORTS.get(scope["scheme"], 80)
+        # The digits of an IPv6 address stand between brackets.
+        scope["server"] = (host, int(port)) if host and port.isdecimal() and len(port) < 6 else (asked, default)
+
+
+def unbuffered(send):
+    """Events reach the visitor when they happen: nginx would collect them, and does not where this header says so."""
+
+    async def hand_on(message):
+        if message["type"] == "http.response.start":
+            headers = list(message.get("headers") or ())
+            names = {bytes(name).lower(): bytes(value) for name, value in headers}
+            if names.get(b"content-type", b"").startswith(b"text/event-stream") and b"x-accel-buffering" not in names:
+                message = {**message, "headers": [*headers, (b"x-accel-buffering", b"no")]}
+        await send(message)
+
+    return hand_on
