@@ -176,11 +176,18 @@ def _derive(site):
         **site,
         "id": _identifier(site["name"]),
         "backend": bool(site["listen"]),
+        "sockets": _sockets(site["upstream"]),
         "hsts_value": header(decided(site["hsts"])),
         "pass_headers": [name.lower() for name in site["pass_headers"]],
         "static": [_location(entry) for entry in site["static"]],
         "media": [_location(entry) for entry in site["media"]],
     }
+
+
+def _sockets(upstream):
+    """The paths of the upstreams where all of them are sockets on this host: what is there can be told before one answers."""
+    paths = [str(address).removeprefix("unix:") for address in upstream if str(address).startswith("unix:")]
+    return paths if len(paths) == len(upstream) else []
 
 
 def _identifier(name):
