@@ -232,6 +232,8 @@ EXAMPLES = {
             },
         ],
         "nginx_remove_sites": ["gone"],
+        "nginx_include": ["/etc/nginx/sites-enabled/blog"],
+        "nginx_take_over": False,
         "nginx_http_port": 80,
         "nginx_https_port": 443,
         "nginx_ipv6": True,
