@@ -37,6 +37,7 @@ OWN = ("/etc/nginx/sites.d/", "/etc/nginx/modules-enabled/", "/etc/nginx/mime.ty
 
 DEFAULTS = {
     "upstream": [],
+    "enabled_by": None,
     "certificate": None,
     "static": [],
     "media": [],
@@ -176,18 +177,11 @@ def _derive(site):
         **site,
         "id": _identifier(site["name"]),
         "backend": bool(site["listen"]),
-        "sockets": _sockets(site["upstream"]),
         "hsts_value": header(decided(site["hsts"])),
         "pass_headers": [name.lower() for name in site["pass_headers"]],
         "static": [_location(entry) for entry in site["static"]],
         "media": [_location(entry) for entry in site["media"]],
     }
-
-
-def _sockets(upstream):
-    """The paths of the upstreams where all of them are sockets on this host: what is there can be told before one answers."""
-    paths = [str(address).removeprefix("unix:") for address in upstream if str(address).startswith("unix:")]
-    return paths if len(paths) == len(upstream) else []
 
 
 def _identifier(name):
@@ -279,6 +273,8 @@ def _upstream_problems(site):
                 f"upstream: '{upstream}' is neither unix:/path nor ADDRESS:PORT (an address, not a host name:"
                 " nginx does not start when it cannot look one up)"
             )
+    if site["enabled_by"] is not None:
+        problems += [f"enabled_by: {problem}" for problem in _path_problems(site["enabled_by"])]
     if not site["upstream"] and not site["static"] and not site["media"]:
         problems.append("has neither an upstream nor static or media files to serve")
     return problems

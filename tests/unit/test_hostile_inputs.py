@@ -220,6 +220,7 @@ EXAMPLES = {
                 "client_max_body_size": "10m",
                 "read_timeout": 60,
                 "websocket_timeout": 60,
+                "enabled_by": "/etc/systemd/system/multi-user.target.wants/shop.service",
                 "pass_headers": ["X-Client-Ip"],
                 "extra": "",
             },

@@ -281,7 +281,7 @@ def places():
     yield "header", lambda value: {"nginx_security_headers": {value if isinstance(value, str) else "X A": "b"}}
     yield "header's value", lambda value: {"nginx_security_headers": {"X-A": value}}
     for base, keys in (
-        (PUBLIC, ["name", "domains", "redirect_domains", "upstream", "pass_headers", *NUMBERS]),
+        (PUBLIC, ["name", "domains", "redirect_domains", "upstream", "enabled_by", "pass_headers", *NUMBERS]),
         (BACKEND, ["listen", "trusted_proxies"]),
     ):
         for key in keys:

@@ -402,7 +402,7 @@ def test_a_body_that_is_too_large_is_refused_with_a_page(target, version):
 
 
 def test_errors_of_the_way_to_the_application_have_a_page(target):
-    # Of the last one there is no socket: it is off.
+    # The last one is off on purpose.
     for url, status in (("https://shop.test/slow?5", 504), ("https://shop.test/die", 502), ("https://down.test/", 503)):
         answer = target.curl(url)
         assert answer.status == status
