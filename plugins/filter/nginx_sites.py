@@ -31,8 +31,13 @@ RESERVED = ("/.well-known/acme-challenge/", "/.vivarium/")
 # What nginx itself tells an application.
 OWN_HEADERS = ("host", "connection", "upgrade", "x-forwarded-for", "x-forwarded-proto", "x-real-ip", "x-request-id")
 
+CONFIGURATION = "/etc/nginx/nginx.conf"
+# What the role's nginx.conf reads, whoever put it there.
+OWN = ("/etc/nginx/sites.d/", "/etc/nginx/modules-enabled/", "/etc/nginx/mime.types", "/run/vivarium-nginx/")
+
 DEFAULTS = {
     "upstream": [],
+    "enabled_by": None,
     "certificate": None,
     "static": [],
     "media": [],
@@ -76,6 +81,19 @@ def nginx_problems(inputs):
                 problems.append(f"nginx_remove_sites: '{name}' is not the name of a site")
             elif name in listed:
                 problems.append(f"nginx_remove_sites: '{name}' is in nginx_sites; take it out there first")
+    if not _boolean(inputs.get("nginx_take_over", False)):
+        problems.append(f"nginx_take_over: '{inputs['nginx_take_over']}' is neither true nor false")
+    include = inputs.get("nginx_include", [])
+    if not isinstance(include, list):
+        problems.append("nginx_include must be a list of paths")
+    else:
+        problems += [
+            f"nginx_include: '{path}' must be the absolute path of a file, without blanks or special characters"
+            for path in include
+            if not isinstance(path, str) or not PATH.match(path) or path.endswith("/") or "/../" in path
+        ]
+        problems += [f"nginx_include: '{path}' is listed twice" for path in _repeated(map(str, include))]
+        problems += [f"nginx_include: '{path}' is read anyway" for path in map(str, include) if path.startswith(OWN)]
     if not isinstance(inputs.get("nginx_extra", ""), str):
         problems.append("nginx_extra must be a text")
     return problems
@@ -132,6 +150,21 @@ def nginx_site_files(sites, directory, remove=()):
     return files + [
         {"path": f"{directory}/{name}.{part}", "state": "absent"} for name in remove for part in ("conf", "names")
     ]
+
+
+def nginx_used(answer, include=()):
+    """Return the files that nginx would read no more if the role's nginx.conf took the place of the one that is there."""
+    untouched, read, lost = set(), set(), []
+    for line in answer.splitlines():
+        if line.startswith("=\t"):
+            _sign, digest, real, path = [*line.split("\t"), "", "", ""][:4]
+            read.add(path)
+            if (real, digest) not in untouched and path not in include and not path.startswith(OWN):
+                lost.append(re.sub("[^ -~]", "?", path)[:200])
+        elif line.startswith(" /"):
+            untouched.add(tuple(line.split()[:2]))
+    # Of a file that is a link to nowhere there is no line.
+    return lost if CONFIGURATION in read else [CONFIGURATION, *lost]
 
 
 def _complete(site):
@@ -240,6 +273,8 @@ def _upstream_problems(site):
                 f"upstream: '{upstream}' is neither unix:/path nor ADDRESS:PORT (an address, not a host name:"
                 " nginx does not start when it cannot look one up)"
             )
+    if site["enabled_by"] is not None:
+        problems += [f"enabled_by: {problem}" for problem in _path_problems(site["enabled_by"])]
     if not site["upstream"] and not site["static"] and not site["media"]:
         problems.append("has neither an upstream nor static or media files to serve")
     return problems
@@ -380,4 +415,5 @@ class FilterModule:
             "nginx_sites": nginx_sites,
             "nginx_problems": nginx_problems,
             "nginx_site_files": nginx_site_files,
+            "nginx_used": nginx_used,
         }

@@ -86,6 +86,7 @@ _value:
 ROLES = pathlib.Path(__file__).resolve().parents[2] / "roles"
 SOCKET_DIRECTORY = "/var/run/postgresql"  # where Debian's PostgreSQL and its clients meet
 CERTIFICATES = "/etc/ssl/vivarium"
+BOOT = "/etc/systemd/system/multi-user.target.wants"  # what systemd starts at boot
 POOL_SIZE = 4  # of vivarium_settings, and of psycopg's pool itself
 COMMANDS = 2  # that run beside the processes of a host: a migration, somebody's manage.py
 # What people call a group of web servers; an inventory without any says so with an empty group.
@@ -441,6 +442,8 @@ class _Wiring:
         }
         common = {"domains": app["domains"], "client_max_body_size": app["client_max_body_size"]}
         local = [f"unix:{app['root']}/live/socket"]
+        # It is gone while the application is stopped (state).
+        here = {"enabled_by": f"{BOOT}/{app['name']}.service"} if self.host in self.app else {}
         sites = []
         if self.host in self.web:
             certificate = f"{CERTIFICATES}/{app['name']}"
@@ -454,6 +457,7 @@ class _Wiring:
                         *(local if self.host in self.app else []),
                         *(self.endpoint(host, app["port"]) for host in self.remote_apps),
                     ],
+                    **here,
                     # Without the application here, its files are served by the backend sites.
                     **(files if self.host in self.app else self.static_of_backends(app)),
                 }
@@ -466,6 +470,7 @@ class _Wiring:
                     "listen": self.endpoint(self.host, app["port"]),
                     "trusted_proxies": [str(self.address(host)) for host in self.remote_webs],
                     "upstream": local,
+                    **here,
                     **files,
                     "static": [self.static(app, backend=True)] if app["static_url"] else [],
                 }

@@ -93,6 +93,11 @@ options:
         description: Mode, in octal digits and quoted.
         type: str
         default: "0644"
+      mark:
+        description:
+          - A text that every version of this file holds. What is at O(files[].path) without it is somebody else's, which
+            O(unmarked) decides on.
+        type: str
       secret:
         description: Keep the content out of the diff. (It is never in the result, in verbose output or in the host's journal.)
         type: bool
@@ -131,6 +136,14 @@ options:
         type: list
         elements: str
         default: []
+  unmarked:
+    description:
+      - What to do where a file without its O(files[].mark) is there. V(leave) writes nothing at all and tells of it in
+        RV(unmarked). V(replace) writes. V(keep) writes too, with a copy beside it, NAME.before; what is there by that name and is
+        another file stops it.
+    type: str
+    choices: [leave, keep, replace]
+    default: leave
   validate:
     description:
       - A command, run without a shell, that checks the whole set when all is in place. It runs only if something changed.
@@ -193,6 +206,12 @@ unlisted:
   type: list
   elements: str
   sample: [/etc/nginx/sites.d/blog.conf]
+unmarked:
+  description: The paths where a file was there without its mark.
+  returned: success
+  type: list
+  elements: str
+  sample: [/etc/nginx/nginx.conf]
 output:
   description: What the validator that failed had to say.
   returned: when a validator failed
@@ -229,6 +248,9 @@ VALIDATION = 600
 # What is there may be of any size: more is not read, unless what is to come is as large. More than so many files are not ours.
 LARGEST = 1024 * 1024
 MOST_FILES = 10_000
+
+# What is added to the name of a file of somebody else's for the copy that is kept.
+COPY = ".before"
 
 # A place where directories are opened, not what is in them.
 PLACE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
@@ -480,6 +502,32 @@ def plan(order, tolerant, tree):
             elif not (tolerant or want is ABSENT or above or os.path.dirname(path) in folders):
                 raise Refused(f"{path}: its directory does not exist")
     return changes + removals
+
+
+def without_mark(order, changes):
+    """The changes of files that somebody else has written."""
+    marks = {entry["path"]: entry["mark"].encode() for entry in order["files"] if entry.get("mark")}
+
+    def ours(change):
+        return isinstance(change.have.content, bytes) and marks[change.path] in change.have.content
+
+    return [each for each in changes if each.path in marks and each.have is not ABSENT and not ours(each)]
+
+
+def copies(changes, tree):
+    """What keeps the former versions of files beside the new ones."""
+    for change in changes:
+        path, want = change.path + COPY, change.have
+        if isinstance(want.content, Unread):
+            raise Refused(f"nothing was changed: {change.path} cannot be copied, it has {want.content.size} bytes")
+        have = state_of(tree.above(path), path, len(want.content))
+        if have is ABSENT:
+            yield Change(path, have, want, change.secret or private(want), [], None)
+        elif have.content != want.content:
+            raise Refused(
+                f"nothing was changed: {path}, where the copy of {change.path} belongs, is there already and is another file:"
+                " move it away"
+            )
 
 
 def unlisted(order, tree):
@@ -873,13 +921,23 @@ def note(handle, text):
     os.pwrite(handle, text.encode("utf-8", "surrogateescape"), 0)
 
 
+def planned(order, tolerant, tree):
+    """The changes, and those among them of files that somebody else has written, which may stop all of them."""
+    changes = plan(order, tolerant, tree)
+    strangers = without_mark(order, changes)
+    if strangers and order.get("unmarked", "leave") == "leave":
+        return [], strangers
+    kept = list(copies(strangers, tree)) if order.get("unmarked") == "keep" else []
+    return kept + changes, strangers
+
+
 def main(order, check_mode, diff):
     """The module; ``order`` is what the action made of its options."""
-    changes = []
+    changes, strangers = [], []
     try:
         with Tree() as tree:
             if check_mode:
-                changes = plan(order, True, tree)
+                changes, strangers = planned(order, True, tree)
             else:
                 with locked(order):
                     folders = {entry["path"] for entry in order["directories"]}
@@ -889,7 +947,7 @@ def main(order, check_mode, diff):
                         folder = tree.folder(path)
                         if folder:
                             recover(folder)
-                    changes = plan(order, False, tree)
+                    changes, strangers = planned(order, False, tree)
                     apply(order, changes, tree)
             others = unlisted(order, tree)
     except Refused as refusal:
@@ -903,6 +961,7 @@ def main(order, check_mode, diff):
         "changed_paths": [printable(change.path) for change in changes],
         "concerns": sorted({label for change in changes for label in change.concerns}),
         "unlisted": [printable(path) for path in others],
+        "unmarked": [printable(change.path) for change in strangers],
     }
     if diff:
         result["diff"] = [difference(change) for change in changes]

@@ -23,6 +23,7 @@ ENTRIES = {
         "content": (str, None),
         "source": (str, None),
         "vars": (dict, {}),
+        "mark": (str, None),
         "secret": (bool, False),
         "validate": (str, None),
         "state": (str, "present"),
@@ -41,6 +42,8 @@ class FilesAction(HostAction):
         for entry in order["files"]:
             if entry["state"] == "present":
                 entry["content"] = self._content(entry, task_vars)
+                if entry["mark"] and entry["mark"] not in entry["content"]:
+                    raise AnsibleActionFail(f"{entry['path']}: its mark is not in it")
             del entry["template"], entry["source"], entry["vars"]
         return order
 
@@ -102,12 +105,13 @@ class FilesAction(HostAction):
 
 def checked(args):
     """The arguments with every default filled in, or an error that names the key and the path, never a content."""
-    unknown = set(args) - {*ENTRIES, "validate"}
+    known = [*ENTRIES, "unmarked", "validate"]
+    unknown = set(args) - set(known)
     if unknown:
-        raise AnsibleActionFail(
-            f"unknown key {', '.join(sorted(unknown))}; known are {', '.join([*ENTRIES, 'validate'])}"
-        )
-    order = {"validate": args.get("validate")}
+        raise AnsibleActionFail(f"unknown key {', '.join(sorted(unknown))}; known are {', '.join(known)}")
+    order = {"unmarked": args.get("unmarked") or "leave", "validate": args.get("validate")}
+    if order["unmarked"] not in ("leave", "keep", "replace"):
+        raise AnsibleActionFail("unmarked: must be leave, keep or replace")
     seen = set()
     for kind, fields in ENTRIES.items():
         entries = args.get(kind) or []

@@ -55,6 +55,7 @@ FULL = {
     "redirect_domains": ["www.shop.test"],
     "static": STATIC,
     "media": MEDIA,
+    "enabled_by": "/etc/systemd/system/multi-user.target.wants/shop.service",
     "pass_headers": ["CF-Connecting-IP", "Remote-User"],
     "extra": "add_header X-Extra 1;\nlocation = /extra {\n    return 204;\n}",
 }

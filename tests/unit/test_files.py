@@ -226,6 +226,51 @@ def test_what_nobody_lists_is_told_and_stays(write, tmp_path):
     assert not write(**order)["changed"]
 
 
+def test_a_file_of_somebody_elses_stops_all_until_it_may_be_replaced(write, tmp_path):
+    (tmp_path / "theirs").write_text("tuned by hand\n")
+    order = {"files": [file(tmp_path / "theirs", "mine, new\n", mark="mine"), file(tmp_path / "other")]}
+    before = tree(tmp_path)
+    for check in (True, False):
+        result = write(check=check, **order)
+        assert (result["changed"], result["unmarked"]) == (False, [str(tmp_path / "theirs")])
+        assert tree(tmp_path) == before
+    checked = write(check=True, unmarked="keep", **order)
+    assert write(unmarked="keep", **order) == checked
+    copy = tmp_path / "theirs.before"
+    assert copy.read_text() == "tuned by hand\n" and copy.stat().st_mode == before["theirs"][0]
+    assert (tmp_path / "theirs").read_text() == "mine, new\n" and (tmp_path / "other").exists()
+    # What has the mark is replaced without a word, however it has changed; the copy stays.
+    (tmp_path / "theirs").write_text("mine, edited\n")
+    result = write(unmarked="keep", **order)
+    assert (result["changed_paths"], result["unmarked"]) == ([str(tmp_path / "theirs")], [])
+    assert copy.read_text() == "tuned by hand\n"
+    # The same again needs no second copy, something else does not take the first one's place.
+    (tmp_path / "theirs").write_text("tuned by hand\n")
+    assert write(unmarked="keep", **order)["changed"]
+    (tmp_path / "theirs").write_text("tuned again\n")
+    assert "theirs.before" in write(unmarked="keep", **order)["msg"]
+    assert (copy.read_text(), (tmp_path / "theirs").read_text()) == ("tuned by hand\n", "tuned again\n")
+    assert write(unmarked="replace", **order)["changed"] and copy.read_text() == "tuned by hand\n"
+
+
+def test_no_copy_is_left_where_the_validator_fails(write, tmp_path):
+    (tmp_path / "link").symlink_to("elsewhere")
+    before = tree(tmp_path)
+    order = {"files": [file(tmp_path / "link", "mine\n", mark="mine")], "unmarked": "keep"}
+    assert "failed" in write(**order, validate="false")
+    assert tree(tmp_path) == before
+    assert write(**order)["changed"]
+    assert os.readlink(tmp_path / "link.before") == "elsewhere"
+
+
+def test_what_is_too_large_to_be_kept_is_not_replaced(write, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "LARGEST", 3)
+    (tmp_path / "theirs").write_text("tuned by hand")
+    order = {"files": [file(tmp_path / "theirs", "mine\n", mark="mine")], "unmarked": "keep"}
+    assert "cannot be copied" in write(**order)["msg"]
+    assert (tmp_path / "theirs").read_text() == "tuned by hand"
+
+
 @pytest.fixture
 def busy(tmp_path):
     """An order that changes, makes and removes, and the directory it does that in."""
@@ -411,6 +456,8 @@ def test_what_only_its_owner_could_read_is_not_shown_when_it_goes(write, tmp_pat
         ({"files": [file("/x")], "links": [{"path": "/x", "target": "y"}]}, "/x is listed twice"),
         ({"links": [{"path": "/x"}]}, r"\(/x\): target is required"),
         ({"validate": ["nginx"]}, "validate: must be a command"),
+        ({"files": [file("/x", mark="y")]}, "/x: its mark is not in it"),
+        ({"unmarked": "keeps"}, "unmarked: must be leave, keep or replace"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_sent(tmp_path, order, problem):

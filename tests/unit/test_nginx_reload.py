@@ -173,3 +173,19 @@ def test_without_nginx_running_the_configuration_is_tested_alone(reload, monkeyp
     reload.main()
     reload.says("echo no; exit 1")
     assert "refuses" in failure(reload)
+
+
+def test_a_unit_that_has_changed_is_tried_before_nginx_is_restarted(reload, main_process, monkeypatch, tmp_path):
+    """nginx itself is in the former sandbox still, and so is its own test."""
+    main_process("serve()")
+    pid = int(os.environ["MAINPID"])
+    (tmp_path / "dropin").write_text("[Service]\nRestart=always\nProtectHome=true\nReadWritePaths=/run -/var/x\n")
+    (tmp_path / "systemd-run").write_text('#!/bin/sh\nprintf "%s|" "$@"\nexit 1\n')
+    (tmp_path / "systemd-run").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(reload, "DROPIN", str(tmp_path / "dropin"))
+    monkeypatch.setattr(reload, "main_process", lambda: (pid, True))
+    said = failure(reload)
+    assert "in the sandbox of its unit" in said and "goes on with the old one" in said
+    assert "--property=ProtectHome=true|--property=ReadWritePaths=/run -/var/x|" in said and "Restart" not in said
+    assert not (reload.home / "reload.conf").exists()

@@ -11,6 +11,7 @@ from ansible_collections.vivarium.server.plugins.filter.nginx_sites import (
     nginx_problems,
     nginx_site_problems,
     nginx_sites,
+    nginx_used,
 )
 from nginx_forms import BACKEND, CASES, CERTIFICATE, FULL, INPUTS, MEDIA, SETS, SITE, STATIC, render
 
@@ -211,6 +212,8 @@ GOOD = {
     "nginx_acme_directory": "/var/lib/vivarium/acme",
     "nginx_worker_connections": 4096,
     "nginx_worker_shutdown_timeout": "1h",
+    "nginx_include": ["/etc/nginx/sites-enabled/blog"],
+    "nginx_take_over": False,
     "nginx_extra": "",
 }
 
@@ -241,6 +244,12 @@ def test_usable_inputs_have_no_problems():
         ({"nginx_worker_connections": 1}, "nginx_worker_connections"),
         ({"nginx_ipv6": "maybe"}, "nginx_ipv6"),
         ({"nginx_extra": ["a"]}, "nginx_extra"),
+        ({"nginx_take_over": "maybe"}, "nginx_take_over"),
+        ({"nginx_include": "/etc/nginx/a"}, "nginx_include"),
+        ({"nginx_include": ["sites-enabled/a"]}, "nginx_include"),
+        ({"nginx_include": ["/etc/nginx/sites-enabled/*"]}, "nginx_include"),
+        ({"nginx_include": ["/a", "/a"]}, "nginx_include: '/a' is listed twice"),
+        ({"nginx_include": ["/etc/nginx/sites.d/a.conf"]}, "nginx_include"),
     ],
 )
 def test_an_unusable_input_is_named(changes, problem):
@@ -268,10 +277,11 @@ def places():
     for name in GOOD:
         if name not in ("nginx_sites", "nginx_extra", "nginx_security_headers"):
             yield name, lambda value, name=name: {name: value}
+    yield "nginx_include[]", lambda value: {"nginx_include": [value]}
     yield "header", lambda value: {"nginx_security_headers": {value if isinstance(value, str) else "X A": "b"}}
     yield "header's value", lambda value: {"nginx_security_headers": {"X-A": value}}
     for base, keys in (
-        (PUBLIC, ["name", "domains", "redirect_domains", "upstream", "pass_headers", *NUMBERS]),
+        (PUBLIC, ["name", "domains", "redirect_domains", "upstream", "enabled_by", "pass_headers", *NUMBERS]),
         (BACKEND, ["listen", "trusted_proxies"]),
     ):
         for key in keys:
@@ -358,3 +368,30 @@ def test_no_header_is_cleared_twice():
     text = render("13", [SITE])["/etc/nginx/sites.d/shop.conf"]
     names = [name.lower() for name in re.findall(r"proxy_set_header (\S+) ", text)]
     assert len(names) == len(set(names))
+
+
+USED = """
+ /etc/nginx/nginx.conf 11
+ /etc/nginx/sites-available/default 22
+ /etc/nginx/old 33 obsolete
+=\t99\t/etc/nginx/conf.d/a.conf\t/etc/nginx/conf.d/a.conf
+=\t{}\t/etc/nginx/nginx.conf\t/etc/nginx/nginx.conf
+=\t22\t/etc/nginx/sites-available/default\t/etc/nginx/sites-enabled/default
+=\t44\t/etc/nginx/mime.types\t/etc/nginx/mime.types
+=\t55\t/etc/nginx/sites.d/shop.conf\t/etc/nginx/sites.d/shop.conf
+=\t33\t/etc/nginx/old\t/etc/nginx/old
+=\t66\t/etc/nginx/b\x1b[2J\t/etc/nginx/b\x1b[2J
+"""
+
+
+def test_what_an_nginx_would_lose():
+    """Not what is as Debian brought it, nor what goes on."""
+    odd = "/etc/nginx/b?[2J"
+    assert nginx_used(USED.format("11")) == ["/etc/nginx/conf.d/a.conf", odd]
+    assert nginx_used(USED.format("12")) == ["/etc/nginx/conf.d/a.conf", "/etc/nginx/nginx.conf", odd]
+    assert nginx_used(USED.format("12"), ["/etc/nginx/conf.d/a.conf"]) == ["/etc/nginx/nginx.conf", odd]
+    assert nginx_used("") == nginx_used("words") == ["/etc/nginx/nginx.conf"]
+
+
+def test_an_nginx_of_which_no_package_knows_would_lose_all():
+    assert nginx_used("=\t11\t/etc/nginx/nginx.conf\t/etc/nginx/nginx.conf\n") == ["/etc/nginx/nginx.conf"]

@@ -292,6 +292,10 @@ def test_static_files_while_the_hosts_of_a_fleet_switch_one_after_the_other():
 def test_a_web_server_that_is_one_of_two_application_servers():
     groups = {"web_servers": ["app1"], "app_servers": ["app1", "app2"], "db_servers": ["app1"]}
     public, *others = derive("app1", groups)["nginx_sites"]
+    # Where the application runs, nginx knows when it is off on purpose.
+    unit = "/etc/systemd/system/multi-user.target.wants/shop.service"
+    assert public["enabled_by"] == derive("app2", groups)["nginx_sites"][0]["enabled_by"] == unit
+    assert "enabled_by" not in derive("web", WIDE)["nginx_sites"][0]
     assert public["upstream"] == ["unix:/srv/shop/live/socket", "10.0.0.3:8100"] and others == []
     (backend,) = derive("app2", groups)["nginx_sites"]
     assert backend["listen"] == "10.0.0.3:8100" and backend["trusted_proxies"] == ["10.0.0.2"]

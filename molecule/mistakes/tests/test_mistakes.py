@@ -17,11 +17,15 @@ def deploy(**variables):
     return play.Play("deploy", **variables)
 
 
+def whole_page(host, name, path="/"):
+    domain = f"{name}.example.test"
+    ask = "curl --silent --insecure --write-out '\nretry %%header{retry-after}\n%%{http_code}' --resolve %s:443:127.0.0.1 https://%s%s"
+    return host.run(ask, domain, domain, path).stdout
+
+
 def page(host, name, path="/"):
     """The status of a page, as a visitor gets it."""
-    domain = f"{name}.example.test"
-    ask = "curl --silent --insecure --output /dev/null --write-out '%%{http_code}' --resolve %s:443:127.0.0.1 https://%s%s"
-    return host.run(ask, domain, domain, path).stdout
+    return whole_page(host, name, path).rpartition("\n")[2]
 
 
 def superuser(host, query, database="postgres"):
@@ -184,7 +188,9 @@ def test_what_is_stopped_stays_installed_and_off(hosts):
     stopped = {"blog": {"state": "stopped"}}
     deploy(changes=stopped).succeed()
     for host in hosts.values():
-        assert page(host, "blog") == "502"
+        said = whole_page(host, "blog")
+        assert "<h1>Back in a moment</h1>" in said and said.endswith("\nretry 30\n503"), said
+        assert page(host, "blog", "/static/admin/css/base.css") == "200"
         assert host.run("systemctl list-units --plain --no-legend --state=active 'blog*' | grep -v slice").stdout == ""
         for unit in ("blog.service", "blog-clearsessions.timer"):
             assert host.run("systemctl is-enabled %s", unit).stdout.strip() == "disabled"

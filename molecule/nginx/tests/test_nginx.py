@@ -402,7 +402,8 @@ def test_a_body_that_is_too_large_is_refused_with_a_page(target, version):
 
 
 def test_errors_of_the_way_to_the_application_have_a_page(target):
-    for url, status in (("https://shop.test/slow?5", 504), ("https://down.test/", 502)):
+    # The last one is off on purpose.
+    for url, status in (("https://shop.test/slow?5", 504), ("https://shop.test/die", 502), ("https://down.test/", 503)):
         answer = target.curl(url)
         assert answer.status == status
         assert "<h1>Back in a moment</h1>" in answer.body
@@ -410,7 +411,7 @@ def test_errors_of_the_way_to_the_application_have_a_page(target):
         assert answer.header("cache-control") == "no-store"
         assert answer.header("x-content-type-options") == "nosniff"
         assert answer.header("strict-transport-security") == (
-            "max-age=60; includeSubDomains" if status == 502 else "max-age=63072000"
+            "max-age=60; includeSubDomains" if status == 503 else "max-age=63072000"
         )
     assert target.curl("https://shop.test/.vivarium/unavailable.html").status == 404
 

@@ -11,7 +11,7 @@ from visitor import Visitor
 
 DOMAIN = "herbarium.example.test"
 INVENTORY = Path(__file__).parent.parent / "inventory/group_vars/all.yml"
-PASSWORD = yaml.safe_load(INVENTORY.read_text())["asgi_apps"][0]["secrets"]["DATABASE_PASSWORD"]
+PASSWORD = yaml.safe_load(INVENTORY.read_text())["__herbarium"]["secrets"]["DATABASE_PASSWORD"]
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +103,16 @@ def test_input_that_is_bad_on_one_host_stops_all_before_anything_changes(hosts):
     assert "certificates_self_signed_days must be from 1 to 397, not 4000" in play.message("app")
     assert [play.changed(name) for name in ("web", "app", "db")] == [0, 0, 0]
     assert not any("configure |" in task or "install |" in task for task in play.tasks())
+
+
+def test_what_is_stopped_has_a_page_that_says_to_come_back(visitor):
+    """The web server says what the application server says."""
+    Play("deploy", changes={"state": "stopped"}).succeed()
+    try:
+        said = visitor.curl("/", "--include").stdout.replace("\r\n", "\n")
+        assert said.split("\n")[0].split()[1] == "503", said
+        assert said.lower().count("\nretry-after: 30\n") == 1 and "<h1>Back in a moment</h1>" in said, said
+        assert visitor.status("/static/admin/css/base.css") == 200
+    finally:
+        Play("site").succeed()
+    assert visitor.status("/health/") == 200
