@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+
 import play
 import pytest
 
@@ -259,5 +262,76 @@ def test_an_empty_database_that_is_meant_is_taken_by_name(hosts):
     for host in hosts.values():
         superuser(host, "DROP DATABASE shop WITH (FORCE)")
     site(asgi_only="shop", asgi_force=True, asgi_empty_database="shop").succeed()
+    for host in hosts.values():
+        answers(host, "shop")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Another name
+
+
+def documented(title):
+    """The commands of a section of docs/hosts.md, in their order: a playbook's name and its options, or what is for a host."""
+    section = re.search(rf"^## {title}$(.*?)^## ", (play.PROJECT / "docs/hosts.md").read_text(), re.M | re.S)[1]
+    for line in re.findall(r"^ {7}(\S.*)$", section, re.M):
+        words = shlex.split(line)
+        if words[0] == "ansible-playbook":
+            assert words[2:4] == ["-i", "inventories/prod"], line
+            yield words[1].removeprefix("vivarium.server."), words[4:]
+        else:
+            yield None, line
+
+
+USER = """
+from accounts.models import User
+User.objects.create_user("ada", "ada@example.test", "a long enough phrase 42")
+"""
+
+
+def test_an_application_gets_another_name_as_the_documentation_says(hosts):
+    """With every row and upload, and nothing of what it had before is lost."""
+    site().succeed()
+    for host in hosts.values():
+        host.check_output("printf %%s %s | shop-manage shell", USER)
+        host.check_output(
+            "runuser -u shop -- sh -c 'mkdir -p /srv/shop/media/a/b; echo photo >/srv/shop/media/a/b/photo.txt'"
+        )
+        host.check_output(
+            "runuser -u shop -- sh -c 'ln -s /etc/shadow /srv/shop/media/link; echo x >/var/lib/asgi-shop/x'"
+        )
+    shadow = {name: host.check_output("stat --format '%U %a' /etc/shadow") for name, host in hosts.items()}
+    # What the inventory says at each playbook, as the text around the commands has it.
+    inventory = iter(
+        [
+            *[{"changes": {"shop": {"state": "stopped"}}}] * 2,
+            *[{"listed": ["store", "blog"], "changes": {"shop": {"name": "store", "state": "stopped"}}}] * 2,
+            *[{"listed": ["store", "blog"], "changes": {"shop": {"name": "store"}}}] * 2,
+        ]
+    )
+    for playbook, command in documented("Rename an application"):
+        if not playbook:
+            for host in hosts.values():
+                host.check_output(command)
+            continue
+        if "asgi_purge=shop" in command:
+            for name, host in hosts.items():
+                assert page(host, "shop", "/health/") == "200"
+                assert superuser(host, "SELECT username FROM accounts_user", "store") == "ada"
+                assert superuser(host, "SELECT username FROM accounts_user", "shop") == "ada"
+                for path in ("/srv/store/media/a/b/photo.txt", "/srv/store/media/link", "/var/lib/asgi-store/x"):
+                    assert host.check_output("stat --format %%U %s", path) == "store"
+                assert host.check_output("runuser -u store -- cat /srv/store/media/a/b/photo.txt") == "photo"
+                assert host.check_output("stat --format '%U %a' /etc/shadow") == shadow[name]
+                assert host.check_output("cat /srv/shop.removed/media/a/b/photo.txt") == "photo"
+        play.Play(playbook, *command, **next(inventory)).succeed()
+    assert next(inventory, None) is None
+    for host in hosts.values():
+        assert page(host, "shop", "/health/") == "200"  # by its domain
+        assert superuser(host, "SELECT username FROM accounts_user", "store") == "ada"
+        assert host.run("ls -d /srv/shop* /var/backups/postgresql/shop-*").stdout == ""
+        for name in superuser(host, "SELECT datname FROM pg_database WHERE datname ~ '_before_restore_'").split():
+            superuser(host, f'DROP DATABASE "{name}"')
+    site(listed=["blog"], asgi_remove="store", asgi_purge="store").succeed()
+    site().succeed()
     for host in hosts.values():
         answers(host, "shop")
