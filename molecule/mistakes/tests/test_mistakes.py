@@ -270,10 +270,16 @@ def test_an_empty_database_that_is_meant_is_taken_by_name(hosts):
 # Another name
 
 
+def commands(title):
+    """The lines that a section of docs/hosts.md says to type, in their order."""
+    text = (play.PROJECT / "docs/hosts.md").read_text()
+    section = re.search(rf"^## {title}$(.*?)(?=^## |\Z)", text, re.M | re.S)[1]
+    return re.findall(r"^ {4,7}(\S.*)$", section, re.M)
+
+
 def documented(title):
-    """The commands of a section of docs/hosts.md, in their order: a playbook's name and its options, or what is for a host."""
-    section = re.search(rf"^## {title}$(.*?)^## ", (play.PROJECT / "docs/hosts.md").read_text(), re.M | re.S)[1]
-    for line in re.findall(r"^ {7}(\S.*)$", section, re.M):
+    """The same, taken apart: a playbook's name and its options, or nothing and what is for a host."""
+    for line in commands(title):
         words = shlex.split(line)
         if words[0] == "ansible-playbook":
             assert words[2:4] == ["-i", "inventories/prod"], line
@@ -334,4 +340,39 @@ def test_an_application_gets_another_name_as_the_documentation_says(hosts):
     site(listed=["blog"], asgi_remove="store", asgi_purge="store").succeed()
     site().succeed()
     for host in hosts.values():
+        answers(host, "shop")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Without the collection
+
+
+def test_a_release_by_hand_goes_live_as_the_documentation_says(hosts):
+    """Who leaves the collection deploys by hand: nobody notices, a reboot brings the new one back, and so does a next run."""
+    site().succeed()
+    script = "set -euo pipefail\n" + "\n".join(commands("Leaving the collection"))
+    assert "NAME-drain@$old" in script
+    for host in hosts.values():
+        before = live(host, "shop")
+        host.check_output("rm -rf /root/code && cp -r /srv/shop/live/code /root/code")
+        host.check_output("echo new >/root/code/herbarium/static/herbarium/new.txt")
+        with play.asking(host, "shop"):
+            host.check_output("bash -c %s", script.replace("NAME", "shop").replace("DOMAIN", "shop.example.test"))
+            play.wait_until(
+                lambda host=host, before=before: host.run("systemctl is-active shop@%s", before.split("/")[1]).rc != 0
+            )
+        assert live(host, "shop").endswith("-byhand")
+        answers(host, "shop")
+        assert page(host, "shop", "/static/herbarium/new.txt") == "200"
+        host.check_output("systemctl restart shop.service")
+        play.wait_until(lambda host=host: serves(host, "shop"))
+        release = live(host, "shop").split("/")[1]
+        assert (
+            host.check_output("systemctl is-active shop@%s shop-photos@%s", release, release).split() == ["active"] * 2
+        )
+        host.check_output("rm -r /root/code")
+    # Who comes back finds a release that is not the inventory's.
+    deploy(asgi_only="shop", asgi_force=True).succeed()
+    for host in hosts.values():
+        assert not live(host, "shop").endswith("-byhand")
         answers(host, "shop")
