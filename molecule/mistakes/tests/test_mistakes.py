@@ -7,6 +7,7 @@ import shlex
 
 import play
 import pytest
+import yaml
 
 
 def site(**variables):
@@ -270,10 +271,10 @@ def test_an_empty_database_that_is_meant_is_taken_by_name(hosts):
 # Another name
 
 
-def commands(title):
-    """The lines that a section of docs/hosts.md says to type, in their order."""
-    text = (play.PROJECT / "docs/hosts.md").read_text()
-    section = re.search(rf"^## {title}$(.*?)(?=^## |\Z)", text, re.M | re.S)[1]
+def commands(title, document="hosts"):
+    """The lines that a section of a document says to type, in their order."""
+    text = (play.PROJECT / f"docs/{document}.md").read_text()
+    section = re.search(rf"^##+ {title}$(.*?)(?=^##|\Z)", text, re.M | re.S)[1]
     return re.findall(r"^ {4,7}(\S.*)$", section, re.M)
 
 
@@ -376,3 +377,55 @@ def test_a_release_by_hand_goes_live_as_the_documentation_says(hosts):
     for host in hosts.values():
         assert not live(host, "shop").endswith("-byhand")
         answers(host, "shop")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A database server that somebody has used before
+
+
+def test_what_was_there_before_goes_into_the_inventory_as_the_documentation_says(hosts):
+    lines = [line for line in commands("PostgreSQL", "adopt") if line.startswith("postgresql_")]
+    inventory = yaml.safe_load("\n".join(lines))
+    assert set(inventory) > {"postgresql_users", "postgresql_databases", "postgresql_access"}
+    site(crm_password="the-password-of-the-crm", **inventory).succeed()
+    for host in hosts.values():
+        address = host.check_output("hostname -I").split()[0]
+        ask = "PGPASSWORD=the-password-of-the-crm psql -XAtc 'SHOW max_connections' -h %s -U crm crm"
+        assert host.check_output(ask, address) == "300"
+        answers(host, "shop")
+    again = site(crm_password="the-password-of-the-crm", **inventory).succeed()
+    assert all(again.changed(name) == 0 for name in hosts), again.output
+    site().succeed()
+    site(asgi_remove="crm", asgi_purge="crm").succeed()
+
+
+def test_a_database_of_another_owner_becomes_an_applications_as_the_documentation_says(hosts):
+    site(listed=["shop"], asgi_remove="blog", asgi_purge="blog").succeed()
+    for host in hosts.values():
+        superuser(host, "CREATE ROLE webapp")
+        superuser(host, "CREATE DATABASE blog OWNER webapp")
+        superuser(host, "CREATE TABLE posts AS SELECT 'first' AS text; ALTER TABLE posts OWNER TO webapp", "blog")
+    said = site().fail()
+    rename, *restore = [line.replace("shop", "blog") for line in commands("The database of an application", "adopt")]
+    for name, host in hosts.items():
+        assert "a database 'blog' is there and belongs to the role 'webapp'" in " ".join(
+            said.message(name).split()
+        ).replace("''", "'")
+        host.check_output(rename)
+    site(changes={"blog": {"state": "stopped"}}).succeed()
+    for host in hosts.values():
+        for line in restore:
+            host.check_output(line)
+    site().succeed()
+    for host in hosts.values():
+        answers(host, "blog")
+        assert superuser(host, "SELECT text FROM posts", "blog") == "first"
+        assert (
+            superuser(host, "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'", "blog") == "blog"
+        )
+        left = superuser(host, "SELECT datname FROM pg_database WHERE datname ~ '_before'").split()
+        assert "blog_before" in left and len(left) == 2
+        for name in left:
+            superuser(host, f'DROP DATABASE "{name}"')
+        superuser(host, "DROP ROLE webapp")
+        host.check_output("postgresql-backup forget blog_before")
