@@ -769,7 +769,8 @@ def postgresql_foreign(state, databases):
     return [
         f"postgresql_databases: a database '{name}' is there and belongs to the role {there[name]['owner']!r}, not to '{owner}':"
         " nothing was changed. Choose another name; or, if it is meant:"
-        f' runuser --pty -u postgres -- psql -c \'ALTER DATABASE "{name}" OWNER TO "{owner}"\' (its tables keep their owners)'
+        f' runuser --pty -u postgres -- psql -c \'ALTER DATABASE "{name}" OWNER TO "{owner}"\' (its tables keep their owners;'
+        " docs/adopt.md has a way that takes them along)"
         for name, owner in wanted.items()
         if name in there and there[name]["owner"] != owner
     ] + [

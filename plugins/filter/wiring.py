@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import hashlib
@@ -68,6 +69,10 @@ options:
     description: Those of which nothing is to be kept.
     type: raw
     default: ""
+  skip:
+    description: The hosts that are left out of the run, as P(vivarium.server.wiring_hosts#filter) takes them.
+    type: raw
+    default: ""
 author: Vivarium maintainers
 """
 
@@ -95,7 +100,17 @@ MOST_NAMES = 20  # of groups or hosts in a message
 
 
 def wiring(
-    apps, host, groups, hostvars, https_port=443, http_port=80, version=None, required=False, remove="", purge=""
+    apps,
+    host,
+    groups,
+    hostvars,
+    https_port=443,
+    http_port=80,
+    version=None,
+    required=False,
+    remove="",
+    purge="",
+    skip="",
 ):
     """Return the inputs of every role on one host."""
     if required and not apps:
@@ -104,7 +119,7 @@ def wiring(
         )
     if not apps:
         Display().warning("asgi_apps is empty or not set: no application is set up by this run.")
-    inputs = _Wiring(host, groups, hostvars, int(https_port), int(http_port)).derive(apps, version)
+    inputs = _Wiring(host, groups, hostvars, int(https_port), int(http_port), _listed(skip)).derive(apps, version)
     return inputs | _removals(asgi_removable(remove, apps), asgi_removable(purge, apps, "asgi_purge"))
 
 
@@ -119,10 +134,44 @@ def _removals(remove, purge):
     }
 
 
-def wiring_hosts(names, groups, reached, also=""):
+def _listed(value):
+    """The words of a list that a command line may give as one text."""
+    words = value if isinstance(value, list) else str(value or "").split(",")
+    return [word for word in (str(each).strip() for each in words) if word]
+
+
+def wiring_without(pattern, skip=""):
+    """Return the pattern for the hosts of a play without those of -e skip_unreachable."""
+    return ":".join([pattern, *(f"!{host}" for host in _listed(skip))])
+
+
+def wiring_skipped(skip):
+    """What is said at the end of the hosts that were left out."""
+    return [
+        f"{host} was left out (skip_unreachable) and is as it was. Once it is back, the same run without that brings it along"
+        for host in _listed(skip)
+    ]
+
+
+def _check_skipped(skipped, groups):
+    unknown = [host for host in skipped if host not in groups.get("all", [])]
+    if unknown:
+        raise AnsibleFilterError(
+            f"Nothing was done: skip_unreachable names {_some(unknown)}, and the inventory has no such host. It takes names of"
+            " hosts, with commas between them"
+        )
+    databases = [host for host in skipped if host in groups.get("db_servers", [])]
+    if databases:
+        raise AnsibleFilterError(
+            f"Nothing was done: skip_unreachable names {_some(databases)}, a database server, and no application goes live"
+            " without its database. What is live goes on as it is; bring that host back first"
+        )
+
+
+def wiring_hosts(names, groups, reached, also="", skip=""):
     """Return the pattern for the hosts of a play; an error where it would match none, which Ansible takes for a success."""
     names, others = names.split(":"), also.split(":") if also else []
-    pattern = ":".join([*names, *others])
+    pattern = wiring_without(":".join([*names, *others]), skip)
     # Nobody runs anything then, often without an inventory.
     if any(context.CLIARGS.get(each) for each in ("syntax", "listhosts", "listtasks", "listtags")):
         return pattern
@@ -133,7 +182,13 @@ def wiring_hosts(names, groups, reached, also=""):
             f" {_found(groups)} Name the hosts there, or put a group of yours into it:"
             f" {names[0]}: {{children: {{YOUR_GROUP: {{}}}}}}"
         )
-    if not ours & set(reached):
+    skipped = _listed(skip)
+    _check_skipped(skipped, groups)
+    if ours and not ours - set(skipped):
+        raise AnsibleFilterError(
+            f"Nothing was done: skip_unreachable leaves no host of {_either(names)}, and this playbook is for no other"
+        )
+    if not ours & set(reached) - set(skipped):
         raise AnsibleFilterError(
             f"Nothing was done: of the hosts of --limit '{context.CLIARGS.get('subset')}' none is in {_either(names)}, and this"
             f" playbook is for no other. Those that are: {_some(sorted(ours))}"
@@ -241,12 +296,13 @@ def _identities(apps):
 
 
 class _Wiring:
-    def __init__(self, host, groups, hostvars, https_port, http_port):
+    def __init__(self, host, groups, hostvars, https_port, http_port, skipped=()):
         self.host, self.groups = host, groups
         self.web, self.app, self.db = (list(groups.get(f"{kind}_servers", [])) for kind in ("web", "app", "db"))
         self.hostvars = hostvars
         self.https_port = https_port
         self.http_port = http_port
+        self.skipped = skipped
 
     def derive(self, apps, version):
         self.check_lists(apps)
@@ -341,14 +397,14 @@ class _Wiring:
 
     def address(self, host):
         """The IP address at which the other hosts of the inventory reach this one."""
-        variables = self.hostvars[host]
-        address = variables.get("vivarium_address")
-        if not address:
-            address = ((variables.get("ansible_facts") or {}).get("default_ipv4") or {}).get("address")
+        address = self.hostvars[host].get("vivarium_address") or self.own_address(host)
+        if not address and host in self.skipped:
+            address = self.address_of_skipped(host)
         if not address:
             raise AnsibleFilterError(
                 f"the address of host '{host}' is not known: it does not answer, or --limit leaves it out, and the inventory does"
-                " not say vivarium_address for it. Say it for every host: runs then go on for the others while one is down"
+                " not say vivarium_address for it. Say it for every host: runs then go on for the others while one is down, and"
+                f" -e skip_unreachable={host} leaves it out of a run until it is back"
             )
         try:
             # What follows a '%' in an IPv6 address may be any text.
@@ -356,6 +412,23 @@ class _Wiring:
         except ValueError:
             # nginx and PostgreSQL resolve a name when they start, and nginx refuses to start when it cannot.
             raise AnsibleFilterError(f"vivarium_address of host '{host}' must be an IP address, not a name") from None
+
+    def own_address(self, host):
+        """The address that a host which answered has itself."""
+        return ((self.hostvars[host].get("ansible_facts") or {}).get("default_ipv4") or {}).get("address")
+
+    def address_of_skipped(self, host):
+        """The one that the controller knows it by, where all hosts that answered have no other: it may be a gateway's."""
+        known = {each: self.own_address(each) for each in [*self.web, *self.app, *self.db]}
+        known = {each: address for each, address in known.items() if address}
+        address = str(self.hostvars[host].get("ansible_host") or host)
+        if known and all(self.hostvars[each].get("ansible_host", each) == known[each] for each in known):
+            with contextlib.suppress(ValueError):
+                return str(ipaddress.ip_address(address.replace("%", " ")))
+        raise AnsibleFilterError(
+            f"the address of host '{host}', which skip_unreachable leaves out, is not known, and the other hosts have to know it:"
+            " say vivarium_address for it in the inventory"
+        )
 
     def endpoint(self, host, port):
         address = self.address(host)
@@ -504,4 +577,6 @@ class FilterModule:
             "wiring_applications": wiring_applications,
             "wiring_argument_spec": wiring_argument_spec,
             "wiring_hosts": wiring_hosts,
+            "wiring_skipped": wiring_skipped,
+            "wiring_without": wiring_without,
         }

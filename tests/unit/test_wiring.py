@@ -183,6 +183,80 @@ def test_one_host_that_is_down_holds_nobody_up_where_the_addresses_are_known(tmp
     assert "TASK [vivarium.server.asgi : rollback" in output
 
 
+TWO_DOWN = """
+all:
+  vars: {ansible_connection: local, ansible_become: false, ansible_python_interpreter: '{{ ansible_playbook_python }}'}
+  children:
+    web_servers: {hosts: {web: WEB}}
+    app_servers: {hosts: {app: {vivarium_address: 10.0.0.2}, gone: GONE, lost: GONE}}
+    db_servers: {hosts: {db: {vivarium_address: 10.0.0.4}}}
+"""
+DOWN = (
+    "{ansible_connection: ssh, ansible_host: 192.0.2.7, ansible_port: 1, ansible_ssh_common_args: -oConnectTimeout=1%s}"
+)
+
+
+def skip(hosts, place, name="site", known=", vivarium_address: 192.0.2.7", web="{vivarium_address: 10.0.0.1}"):
+    """A run that ends at the inventory's checks or, when it gets past them, at an application's source, which is not there."""
+    app = {**PLAIN, "source": {"path": str(place / "no-such-directory")}}
+    variables = json.dumps({"asgi_apps": [app], "skip_unreachable": hosts})
+    inventory = TWO_DOWN.replace("GONE", DOWN % known).replace("WEB", web)
+    return run_playbook(name, "--check", "-e", variables, inventory=inventory, place=place)[1]
+
+
+@pytest.mark.parametrize("name", ["site", "deploy"])
+def test_hosts_that_are_left_out_by_name_are_not_asked(name, tmp_path):
+    said = skip("gone, lost", tmp_path, name)
+    assert "unreachable=1" not in said and "[gone]" not in said and "[lost]" not in said, said
+    assert "no-such-directory" in said, said  # it got as far as the application
+
+
+@pytest.mark.parametrize(
+    ("hosts", "words"),
+    [
+        ("gnoe,db,x", "skip_unreachable names gnoe, x, and the inventory has no such host"),
+        ("app_servers", "skip_unreachable names app_servers, and the inventory has no such host"),
+        ("db", "skip_unreachable names db, a database server, and no application goes live without its database"),
+        ("app,gone,lost,web,db", "skip_unreachable names db, a database server"),
+    ],
+)
+def test_what_cannot_be_left_out_is_refused(hosts, words, tmp_path):
+    said = skip(hosts, tmp_path)
+    assert words in said and "TASK [" not in said, said
+
+
+def test_a_deploy_that_leaves_all_out_is_refused(tmp_path):
+    said = skip("app,gone,lost", tmp_path, "deploy")
+    assert "Nothing was done: skip_unreachable leaves no host of app_servers" in said and "TASK [" not in said, said
+
+
+def test_the_others_have_to_know_the_address_of_a_host_that_is_left_out(tmp_path):
+    """Where the hosts have other addresses than those at which the controller reaches them, it cannot know."""
+    said = skip("gone,lost", tmp_path, "deploy", known="")
+    assert "of host 'gone', which skip_unreachable leaves out, is not known" in said, said
+    assert "say vivarium_address for it in the inventory" in said, said
+
+
+def test_the_address_of_a_host_that_is_left_out_may_be_the_controllers():
+    facts = {
+        name: {**each, "ansible_host": each["ansible_facts"]["default_ipv4"]["address"]}
+        for name, each in HOSTVARS.items()
+    }
+
+    def upstream(**more):
+        hostvars = facts | {"app1": {"ansible_host": "192.0.2.7"}} | more
+        return wiring([SHOP], "web", SPLIT, hostvars, skip="app1")["nginx_sites"][0]["upstream"]
+
+    assert upstream() == ["192.0.2.7:8100"]
+    assert upstream(app1={"ansible_host": "fd00::7"}) == ["[fd00::7]:8100"]
+    for other in (
+        {"app1": {"ansible_host": "app1.example.com"}},
+        {"web": {**facts["web"], "ansible_host": "203.0.113.9"}},
+    ):
+        with pytest.raises(AnsibleFilterError, match="'app1', which skip_unreachable leaves out, is not known"):
+            upstream(**other)
+
+
 @pytest.mark.parametrize("name", ["site", "deploy", "rollback"])
 def test_applications_of_one_group_alone_stop_the_run_on_every_host(name, tmp_path):
     """Ansible goes on with the hosts that did not fail."""

@@ -5,6 +5,7 @@ The tests run in their order, each begins with what the one before left.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
-from play import PROJECT, Play, noticed, visitors
+from play import PROJECT, Play, noticed, visitors, wait_until
 from visitor import Visitor
 
 DOMAIN = "herbarium.example.test"
@@ -119,3 +120,51 @@ def test_a_fleet_rolls_back(hosts):
     Play("rollback", asgi_only="tide").succeed()
     assert len(set(live(hosts, "tide").values())) == 1 and live(hosts, "tide")["app1"] < before["app1"]
     assert {last_line(hosts, app, "tide")["action"] for app in APPS} == {"rollback"}
+
+
+@contextlib.contextmanager
+def off_the_net(host):
+    """A host that nobody reaches, as one that is down; with the same address afterwards."""
+    gateway = host.check_output("ip -4 route show default").split()[2]
+    # A connection that is kept would wait for it to answer.
+    host.check_output("systemctl stop ssh && pkill sshd || true; ip link set eth0 down")
+    try:
+        yield
+    finally:
+        host.check_output(
+            "ip link set eth0 up && ip route replace default via %s dev eth0 && systemctl start ssh", gateway
+        )
+
+
+def test_a_host_that_is_down_is_left_out_where_it_is_named_and_brought_along_by_the_next_run(hosts, addresses):
+    before = live(hosts)
+    visitor = Visitor(hosts["db"], addresses["web"], DOMAIN)
+
+    def releases():
+        return {json.loads(visitor.page("/health/"))["release"] for _ in range(8)}
+
+    change(urls="# one host is down")
+    known = {"fleet_addresses": addresses}
+    with off_the_net(hosts["app2"]):
+        said = " ".join(Play("deploy").fail().output.split())
+        assert "address of host 'app2' is not known" in said and "-e skip_unreachable=app2 leaves it out" in said, said
+        said = " ".join(Play("deploy", skip_unreachable="app2").fail().output.split())
+        assert "say vivarium_address for it in the inventory" in said, said
+        said = " ".join(Play("deploy", skip_unreachable="db,app2", **known).fail().output.split())
+        assert "names db, a database server" in said, said
+        assert live(hosts) == before
+        play = Play("deploy", skip_unreachable="app2", **known).succeed()
+        assert "app2 was left out (skip_unreachable)" in play.output and "unreachable=1" not in play.output
+        after = live(hosts)
+        assert after["app1"] != before["app1"] and after["app2"] == before["app2"]
+        assert releases() == {after["app1"]}
+        # The others go on knowing it.
+        play = Play("site", skip_unreachable="app2", **known).succeed()
+        assert "app2 was left out (skip_unreachable)" in play.output
+        assert [play.changed(name) for name in ("web", "app1", "db")] == [0, 0, 0], play.output
+    play = Play("deploy", **known).succeed()
+    assert "was left out" not in play.output
+    assert live(hosts)["app1"] == after["app1"] and live(hosts)["app2"] > after["app1"]
+    wait_until(lambda: releases() == set(live(hosts).values()))
+    play = Play("site").succeed()
+    assert [play.changed(name) for name in ("web", *APPS, "db")] == [0, 0, 0, 0], play.output

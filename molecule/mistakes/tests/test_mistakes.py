@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import shlex
 from urllib.parse import urlsplit
 
 import play
 import pytest
+import yaml
 
 
 def site(**variables):
@@ -348,3 +351,167 @@ def test_an_empty_database_that_is_meant_is_taken_by_name(hosts):
     site(asgi_only="shop", asgi_force=True, asgi_empty_database="shop").succeed()
     for host in hosts.values():
         answers(host, "shop")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Another name
+
+
+def commands(title, document="hosts"):
+    """The lines that a section of a document says to type, in their order."""
+    text = (play.PROJECT / f"docs/{document}.md").read_text()
+    section = re.search(rf"^##+ {title}$(.*?)(?=^##|\Z)", text, re.M | re.S)[1]
+    return re.findall(r"^ {4,7}(\S.*)$", section, re.M)
+
+
+def documented(title):
+    """The same, taken apart: a playbook's name and its options, or nothing and what is for a host."""
+    for line in commands(title):
+        words = shlex.split(line)
+        if words[0] == "ansible-playbook":
+            assert words[2:4] == ["-i", "inventories/prod"], line
+            yield words[1].removeprefix("vivarium.server."), words[4:]
+        else:
+            yield None, line
+
+
+USER = """
+from accounts.models import User
+User.objects.create_user("ada", "ada@example.test", "a long enough phrase 42")
+"""
+
+
+def test_an_application_gets_another_name_as_the_documentation_says(hosts):
+    """With every row and upload, and nothing of what it had before is lost."""
+    site().succeed()
+    for host in hosts.values():
+        host.check_output("printf %%s %s | shop-manage shell", USER)
+        host.check_output(
+            "runuser -u shop -- sh -c 'mkdir -p /srv/shop/media/a/b; echo photo >/srv/shop/media/a/b/photo.txt'"
+        )
+        host.check_output(
+            "runuser -u shop -- sh -c 'ln -s /etc/shadow /srv/shop/media/link; echo x >/var/lib/asgi-shop/x'"
+        )
+    shadow = {name: host.check_output("stat --format '%U %a' /etc/shadow") for name, host in hosts.items()}
+    # What the inventory says at each playbook, as the text around the commands has it.
+    inventory = iter(
+        [
+            *[{"changes": {"shop": {"state": "stopped"}}}] * 2,
+            *[{"listed": ["store", "blog"], "changes": {"shop": {"name": "store", "state": "stopped"}}}] * 2,
+            *[{"listed": ["store", "blog"], "changes": {"shop": {"name": "store"}}}] * 2,
+        ]
+    )
+    for playbook, command in documented("Rename an application"):
+        if not playbook:
+            for host in hosts.values():
+                host.check_output(command)
+            continue
+        if "asgi_purge=shop" in command:
+            for name, host in hosts.items():
+                assert page(host, "shop", "/health/") == "200"
+                assert superuser(host, "SELECT username FROM accounts_user", "store") == "ada"
+                assert superuser(host, "SELECT username FROM accounts_user", "shop") == "ada"
+                for path in ("/srv/store/media/a/b/photo.txt", "/srv/store/media/link", "/var/lib/asgi-store/x"):
+                    assert host.check_output("stat --format %%U %s", path) == "store"
+                assert host.check_output("runuser -u store -- cat /srv/store/media/a/b/photo.txt") == "photo"
+                assert host.check_output("stat --format '%U %a' /etc/shadow") == shadow[name]
+                assert host.check_output("cat /srv/shop.removed/media/a/b/photo.txt") == "photo"
+        play.Play(playbook, *command, **next(inventory)).succeed()
+    assert next(inventory, None) is None
+    for host in hosts.values():
+        assert page(host, "shop", "/health/") == "200"  # by its domain
+        assert superuser(host, "SELECT username FROM accounts_user", "store") == "ada"
+        assert host.run("ls -d /srv/shop* /var/backups/postgresql/shop-*").stdout == ""
+        for name in superuser(host, "SELECT datname FROM pg_database WHERE datname ~ '_before_restore_'").split():
+            superuser(host, f'DROP DATABASE "{name}"')
+    site(listed=["blog"], asgi_remove="store", asgi_purge="store").succeed()
+    site().succeed()
+    for host in hosts.values():
+        answers(host, "shop")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Without the collection
+
+
+def test_a_release_by_hand_goes_live_as_the_documentation_says(hosts):
+    """Who leaves the collection deploys by hand: nobody notices, a reboot brings the new one back, and so does a next run."""
+    site().succeed()
+    script = "set -euo pipefail\n" + "\n".join(commands("Leaving the collection"))
+    assert "NAME-drain@$old" in script
+    for host in hosts.values():
+        before = live(host, "shop")
+        host.check_output("rm -rf /root/code && cp -r /srv/shop/live/code /root/code")
+        host.check_output("echo new >/root/code/herbarium/static/herbarium/new.txt")
+        with play.asking(host, "shop"):
+            host.check_output("bash -c %s", script.replace("NAME", "shop").replace("DOMAIN", "shop.example.test"))
+            play.wait_until(
+                lambda host=host, before=before: host.run("systemctl is-active shop@%s", before.split("/")[1]).rc != 0
+            )
+        assert live(host, "shop").endswith("-byhand")
+        answers(host, "shop")
+        assert page(host, "shop", "/static/herbarium/new.txt") == "200"
+        host.check_output("systemctl restart shop.service")
+        play.wait_until(lambda host=host: serves(host, "shop"))
+        release = live(host, "shop").split("/")[1]
+        assert (
+            host.check_output("systemctl is-active shop@%s shop-photos@%s", release, release).split() == ["active"] * 2
+        )
+        host.check_output("rm -r /root/code")
+    # Who comes back finds a release that is not the inventory's.
+    deploy(asgi_only="shop", asgi_force=True).succeed()
+    for host in hosts.values():
+        assert not live(host, "shop").endswith("-byhand")
+        answers(host, "shop")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A database server that somebody has used before
+
+
+def test_what_was_there_before_goes_into_the_inventory_as_the_documentation_says(hosts):
+    lines = [line for line in commands("PostgreSQL", "adopt") if line.startswith("postgresql_")]
+    inventory = yaml.safe_load("\n".join(lines))
+    assert set(inventory) > {"postgresql_users", "postgresql_databases", "postgresql_access"}
+    site(crm_password="the-password-of-the-crm", **inventory).succeed()
+    for host in hosts.values():
+        address = host.check_output("hostname -I").split()[0]
+        ask = "PGPASSWORD=the-password-of-the-crm psql -XAtc 'SHOW max_connections' -h %s -U crm crm"
+        assert host.check_output(ask, address) == "300"
+        answers(host, "shop")
+    again = site(crm_password="the-password-of-the-crm", **inventory).succeed()
+    assert all(again.changed(name) == 0 for name in hosts), again.output
+    site().succeed()
+    site(asgi_remove="crm", asgi_purge="crm").succeed()
+
+
+def test_a_database_of_another_owner_becomes_an_applications_as_the_documentation_says(hosts):
+    site(listed=["shop"], asgi_remove="blog", asgi_purge="blog").succeed()
+    for host in hosts.values():
+        superuser(host, "CREATE ROLE webapp")
+        superuser(host, "CREATE DATABASE blog OWNER webapp")
+        superuser(host, "CREATE TABLE posts AS SELECT 'first' AS text; ALTER TABLE posts OWNER TO webapp", "blog")
+    said = site().fail()
+    rename, *restore = [line.replace("shop", "blog") for line in commands("The database of an application", "adopt")]
+    for name, host in hosts.items():
+        assert "a database 'blog' is there and belongs to the role 'webapp'" in " ".join(
+            said.message(name).split()
+        ).replace("''", "'")
+        host.check_output(rename)
+    site(changes={"blog": {"state": "stopped"}}).succeed()
+    for host in hosts.values():
+        for line in restore:
+            host.check_output(line)
+    site().succeed()
+    for host in hosts.values():
+        answers(host, "blog")
+        assert superuser(host, "SELECT text FROM posts", "blog") == "first"
+        assert (
+            superuser(host, "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'", "blog") == "blog"
+        )
+        left = superuser(host, "SELECT datname FROM pg_database WHERE datname ~ '_before'").split()
+        assert "blog_before" in left and len(left) == 2
+        for name in left:
+            superuser(host, f'DROP DATABASE "{name}"')
+        superuser(host, "DROP ROLE webapp")
+        host.check_output("postgresql-backup forget blog_before")

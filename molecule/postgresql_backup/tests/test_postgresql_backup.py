@@ -571,6 +571,55 @@ def test_a_database_that_is_gone_comes_back(host):
     assert superuser(host, "SELECT has_database_privilege('shop', 'blog', 'CONNECT')") == "f"
 
 
+def test_a_backup_of_another_database_goes_to_the_new_owner_where_it_is_named(host):
+    """An application gets another name: all that was its role's is the new one's, and nothing of it acts as anybody else."""
+    is_superuser = "SELECT rolsuper FROM pg_roles WHERE rolname IN ('shop', 'store')"
+    superuser(host, "CREATE ROLE store LOGIN")
+    superuser(host, "CREATE DATABASE store OWNER store")
+    superuser(host, "REVOKE ALL ON DATABASE store FROM PUBLIC")
+    assert as_application(host, ATTACK + "CREATE VIEW seen AS SELECT 1").rc == 0
+    superuser(host, "CREATE ROLE report; ALTER VIEW seen OWNER TO report", "shop")
+    superuser(host, "ALTER ROLE shop IN DATABASE shop SET log_statement = 'all'")
+    before = superuser(host, "SELECT count(*) FROM customer", "shop")
+    next_second()
+    assert backup(host, "run", "shop").rc == 0
+    restore = f"{PROGRAM} restore store"
+    try:
+        for more, words in (
+            (f"--file {dumps(host)[-1]}", "is a backup of shop, not of store: --from if that is meant"),
+            ("--from forum", "there is no backup of forum"),
+            ("--from shop", "what the roles report have in the backup would belong to store"),
+        ):
+            refused = host.run(f"{restore} {more}")
+            assert refused.rc == 1 and words in refused.stderr, refused.stderr
+        refused = host.run(f"{PROGRAM} restore shelf --from shop")
+        assert refused.rc == 1 and "shelf does not exist: the playbook site makes it" in refused.stderr
+        done = host.run(f"{restore} --from shop --owner-takes-all")
+        assert done.rc == 0, done.stderr
+        assert "the setting log_statement was not taken over" in done.stdout
+        assert superuser(host, "SELECT count(*) FROM customer", "store") == before != "0"
+        assert superuser(host, "SELECT count(*) FROM customer", "shop") == before
+        owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname IN ('public', 'sales')"
+        assert superuser(host, owners, "store") == "store"
+        assert superuser(host, "SELECT defaclrole::regrole FROM pg_default_acl", "store") == "store"
+        settings = "SELECT setconfig FROM pg_db_role_setting s JOIN pg_database d ON d.oid = setdatabase WHERE datname = 'store'"
+        assert superuser(host, f"{settings} AND setrole = 'store'::regrole") == "{work_mem=5MB}"
+        assert superuser(host, f"{settings} AND setrole = 'shop'::regrole") == ""
+        assert "TimeZone=Europe/Berlin" in superuser(host, f"{settings} AND setrole = 0")
+        assert superuser(host, is_superuser).split() == ["f", "f"]
+        assert as_application(host, "SELECT 1", "shop", "store").rc != 0
+    finally:
+        for name in databases(host):
+            if name == "store" or "_before_restore_" in name:
+                superuser(host, f'DROP DATABASE "{name}" WITH (FORCE)')
+        superuser(host, "ALTER VIEW seen OWNER TO shop; DROP ROLE store, report", "shop")
+        superuser(host, "ALTER ROLE shop IN DATABASE shop RESET log_statement")
+        as_application(host, "DROP VIEW seen; DROP TABLE attack; DROP FUNCTION honest")
+        next_second()
+        backup(host, "run", "shop")
+    assert nothing_is_left_over(host)
+
+
 @pytest.mark.on("debian13")
 def test_a_damaged_or_wrong_backup_is_refused_before_anything_changes(host):
     good = dumps(host)[-1]

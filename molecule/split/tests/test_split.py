@@ -1,9 +1,13 @@
 """Three hosts that work together, and an outsider who gets nowhere."""
 
 import json
+import re
+import shutil
+import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import play
 import pytest
 import yaml
 from play import Play, database_url
@@ -116,3 +120,56 @@ def test_what_is_stopped_has_a_page_that_says_to_come_back(visitor):
     finally:
         Play("site").succeed()
     assert visitor.status("/health/") == 200
+
+
+@pytest.fixture
+def moved(monkeypatch, tmp_path):
+    """From now on the inventory has another database server."""
+
+    def move(host):
+        shutil.copytree(play.INVENTORY, tmp_path / "inventory", symlinks=True)
+        (path,) = (tmp_path / "inventory").glob("*.yml")
+        inventory = yaml.safe_load(path.read_text())
+        inventory["db_servers"]["hosts"] = {host: inventory["all"]["hosts"][host]}
+        path.write_text(yaml.safe_dump(inventory))
+        monkeypatch.setattr(play, "INVENTORY", tmp_path / "inventory")
+
+    return move
+
+
+def test_the_databases_move_to_another_host_as_the_documentation_says(visitor, hosts, moved, monkeypatch):
+    """Every row comes along, and the old server keeps what it had."""
+    old, new, inventory = hosts["db"], hosts["outsider"], play.INVENTORY
+    rows = "runuser -u postgres -- psql -XAt herbarium -c 'SELECT count(*) FROM django_migrations'"
+    before, release = old.check_output(rows), hosts["app"].check_output("readlink /srv/herbarium/live")
+    text = (play.PROJECT / "docs/hosts.md").read_text()
+    section = re.search(r"^## Move the databases to another host$(.*?)^## ", text, re.M | re.S)[1]
+    steps = [re.findall(r"^ {7}(\S.*)$", step, re.M) for step in re.split(r"^\d\. ", section, flags=re.M)[1:]]
+    stopped = {"state": "stopped"}
+
+    def on(host, commands):
+        for command in commands:
+            host.check_output(command.replace("shop", "herbarium"))
+
+    assert ["deploy" in steps[0][0], "site" in steps[2][0], "site" in steps[4][0]] == [True] * 3
+    Play("deploy", changes=stopped).succeed()
+    on(old, steps[1])
+    moved("outsider")
+    Play("site", changes=stopped).succeed()
+    assert new.run(rows).rc != 0  # empty
+    copy = ["podman", "cp", f"{old.backend.name}:/root/backups.tar", "-"]
+    packed = subprocess.run(copy, capture_output=True, check=True).stdout
+    subprocess.run(["podman", "cp", "-", f"{new.backend.name}:/root/"], input=packed, check=True)
+    on(new, steps[3])
+    Play("site").succeed()
+    assert hosts["app"].check_output("readlink /srv/herbarium/live") != release
+    on(old, steps[5])
+    health = json.loads(visitor.page("/health/"))
+    assert health["checks"]["database"] == "ok"
+    assert new.check_output(rows) == before
+    # Back to where the other tests expect it; the old one still has its data.
+    old.check_output("systemctl enable --now postgresql && pg_lsclusters --no-header | grep -q online")
+    monkeypatch.setattr(play, "INVENTORY", inventory)
+    Play("site").succeed()
+    assert old.check_output(rows) == before
+    new.check_output("systemctl disable --now postgresql")

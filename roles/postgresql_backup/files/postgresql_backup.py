@@ -464,7 +464,7 @@ class Cluster:
             if re.search("permission denied|must be (owner|superuser|able to|a member)", error.details):
                 raise BackupError(f"{error}; {NEEDS_SUPERUSER}", error.details) from error
             raise
-        self.hand_over(facts["owner"], self.default_privileges(dump, rest))
+        self.hand_over(facts["owner"], self.default_privileges(dump, rest), facts.get("former_owner"))
 
     def prepare(self, entries, schemas):
         """Make the extensions that a dump needs, before anything of the dump is there; returns the entries that this does."""
@@ -540,8 +540,11 @@ class Cluster:
             script = self.run("pg_restore", "--file=-", "--use-list=/dev/stdin", str(dump), stdin=lines)
         return default_privileges(script)
 
-    def hand_over(self, owner, default_privileges):
-        """Give what the scratch role made to the owner of the database, and the role up. None of this runs anybody's code."""
+    def hand_over(self, owner, default_privileges, former=None):
+        """Give what the scratch role made to the owner of the database, and the role up. None of this runs anybody's code.
+
+        What was the former owner's, in a backup of a database of another name, is this one's too.
+        """
         sql = psycopg2().sql
         self.sql("ALTER ROLE {scratch} NOLOGIN", scratch=self.scratch)
         self.sql(DISCONNECT, None, self.scratch, None)
@@ -555,6 +558,8 @@ class Cluster:
             if ask("SELECT true FROM pg_catalog.pg_namespace WHERE nspname = 'public'"):
                 ask("ALTER SCHEMA public OWNER TO {owner}", owner=DATABASE_OWNER)
             for words in default_privileges:
+                if former is not None:
+                    words = {**words, **{key: owner for key in ("role", "grantee") if words[key] == former}}
                 if words["role"] != owner:
                     raise BackupError(
                         f"the dump has default privileges of another role than its owner; {NEEDS_SUPERUSER}"
@@ -968,7 +973,7 @@ class Backup:
     # ---- restore
 
     def choose(self, database, wanted):
-        """Find the backup to restore: its path and what its manifest says."""
+        """Find the backup of a database to restore: its path and what its manifest says."""
         if wanted == "latest":
             found = self.store.backups(database)
             if not found:
@@ -991,17 +996,22 @@ class Backup:
             listing = self.cluster.run("pg_restore", "--list", str(path))
         holds = re.search(r"^; +dbname: (.*)$", listing, re.MULTILINE)
         if holds and holds[1] != database:
-            raise BackupError(f"{path} is a backup of {printable(holds[1])}, not of {database}")
+            raise BackupError(
+                f"{path} is a backup of {printable(holds[1])}, not of {database}: --from if that is meant"
+            )
         return owners_of(listing)
 
-    def restore(self, database, wanted, wait, dry_run, timeout=None, owner_takes_all=False):
-        """Put a backup in a database's place."""
+    def restore(self, database, wanted, wait, dry_run, timeout=None, owner_takes_all=False, source=None):
+        """Put a backup in a database's place: its own, or that of another one, the source."""
         if database in ("postgres", "template0", "template1", *SCRATCHES):
             raise BackupError(f"{database} is not a database to restore")
+        source = source or database
         with self.locked(wait):
-            path, manifest = self.choose(database, wanted)
-            owners = self.check(database, path, manifest)
+            path, manifest = self.choose(source, wanted)
+            owners = self.check(source, path, manifest)
             there = self.cluster.facts(database)
+            if source != database:
+                there, manifest = self.renamed(database, source, there, manifest)
             facts = there or manifest
             if not facts or "owner" not in facts:
                 raise BackupError(f"{database} does not exist and {path.name} has no manifest: make the database first")
@@ -1017,7 +1027,7 @@ class Backup:
                     f"{database} belongs to the superuser {printable(facts['owner'])}, who would own all that is in the backup:"
                     " name it in postgresql_backup_superuser_databases if that is meant, or give the database to another role"
                 )
-            trusted = {facts["owner"], DATABASE_OWNER, *self.cluster.superusers()}
+            trusted = {facts["owner"], facts.get("former_owner"), DATABASE_OWNER, *self.cluster.superusers()}
             if not owners <= trusted and database not in self.config["superuser_databases"] and not owner_takes_all:
                 raise BackupError(
                     f"what the roles {', '.join(map(printable, sorted(owners - trusted)))} have in the backup would belong to"
@@ -1029,11 +1039,12 @@ class Backup:
             )
             newer = [
                 each["file"]
-                for each in self.store.backups(database, proven=False)
+                for each in self.store.backups(source, proven=False)
                 if manifest and age(each) > age(manifest)
             ]
             result = {
                 "database": database,
+                "source": source,
                 "file": path.name,
                 "taken": manifest.get("taken"),
                 "kept": kept if there else None,
@@ -1056,12 +1067,31 @@ class Backup:
                 ),
             ):
                 result["tables"] = self.cluster.tables(self.cluster.scratch)
-                result["problems"] = self.cluster.dress(facts, trusted=bool(there))
+                result["problems"] = self.cluster.dress(facts, trusted=source == database and bool(there))
                 if there:
                     self.cluster.swap(database, kept)
                 else:
                     self.cluster.rename_scratch(database)
         return result
+
+    def renamed(self, database, source, there, manifest):
+        """What is known of a database that a backup of another one goes into: it keeps its owner and who may connect, and gets
+        the encoding, the locale and the settings of the other one."""
+        if there is None:
+            raise BackupError(f"{database} does not exist: the playbook site makes it, with its owner")
+        if database in self.config["superuser_databases"]:
+            raise BackupError(
+                f"{database} is one of postgresql_backup_superuser_databases: a backup of another database is restored as its"
+                " owner alone"
+            )
+        if "owner" not in manifest:
+            return there, manifest
+        former = manifest["owner"]
+        taken = {key: manifest[key] for key in ("encoding", "collate", "ctype", "provider", "locale")}
+        settings = manifest["settings"] and [
+            [there["owner"] if role == former else role, values] for role, values in manifest["settings"]
+        ]
+        return {**there, **taken, "settings": settings, "former_owner": former}, manifest
 
 
 # ---- small things
@@ -1406,6 +1436,7 @@ def command_restore(backup, arguments):
         arguments.dry_run,
         arguments.timeout,
         arguments.owner_takes_all,
+        arguments.source,
     )
     database, kept = result["database"], result["kept"]
     if arguments.dry_run:
@@ -1455,6 +1486,12 @@ def parse(argv):
         "--file",
         default="latest",
         help="a file of the backup directory, or a path (default: the newest that is proven)",
+    )
+    restore.add_argument(
+        "--from",
+        dest="source",
+        metavar="DATABASE",
+        help="a backup of this other database, whose owner's objects shall belong to the database's owner",
     )
     restore.add_argument(
         "--timeout", type=int, metavar="SECONDS", help="how long it may take (default: as for a backup)"
