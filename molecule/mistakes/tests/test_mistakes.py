@@ -509,7 +509,7 @@ def test_a_database_of_another_owner_becomes_an_applications_as_the_documentatio
         assert (
             superuser(host, "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'", "blog") == "blog"
         )
-        left = superuser(host, "SELECT datname FROM pg_database WHERE datname ~ '_before'").split()
+        left = superuser(host, "SELECT datname FROM pg_database WHERE datname ~ '^blog_before'").split()
         assert "blog_before" in left and len(left) == 2
         for name in left:
             superuser(host, f'DROP DATABASE "{name}"')
