@@ -497,7 +497,7 @@ def postgresql_plan(state, users, databases, access, user_settings, remove=(), p
                 for login in _logins(there[name])
             ]
     doomed = [
-        {"name": name, "roles": [] if name in spared else [*_own_members(there[name]), there[name]["owner"]]}
+        {"name": name, "roles": [] if name in spared or there[name].get("copies") else _roles_of(there[name])}
         for name in purge
         if name in there and (name in remove or not _logins(there[name]))
     ]
@@ -689,6 +689,10 @@ def _own_members(database):
     """The roles that the collection has made for passwords of a database's owner; other members of it are somebody else's."""
     form = re.compile(re.escape(database["owner"]) + "-[0-9a-f]{4}")
     return sorted(name for name in database.get("members") or {} if form.fullmatch(name))
+
+
+def _roles_of(database):
+    return [*_own_members(database), database["owner"]]
 
 
 def _logins(database):

@@ -453,6 +453,9 @@ def test_what_is_to_go_is_closed_and_dropped_by_name_alone():
     assert "blog: it is in use" in planned(False, [], ["blog"])["refused"][0]
     blog["members"]["blog-12ab"] = False
     assert planned(False, [], ["blog"])["purge"] == [{"name": "blog", "roles": ["blog-12ab", "blog"]}]
+    blog["copies"] = True  # of before a restore, which its owner keeps
+    assert planned(False, [], ["blog"])["purge"] == [{"name": "blog", "roles": []}]
+    assert planned(True, ["blog"], [])["statements"]
     blog["shared"] = True  # its owner has another database, whoever that is for
     assert planned(True, ["blog"], [])["statements"] == []
     assert planned(False, [], ["blog"])["purge"] == [{"name": "blog", "roles": []}]
