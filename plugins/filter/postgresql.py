@@ -688,7 +688,7 @@ def _role_is_off(user, role):
 def _own_members(database):
     """The roles that the collection has made for passwords of a database's owner; other members of it are somebody else's."""
     form = re.compile(re.escape(database["owner"]) + "-[0-9a-f]{4}")
-    return sorted(name for name in database.get("members") or {} if form.fullmatch(name))
+    return sorted(name for name in database.get("members") or {} if form.fullmatch(name) and NAME.fullmatch(name))
 
 
 def _roles_of(database):

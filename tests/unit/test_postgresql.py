@@ -451,6 +451,10 @@ def test_what_is_to_go_is_closed_and_dropped_by_name_alone():
     closed = planned(False, ["blog"], [])["statements"]
     assert [each["about"] for each in closed] == ["the role blog-12ab, which may not log in any more"]
     assert "blog: it is in use" in planned(False, [], ["blog"])["refused"][0]
+    # A name that is more than one is nobody's that the collection has made.
+    hostile = {**blog, "owner": "x$$;", "members": {"x$$;-12ab": True}}
+    state = server(databases={"shop": shop, "blog": {**hostile, "login": False}}, details=details)
+    assert postgresql_plan(state, [], [{"name": "shop"}], [], {}, ["blog"], [])["statements"] == []
     blog["members"]["blog-12ab"] = False
     assert planned(False, [], ["blog"])["purge"] == [{"name": "blog", "roles": ["blog-12ab", "blog"]}]
     blog["copies"] = True  # of before a restore, which its owner keeps
