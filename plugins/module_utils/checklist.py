@@ -63,7 +63,7 @@ HEADINGS = (
     ("SECRET_KEY", "secret_key", ("security.W009", "security.W025", "vivarium.E009")),
     ("DEBUG", "debug", ("security.W018", "vivarium.E027")),
     ("ALLOWED_HOSTS", "allowed_hosts", ("security.W020", "vivarium.E001")),
-    ("CACHES", "caches", ("vivarium.W004",)),
+    ("CACHES", "caches", ("vivarium.W004", "vivarium.W030")),
     ("DATABASES", "databases", ("vivarium.E011", "vivarium.E012", "vivarium.W016", "vivarium.E017")),
     (
         "MAILERS, EMAIL_BACKEND and related settings", "mail",
@@ -122,8 +122,9 @@ def checklist(application, release, site):
 
 
 def summary(report):
-    """The report in a line, and what does not hold."""
-    return [total(report), *(line_of(each) for each in report["headings"] if each["state"] == "failed")]
+    """The report in a line, and what does not hold or cannot be told."""
+    told = [line_of(each) for state in ("failed", "unknown") for each in report["headings"] if each["state"] == state]
+    return [total(report), *told]
 
 
 def total(report):
@@ -333,9 +334,9 @@ class _Report:
             return None
         mail, senders = self.facts["mail"], " and ".join(dict.fromkeys(self.facts["senders"]))
         if mail["answers"] is False:
+            host = mail["host"] or "localhost (EMAIL_HOST is empty)"
             raise Broken(
-                f"no mail server answered at {mail['host']}:{mail['port']} when the release was checked",
-                "vivarium.I019",
+                f"no mail server answered at {host}:{mail['port']} when the release was checked", "vivarium.I019"
             )
         if mail["answers"] is None:
             raise Unproven(f"mail goes through {mail['backend']}, as {senders}")

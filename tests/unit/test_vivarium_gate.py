@@ -143,6 +143,13 @@ def here(plain):
     del sys.path[:2]
 
 
+REDIS = "django.core.cache.backends.redis.RedisCache"
+
+
+def redis_layer(host):
+    return {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [host]}}
+
+
 @pytest.mark.parametrize(
     ("changes", "variables", "context", "expected"),
     [
@@ -153,6 +160,19 @@ def here(plain):
         ({}, {"SECRET_KEY_FALLBACKS": "hunter2"}, {}, "security.W025"),
         ({}, {"SECRET_KEY_FALLBACKS": SECRET}, {}, "vivarium.E009"),
         ({"CACHES": LOCAL}, {}, {}, "vivarium.W004"),
+        ({"CHANNEL_LAYERS": {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}}, {}, {}, "vivarium.W029"),
+        ({"CHANNEL_LAYERS": {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}}, {}, {"workers": 1}, ""),
+        ({"CHANNEL_LAYERS": {"default": redis_layer("redis://:hunter2@127.0.0.1:1/0")}}, {}, {}, "vivarium.W030"),
+        ({"CHANNEL_LAYERS": {"default": redis_layer(("127.0.0.1", 1))}}, {}, {}, "vivarium.W030"),
+        ({"CHANNEL_LAYERS": {"default": redis_layer({"address": "unix:///run/redis.sock"})}}, {}, {}, ""),
+        ({"CELERY_BROKER_URL": "amqp://shop:hunter2@127.0.0.1:1//"}, {}, {}, "vivarium.W030"),
+        ({"CELERY_BROKER_URL": "memory://"}, {}, {}, ""),
+        (
+            {"CACHES": {"default": {"BACKEND": REDIS, "LOCATION": "redis://127.0.0.1:1,unix:///run/r"}}},
+            {},
+            {},
+            "vivarium.W030",
+        ),
         ({"SESSION_ENGINE": SESSIONS + "cached_db"}, {}, {}, "vivarium.E010"),
         ({"SESSION_ENGINE": SESSIONS + "file"}, {}, {}, "vivarium.E013"),
         ({}, {"MEDIA_ROOT": "/srv/x/static/media"}, {}, "vivarium.E006"),

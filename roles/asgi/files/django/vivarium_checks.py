@@ -6,9 +6,11 @@ What the settings alone do not tell (how many processes and hosts there are) is 
 
 import logging
 import os
+import re
 import socket
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core import checks
@@ -20,6 +22,7 @@ TAG = "vivarium"
 context = {"workers": 1, "hosts": 1, "processes": 0, "migrate": True, "hsts_header": None}
 
 LOCAL_CACHE = "django.core.cache.backends.locmem.LocMemCache"
+LOCAL_LAYER = "channels.layers.InMemoryChannelLayer"
 DUMMY_CACHE = "django.core.cache.backends.dummy.DummyCache"
 CACHED_SESSIONS = "django.contrib.sessions.backends.cache"
 CACHED_DB_SESSIONS = "django.contrib.sessions.backends.cached_db"
@@ -102,6 +105,29 @@ def caches(app_configs, **kwargs):
         yield message(
             checks.Info, "I005", f"{text} The project sets no cache.", hint, "topics/cache/#local-memory-caching"
         )
+
+
+@check
+def channel_layers(app_configs, **kwargs):
+    for alias, layer in (getattr(settings, "CHANNEL_LAYERS", None) or {}).items():
+        if layer.get("BACKEND") == LOCAL_LAYER and processes() > 1:
+            yield message(
+                checks.Warning, "W029",
+                f"The channel layer '{alias}' is in the memory of each of {processes()} processes: what one sends, others do not"
+                " hear.",
+                "Use channels_redis.", "topics/async/",
+            )  # fmt: skip
+
+
+@check
+def services(app_configs, **kwargs):
+    """What the settings name beside databases and mail, and that is not there."""
+    for setting, host, port in dict.fromkeys(named_services()):
+        if not takes_connections(host, port):
+            yield message(
+                checks.Warning, "W030", f"{setting} names {host}:{port}, and nothing answers there.",
+                "Start it, or take it out of the settings.", "topics/cache/",
+            )  # fmt: skip
 
 
 @check
@@ -207,7 +233,7 @@ def senders(app_configs, **kwargs):
             "Use the SMTP backend.", "topics/email/#email-backends",
         )  # fmt: skip
     elif mail_answers() is False:
-        place = f"{mail_server()['host']}:{mail_server()['port']}"
+        place = f"{mail_server()['host'] or 'localhost (EMAIL_HOST is empty)'}:{mail_server()['port']}"
         yield message(
             checks.Info, "I019", f"No mail server answers at {place}: mail is lost, reports of errors too.",
             "Set EMAIL_URL.", "topics/email/#smtp-backend",
@@ -379,17 +405,58 @@ def mail_server():
     return {"backend": settings.EMAIL_BACKEND, "host": settings.EMAIL_HOST, "port": settings.EMAIL_PORT}
 
 
+def named_services():
+    """Caches, channel layers and Celery's broker that are reached by TCP: the setting, the host and the port of each."""
+    for alias, cache in settings.CACHES.items():
+        if cache.get("BACKEND", "").rsplit(".", 1)[-1] in ("RedisCache", "PyMemcacheCache", "PyLibMCCache"):
+            locations = cache.get("LOCATION") or []
+            for location in re.split("[;,]", locations) if isinstance(locations, str) else locations:
+                yield from address_of(f"CACHES['{alias}']", location, 11211)
+    for alias, layer in (getattr(settings, "CHANNEL_LAYERS", None) or {}).items():
+        if layer.get("BACKEND", "").startswith("channels_redis."):
+            for host in (layer.get("CONFIG") or {}).get("hosts") or [("localhost", 6379)]:
+                yield from address_of(f"CHANNEL_LAYERS['{alias}']", host, 6379)
+    for name in ("CELERY_BROKER_URL", "BROKER_URL"):
+        broker = getattr(settings, name, None) or ""
+        for url in broker.split(";") if isinstance(broker, str) else broker:
+            yield from address_of(name, url, None)
+
+
+def address_of(setting, said, default):
+    """The host and port that a URL, a pair or a dictionary means; none where it is a file, or a service without an address."""
+    if isinstance(said, dict):
+        said = said.get("address") or [said.get("host"), said.get("port", default)]
+    try:
+        if isinstance(said, (list, tuple)):
+            host, port = said[0], said[1]
+        elif "://" in (said := str(said).strip()):
+            url = urlsplit(said)
+            default = {"redis": 6379, "rediss": 6379, "amqp": 5672, "pyamqp": 5672, "amqps": 5671}.get(url.scheme)
+            host, port = url.hostname, default and (url.port or default)
+        else:
+            host, _colon, port = said.partition(":")
+            port = port or default
+        if host and port and not str(host).startswith(("/", "unix")):
+            yield setting, str(host), int(port)
+    except (ValueError, IndexError):
+        return  # what cannot be read is for whoever uses it to refuse
+
+
+def takes_connections(host, port):
+    try:
+        socket.create_connection((host, port), timeout=PATIENCE).close()
+    except OSError:
+        return False
+    return True
+
+
 @remembered
 def mail_answers():
     """Whether the mail server can be reached; None where mail goes another way."""
     server = mail_server()
     if server["backend"] != SMTP:
         return None
-    try:
-        socket.create_connection((server["host"], server["port"]), timeout=PATIENCE).close()
-    except OSError:
-        return False
-    return True
+    return takes_connections(server["host"], server["port"])
 
 
 def sentry_is_active():
