@@ -44,7 +44,7 @@ def parts_of(application, source, process):
     others = {key: value for key, value in process.items() if key not in unused}
     return {
         "source": f"{source.kind}:{source.fingerprint}",
-        "install": digest(application["python"], server.get("packages")),
+        "install": digest(application["python"], server.get("packages"), application["install"], application["build"]),
         "env": digest(application["public_env"], application["secret_env"]),
         "checks": digest(process.get("library"), [application[key] for key in CHECK_KEYS])
         if application["framework"] == "django" or application["asgi_middleware"]

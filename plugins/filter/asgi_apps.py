@@ -169,6 +169,8 @@ FIELDS = {
     "port": (int, None),
     "certificate": (dict, {}),
     "client_max_body_size": (str, "10m"),
+    "install": (dict, {}),
+    "build": (list, []),
     "hooks": (dict, {}),
     "processes": (dict, {}),
     "timers": (dict, {}),
@@ -177,6 +179,10 @@ FIELDS = {
 }
 SANDBOX_SWITCHES = ("jit", "gpu", "programs", "namespaces", "netlink")
 SOURCE_FIELDS = {"git": ("git", "version", "key"), "path": ("path",), "archive": ("archive",), "package": ("package",)}
+INSTALL_FIELDS = {"extras": (list, []), "groups": (list, []), "requirements": (list, [])}
+# PEP 508 and PEP 735; a file of requirements lies in the code, and is no option.
+EXTRA = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
+REQUIREMENTS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}){0,9}")
 HOOK_FIELDS = {
     "before_migrate": (list, []),
     "after_migrate": (list, []),
@@ -329,6 +335,25 @@ def _complete(raw, index, derived, version, problems):
         for key in ("certificate", "key"):
             if not app["certificate"][key]:
                 wrong(f"certificate.{key} is required for certificate.type provided")
+    app["install"], sound = _fields(app["install"], INSTALL_FIELDS, f"{label}: install", problems)
+    if sound:
+        for key, form, meaning in (
+            ("extras", EXTRA, "names of extras"),
+            ("groups", EXTRA, "names of dependency groups"),
+            ("requirements", REQUIREMENTS, "paths of files in the code, such as requirements/production.txt"),
+        ):
+            if not all(is_form(form, item) for item in app["install"][key]):
+                wrong(f"install.{key} must be a list of {meaning}")
+        if any(app["install"].values()) and app["source"].get("package"):
+            wrong("install has no meaning for a source that is a package: its extras belong into source.package")
+        if app["install"]["requirements"] and (app["install"]["extras"] or app["install"]["groups"]):
+            wrong(
+                "install.requirements says which packages there are; extras and groups are of uv.lock and pyproject.toml"
+            )
+    for command in app["build"]:
+        problem = _command_problem(command)
+        if problem:
+            wrong(f"build must be a list of commands: each {problem}")
     app["hooks"], _sound = _fields(app["hooks"], HOOK_FIELDS, f"{label}: hooks", problems)
     for moment, commands in app["hooks"].items():
         if _is(commands, list):

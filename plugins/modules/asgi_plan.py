@@ -126,7 +126,7 @@ VARIABLE = re.compile(rb'^([A-Za-z_][A-Za-z0-9_]*)="(?:[^"\\]|\\.)*"', re.MULTIL
 GONE = "its interpreter is gone"
 REASONS = {
     "source": "the code changed",
-    "install": "the interpreter or the server's packages changed",
+    "install": "the interpreter, the server's packages or the way it is built changed",
     "env": "the environment changed",
     "checks": "the settings and checks that Vivarium adds changed",
     "process": "the way its processes run changed",

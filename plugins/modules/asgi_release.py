@@ -313,6 +313,8 @@ class Deploy:
         else:
             self.make_venv(code, venv)
             self.seal(venv)
+        if self.app["build"]:
+            self.build(code)
         self.seal(code)
         self.release.note(state="built", venv=key)
         return True
@@ -598,16 +600,28 @@ class Deploy:
 
     def uv(self, *arguments):
         """Run uv as the build user, with a bare environment."""
-        environment = {
-            "HOME": self.app["build_home"],
-            "PATH": BUILD_PATH,
-            "LANG": "C.UTF-8",
+        own = {
             "UV_CACHE_DIR": f"{self.app['build_home']}/uv",
             "UV_LINK_MODE": "copy",
             "UV_NO_PROGRESS": "1",
             "UV_PROJECT_ENVIRONMENT": str(self.release.path / "venv"),
             "VIRTUAL_ENV": str(self.release.path / "venv"),
             "UV_COMPILE_BYTECODE": "1",
+        }
+        places = [self.release.path / "code", self.release.path / "venv"]
+        cache = f"--property=ReadWritePaths={self.app['build_home']}"
+        with self.build_environment(**own) as path:
+            if self.in_build(places, "uv", *arguments, environment=path, options=[cache]) != 0:
+                raise ReleaseError(f"'{' '.join(('uv', *arguments)[:3])}' failed:\n{self.output}")
+
+    @contextlib.contextmanager
+    def build_environment(self, **own):
+        """The bare environment of a build, in a file: anybody can ask systemd for the rest of what a unit is started with."""
+        environment = {
+            "HOME": self.app["build_home"],
+            "PATH": BUILD_PATH,
+            "LANG": "C.UTF-8",
+            **own,
             # A machine's own certificate authorities and proxies count for builds as well.
             **{
                 name: value
@@ -616,15 +630,11 @@ class Deploy:
             },
             **{name: str(value) for name, value in self.data["build_environment"].items()},
         }
-        # A file, since anybody can ask systemd for the rest of what a unit is started with.
         path = self.release.path / "build.env"
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w") as stream:
             stream.writelines(f"{name}={quoted(value)}\n" for name, value in environment.items())
         try:
-            places = [self.release.path / "code", self.release.path / "venv"]
-            cache = f"--property=ReadWritePaths={self.app['build_home']}"
-            if self.in_build(places, "uv", *arguments, environment=path, options=[cache]) != 0:
-                raise ReleaseError(f"'{' '.join(('uv', *arguments)[:3])}' failed:\n{self.output}")
+            yield path
         finally:
             path.unlink()
 
@@ -650,9 +660,11 @@ class Deploy:
         if self.data["kind"] == "package":
             parts = [self.app["source"]["package"].encode()]
         else:
-            found = {name: content for name in LOCKS if (content := project_file(code / name)) is not None}
-            parts = list(found.values())
-            if not parts or b"[build-system]" in found.get("pyproject.toml", b""):
+            asked = self.app["install"]
+            names = asked["requirements"] or LOCKS
+            found = {name: content for name in names if (content := project_file(code / name)) is not None}
+            parts = [*found.values(), json.dumps(asked).encode()]
+            if not found or b"[build-system]" in found.get("pyproject.toml", b""):
                 return None
             if any(NEEDS_CODE.search(part) for part in parts):
                 return None
@@ -687,6 +699,18 @@ class Deploy:
         package.unlink(missing_ok=True)
         self.add_server()
         self.take_over(code, venv)
+
+    def build(self, code):
+        """The application's own commands, which write what they make into its code: with the network, and without its secrets."""
+        self.work_on()
+        os.rename(code, self.work / "code")
+        self.hand_to_builder(code)
+        # Nothing of one build is there in the next, which may be of other code.
+        with self.build_environment(HOME="/tmp", PATH=f"{self.release.path / 'venv/bin'}:{BUILD_PATH}") as path:  # noqa: S108
+            for command in self.app["build"]:
+                if self.in_build([code], *shlex.split(command), environment=path) != 0:
+                    raise ReleaseError(f"the build command '{command}' failed:\n{self.output}")
+        self.take_over(code)
 
     def work_on(self, *places):
         """Directories in which code of the project is to write: it sees them in their places, but they lie elsewhere."""
@@ -731,14 +755,25 @@ class Deploy:
 
     def wanted(self, code):
         """What uv is to do: install exactly what the project locks; with less of a lock, what it asks for."""
-        requirements, project = project_file(code / "requirements.txt"), project_file(code / "pyproject.toml")
+        asked = self.app["install"]
+        more = [word for key in ("extra", "group") for name in asked[f"{key}s"] for word in (f"--{key}", name)]
+        if asked["requirements"]:
+            return self.requirements(code, *asked["requirements"])
         if project_file(code / "uv.lock") is not None:
-            return ["sync", "--locked", "--no-dev", "--python", self.app["python"]]
+            return ["sync", "--locked", "--no-dev", "--python", self.app["python"], *more]
+        project = project_file(code / "pyproject.toml")
+        if more:
+            if project is None:
+                raise ReleaseError(
+                    "install names extras or groups, and the code has neither uv.lock nor pyproject.toml at its top"
+                )
+            # The project itself comes with what it asks for.
+            itself = ["."] if b"[build-system]" in project else []
+            return ["pip", "install", *itself, "--requirements", "pyproject.toml", *more]
         if project_file(code / "pylock.toml") is not None:
             return ["pip", "sync", "pylock.toml"]
-        if requirements is not None:
-            hashed = ["--require-hashes"] if b"--hash=" in requirements else []
-            return ["pip", "install", "--requirements", "requirements.txt", *hashed]
+        if project_file(code / "requirements.txt") is not None:
+            return self.requirements(code, "requirements.txt")
         if project is not None:
             return [
                 "pip",
@@ -749,6 +784,15 @@ class Deploy:
             "the code has none of uv.lock, pylock.toml, requirements.txt and pyproject.toml at its top: nothing says"
             " which packages it needs"
         )
+
+    def requirements(self, code, *names):
+        """How to install files of requirements; where one has hashes, every package needs one."""
+        contents = [project_file(code / name) for name in names]
+        for name, content in zip(names, contents, strict=True):
+            if content is None:
+                raise ReleaseError(f"the code has no {name}, which install.requirements names")
+        words = [word for name in names for word in ("--requirements", name)]
+        return ["pip", "install", *words, *["--require-hashes"] * any(b"--hash=" in content for content in contents)]
 
     def strip_wrapper(self, code):
         """An archive often holds one directory around everything: the code begins inside it."""

@@ -372,6 +372,18 @@ def test_numbers_booleans_and_lists_are_good_values_of_the_environment():
         ({"server": "gunicorn", "worker_class": "sync"}, "worker_class 'sync' is unknown"),
         ({"certificate": {"type": "provided", "certificate": "x"}}, "certificate.key is required"),
         # hooks
+        ({"install": {"extras": ["-x"]}}, "install.extras must be a list of names of extras"),
+        (
+            {"install": {"requirements": ["../x.txt"]}},
+            "install.requirements must be a list of paths of files in the code",
+        ),
+        (
+            {"install": {"groups": ["a"], "requirements": ["x.txt"]}},
+            "install.requirements says which packages there are",
+        ),
+        ({"install": {"all": True}}, "install: unknown key 'all' (known: extras, groups, requirements)"),
+        ({"source": {"package": "a"}, "install": {"extras": ["x"]}}, "its extras belong into source.package"),
+        ({"build": ["npm 'ci"]}, "build must be a list of commands: each must have its quotes closed"),
         ({"hooks": ["x"]}, "hooks must be a dictionary"),
         ({"hooks": {"before_lunch": ["x"]}}, "hooks: unknown key 'before_lunch' (known: before_migrate, "),
         ({"hooks": {"before_switch": "x"}}, "hooks: before_switch must be a list"),

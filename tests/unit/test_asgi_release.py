@@ -73,6 +73,8 @@ def deploy(root):
             "name": "shop", "user": grp.getgrgid(os.getgid()).gr_name, "build_user": me.pw_name, "build_home": me.pw_dir,
             "step_timeout": 60, "python": "python3", "keep_releases": 2, "processes": {}, "source": {}, "workers": 2,
             "framework": "django", "migrate": True, "domains": ["shop.example.com"], "health_path": "/", "health_strict": False,
+            "install": {"extras": [], "groups": [], "requirements": []},
+            "build": [],
             "hooks": {moment: [] for moment in ("before_migrate", "after_migrate", "before_switch", "after_switch")},
         }  # fmt: skip
         defaults = {
@@ -973,6 +975,40 @@ def test_the_first_lock_that_there_is_counts(deploy, root, files, expected):
     assert " ".join(deploy().wanted(root / "code")) == expected
 
 
+ASKED = {"extras": ["prod"], "groups": ["web"], "requirements": []}
+NAMED = {"extras": [], "groups": [], "requirements": ["deps/base.txt", "deps/web.txt"]}
+
+
+@pytest.mark.parametrize(
+    ("install", "files", "expected"),
+    [
+        (ASKED, {"uv.lock": ""}, "sync --locked --no-dev --python python3 --extra prod --group web"),
+        (ASKED, {"pyproject.toml": ""}, "pip install --requirements pyproject.toml --extra prod --group web"),
+        (ASKED, {"pyproject.toml": "[build-system]", "requirements.txt": ""},
+         "pip install . --requirements pyproject.toml --extra prod --group web"),
+        (NAMED, {"uv.lock": "", "deps/base.txt": "a", "deps/web.txt": "b"},
+         "pip install --requirements deps/base.txt --requirements deps/web.txt"),
+        (NAMED, {"deps/base.txt": "a", "deps/web.txt": "b --hash=sha256:0"},
+         "pip install --requirements deps/base.txt --requirements deps/web.txt --require-hashes"),
+    ],
+)  # fmt: skip
+def test_what_is_asked_for_beside_is_installed(deploy, root, install, files, expected):
+    for name, text in files.items():
+        write(root / "code" / name, text)
+    step = deploy(app={"install": install})
+    assert " ".join(step.wanted(root / "code")) == expected
+    # A venv of other wishes is no twin.
+    assert step.venv_key(root / "code") is None or step.venv_key(root / "code") != deploy().venv_key(root / "code")
+
+
+def test_what_is_asked_for_and_not_there_is_told(deploy, root):
+    write(root / "code/requirements.txt", "a")
+    with pytest.raises(asgi.ReleaseError, match=r"has no deps/base\.txt, which install\.requirements names"):
+        deploy(app={"install": NAMED}).wanted(root / "code")
+    with pytest.raises(asgi.ReleaseError, match=r"neither uv\.lock nor pyproject\.toml"):
+        deploy(app={"install": ASKED}).wanted(root / "code")
+
+
 def test_what_a_server_needs_is_added_and_nothing_locked_changes(deploy, root, monkeypatch):
     step = deploy(
         app={"server": "gunicorn"}, server={"packages": ["gunicorn>=23,<28", "uvicorn-worker>=0.3", "h11>=0.16"]}
@@ -1497,7 +1533,8 @@ def test_units_that_nobody_describes_any_more_are_found(tmp_path, monkeypatch):
 
 
 APP = {
-    "name": "shop", "python": "python3", "server": "uvicorn", "serve_with": "uvicorn", "application": "a:b", "workers": 2,
+    "name": "shop", "python": "python3", "install": {}, "build": [], "server": "uvicorn", "serve_with": "uvicorn",
+    "application": "a:b", "workers": 2,
     "worker_class": None, "server_options": [], "access_log": False, "lifespan": "off", "sandbox_allow": [],
     "hang_timeout": 60,
     "processes": {}, "sandbox": {}, "public_env": {"A": "1"}, "secret_env": {"B": "2"}, "timers": {}, "drain_timeout": 5,

@@ -138,6 +138,8 @@ SHOP = {
     "port": 8100,
     "certificate": {"type": "provided", "certificate": "a", "key": "b"},
     "client_max_body_size": "10m",
+    "install": {"extras": ["prod"], "groups": ["web"]},
+    "build": ["npm ci"],
     "hooks": {moment: ["true"] for moment in ("before_migrate", "after_migrate", "before_switch", "after_switch")},
     "processes": {"worker": {"command": "true", "stop_timeout": 30}},
     "timers": {"tick": {"command": "true", "on_calendar": "daily", "timeout": 60}},
@@ -150,7 +152,13 @@ EXAMPLES = {
     "asgi": {
         "asgi_apps": [
             SHOP,
-            {"name": "one", "source": {"path": "."}, "domains": ["one.example.com"], **PLAIN},
+            {
+                "name": "one",
+                "source": {"path": "."},
+                "domains": ["one.example.com"],
+                "install": {"requirements": ["requirements/production.txt"]},
+                **PLAIN,
+            },
             {"name": "two", "source": {"archive": "two.tar"}, "domains": ["two.example.com"], **PLAIN},
             {"name": "three", "source": {"package": "three==1"}, "domains": ["three.example.com"], **PLAIN},
         ],
@@ -419,6 +427,7 @@ FREE = {
         ("asgi", f"asgi_apps[].hooks.{moment}[]"): (COMMAND, "words that are handed on one by one")
         for moment in SHOP["hooks"]
     },
+    ("asgi", "asgi_apps[].build[]"): (COMMAND, "words that are handed on one by one"),
     ("asgi", "asgi_apps[].processes.worker.command"): (COMMAND, "quoted words of a file that sh reads"),
     ("asgi", "asgi_apps[].timers.tick.command"): (COMMAND, "quoted words of a file that sh reads"),
     ("asgi", "asgi_apps[].timers.tick.on_calendar"): (
