@@ -245,7 +245,8 @@ def test_a_projects_own_settings_go_through_the_same_gate(hosts):
         "SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True\nSECURE_HSTS_SECONDS = 60\n"
         "SERVER_EMAIL = DEFAULT_FROM_EMAIL = 'shop@example.test'\nADMINS = [('Ann', 'ann@example.test')]\n"
         "MAILERS = {'default': {}}\nSESSION_ENGINE = 'django.contrib.sessions.backends.cached_db'\n"
-        "DATABASES['default'] = {'ENGINE': 'django.db.backends.postgresql', 'NAME': 'shop', 'USER': 'shop',\n"
+        "DATABASES['default'] = {'ENGINE': 'django.db.backends.postgresql', 'NAME': 'shop',\n"
+        "  'USER': os.environ['DATABASE_URL'].split(':')[1].strip('/'),\n"
         "  'CONN_MAX_AGE': 60, 'HOST': '/var/run/postgresql',\n"
         "  'PASSWORD': os.environ['DATABASE_URL'].split(':')[2].split('@')[0].replace('%20', ' ')}\n"
     )
