@@ -662,7 +662,7 @@ class Deploy:
         else:
             asked = self.app["install"]
             names = asked["requirements"] or LOCKS
-            found = {name: content for name in names if (content := project_file(code / name)) is not None}
+            found = {name: content for name in names if (content := project_file(code, name)) is not None}
             parts = [*found.values(), json.dumps(asked).encode()]
             if not found or b"[build-system]" in found.get("pyproject.toml", b""):
                 return None
@@ -759,9 +759,9 @@ class Deploy:
         more = [word for key in ("extra", "group") for name in asked[f"{key}s"] for word in (f"--{key}", name)]
         if asked["requirements"]:
             return self.requirements(code, *asked["requirements"])
-        if project_file(code / "uv.lock") is not None:
+        if project_file(code, "uv.lock") is not None:
             return ["sync", "--locked", "--no-dev", "--python", self.app["python"], *more]
-        project = project_file(code / "pyproject.toml")
+        project = project_file(code, "pyproject.toml")
         if more:
             if project is None:
                 raise ReleaseError(
@@ -770,9 +770,9 @@ class Deploy:
             # The project itself comes with what it asks for.
             itself = ["."] if b"[build-system]" in project else []
             return ["pip", "install", *itself, "--requirements", "pyproject.toml", *more]
-        if project_file(code / "pylock.toml") is not None:
+        if project_file(code, "pylock.toml") is not None:
             return ["pip", "sync", "pylock.toml"]
-        if project_file(code / "requirements.txt") is not None:
+        if project_file(code, "requirements.txt") is not None:
             return self.requirements(code, "requirements.txt")
         if project is not None:
             return [
@@ -787,7 +787,7 @@ class Deploy:
 
     def requirements(self, code, *names):
         """How to install files of requirements; where one has hashes, every package needs one."""
-        contents = [project_file(code / name) for name in names]
+        contents = [project_file(code, name) for name in names]
         for name, content in zip(names, contents, strict=True):
             if content is None:
                 raise ReleaseError(f"the code has no {name}, which install.requirements names")
@@ -1199,20 +1199,20 @@ def put_copy(source, target):
         raise
 
 
-def project_file(path):
+def project_file(code, name):
     """A file of a project as bytes; None where it is not there. It may be a link within the code, but neither huge nor a pipe.
 
     Nobody changes the code meanwhile: its build user has no process.
     """
-    if not os.path.lexists(path):
+    if not os.path.lexists(code / name):
         return None
-    real, code = Path(os.path.realpath(path)), Path(os.path.realpath(path.parent))
+    real = Path(os.path.realpath(code / name))
     try:
-        if code in real.parents:
+        if Path(os.path.realpath(code)) in real.parents:
             return read_regular(real)
     except OSError:
         pass
-    raise ReleaseError(f"{path.name} cannot be used: it must be a file inside the code of at most 16 MiB")
+    raise ReleaseError(f"{name} cannot be used: it must be a file inside the code of at most 16 MiB")
 
 
 def database_of(release):

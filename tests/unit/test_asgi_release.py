@@ -1772,14 +1772,24 @@ def test_a_file_of_a_project_lies_in_its_code(tmp_path):
     code = tmp_path / "code"
     write(code / "requirements/production.txt", "django")
     (code / "requirements.txt").symlink_to("requirements/production.txt")
-    assert asgi_release.project_file(code / "requirements.txt") == b"django"
-    assert asgi_release.project_file(code / "uv.lock") is None
+    assert asgi_release.project_file(code, "requirements.txt") == b"django"
+    assert asgi_release.project_file(code, "uv.lock") is None
     write(tmp_path / "outside")
     for target in (tmp_path / "outside", "../outside", "/proc/kcore", "missing", "pylock.toml"):
         (code / "pylock.toml").unlink(missing_ok=True)
         (code / "pylock.toml").symlink_to(target)
         with pytest.raises(asgi.ReleaseError, match=r"pylock\.toml cannot be used"):
-            asgi_release.project_file(code / "pylock.toml")
+            asgi_release.project_file(code, "pylock.toml")
+
+
+def test_a_directory_of_requirements_that_leads_out_of_the_code_is_not_read(root, tmp_path):
+    code = root / "code"
+    write(tmp_path / "elsewhere/x.txt", "secret")
+    write(code / "deps/x.txt", "idna")
+    assert asgi_release.project_file(code, "deps/x.txt") == b"idna"
+    (code / "away").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(asgi.ReleaseError, match=r"away/x\.txt cannot be used"):
+        asgi_release.project_file(code, "away/x.txt")
 
 
 def test_the_end_of_what_a_program_prints_is_kept_whatever_it_is():
