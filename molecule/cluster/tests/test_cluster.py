@@ -124,16 +124,13 @@ def test_a_fleet_rolls_back(hosts):
 
 @contextlib.contextmanager
 def off_the_net(host):
-    """A host that nobody reaches, as one that is down; with the same address afterwards."""
+    """A host that nobody reaches, as one that is down, also where a connection was kept; with the same address afterwards."""
     gateway = host.check_output("ip -4 route show default").split()[2]
-    # A connection that is kept would wait for it to answer.
-    host.check_output("systemctl stop ssh && pkill sshd || true; ip link set eth0 down")
+    host.check_output("ip link set eth0 down")
     try:
         yield
     finally:
-        host.check_output(
-            "ip link set eth0 up && ip route replace default via %s dev eth0 && systemctl start ssh", gateway
-        )
+        host.check_output("ip link set eth0 up && ip route replace default via %s dev eth0", gateway)
 
 
 def test_a_host_that_is_down_is_left_out_where_it_is_named_and_brought_along_by_the_next_run(hosts, addresses):
