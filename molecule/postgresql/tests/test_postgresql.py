@@ -449,7 +449,7 @@ def test_a_configuration_that_would_not_start_never_replaces_one_that_does(hosts
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
-        ({"postgresql_users": [{"name": "shop"}]}, "missing required arguments: password"),
+        ({"postgresql_users": [{"name": "shop"}]}, "postgresql_users[0] ('shop'): password is missing"),
         (
             {
                 "postgresql_users": [{"name": "shop", "password": "a-secret-of-shop"}],

@@ -456,7 +456,10 @@ def test_a_port_without_a_server_is_refused_by_the_role_and_not_by_cron_at_night
 def test_the_playbook_restore_does_not_take_a_list_for_a_restore(hosts):
     for variables in ({"restore_confirm": "shop"}, {"restore_file": "shop-20270101T021700Z.dump"}):
         code, output = play("restore", **variables)
-        assert code != 0 and "Nothing has changed: restore_confirm and restore_file need restore_database" in output
+        assert (
+            code != 0
+            and "Nothing has changed: restore_confirm, restore_file and restore_from need restore_database" in output
+        )
     code, output = play("restore")
     assert code == 0, output
 

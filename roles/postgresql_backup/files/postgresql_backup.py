@@ -1034,9 +1034,7 @@ class Backup:
                     f" {printable(facts['owner'])}, and their functions and views would act with its rights:"
                     " --owner-takes-all if that is meant"
                 )
-            kept = (
-                f"{database[: LONGEST_NAME - len(BEFORE_RESTORE) - 14]}{BEFORE_RESTORE}{datetime.now(UTC):%Y%m%d%H%M%S}"
-            )
+            kept = self.name_of_kept(database)
             newer = [
                 each["file"]
                 for each in self.store.backups(source, proven=False)
@@ -1073,6 +1071,13 @@ class Backup:
                 else:
                     self.cluster.rename_scratch(database)
         return result
+
+    def name_of_kept(self, database):
+        """What the database is called that a restore takes the place of; there may have been another one in this second."""
+        begin, at = database[: LONGEST_NAME - len(BEFORE_RESTORE) - 14], datetime.now(UTC)
+        while self.cluster.facts(name := f"{begin}{BEFORE_RESTORE}{at:%Y%m%d%H%M%S}"):
+            at += timedelta(seconds=1)
+        return name
 
     def renamed(self, database, source, there, manifest):
         """What is known of a database that a backup of another one goes into: it keeps its owner and who may connect, and gets
