@@ -22,8 +22,9 @@ from ansible_collections.vivarium.server.plugins.plugin_utils.forms import (
     is_line,
     is_number,
     is_switch,
+    is_true,
 )
-from ansible_collections.vivarium.server.plugins.plugin_utils.hsts import decided, header, hsts_problems, is_true
+from ansible_collections.vivarium.server.plugins.plugin_utils.hsts import decided, header, hsts_problems
 
 DOCUMENTATION = r"""
 name: asgi_apps

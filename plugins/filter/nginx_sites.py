@@ -7,7 +7,8 @@ import ipaddress
 import re
 
 from ansible_collections.vivarium.server.plugins.plugin_utils.domains import domain_problem
-from ansible_collections.vivarium.server.plugins.plugin_utils.hsts import decided, header, hsts_problems, is_true
+from ansible_collections.vivarium.server.plugins.plugin_utils.forms import is_switch, is_true
+from ansible_collections.vivarium.server.plugins.plugin_utils.hsts import decided, header, hsts_problems
 
 # The documentation of these filters lies beside this file, a .yml file for each.
 
@@ -60,7 +61,7 @@ def nginx_problems(inputs):
     if not all(_number(port, 1, 65535) for port in ports) or int(ports[0]) == int(ports[1]):
         problems.append(f"nginx_http_port ({ports[0]}) and nginx_https_port ({ports[1]}) must be two different ports")
     problems += _headers_problems(inputs["nginx_security_headers"])
-    if not _boolean(inputs.get("nginx_ipv6", True)):
+    if not is_switch(inputs.get("nginx_ipv6", True)):
         problems.append(f"nginx_ipv6: '{inputs['nginx_ipv6']}' is neither true nor false")
     directory = inputs.get("nginx_acme_directory", "/var/lib/vivarium/acme")
     problems += [f"nginx_acme_directory: {problem}" for problem in _path_problems(directory)]
@@ -81,7 +82,7 @@ def nginx_problems(inputs):
                 problems.append(f"nginx_remove_sites: '{name}' is not the name of a site")
             elif name in listed:
                 problems.append(f"nginx_remove_sites: '{name}' is in nginx_sites; take it out there first")
-    if not _boolean(inputs.get("nginx_take_over", False)):
+    if not is_switch(inputs.get("nginx_take_over", False)):
         problems.append(f"nginx_take_over: '{inputs['nginx_take_over']}' is neither true nor false")
     include = inputs.get("nginx_include", [])
     if not isinstance(include, list):
@@ -208,10 +209,6 @@ def _texts(site):
 
 def _number(value, least, most):
     return not isinstance(value, bool) and bool(NUMBER.match(str(value))) and least <= int(value) <= most
-
-
-def _boolean(value):
-    return str(value).lower() in ("true", "yes", "on", "1", "false", "no", "off", "0")
 
 
 def _path_problems(path):
@@ -352,7 +349,7 @@ def _files_problems(key, entry, site):
     ask = entry.get("ask_upstream")
     if key == "media" or (ask is None and entry.get("fallback") is None):
         return _path_problems(entry.get("path", ""))
-    if ask is not None and not _boolean(ask):
+    if ask is not None and not is_switch(ask):
         return [f"ask_upstream '{ask}' is neither true nor false"]
     problems = []
     if is_true(ask or False) and not site["upstream"]:

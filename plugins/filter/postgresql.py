@@ -10,7 +10,7 @@ import re
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.vivarium.server.plugins.filter.scram import scram_matches
-from ansible_collections.vivarium.server.plugins.plugin_utils.forms import PACKAGE, is_form, is_switch
+from ansible_collections.vivarium.server.plugins.plugin_utils.forms import PACKAGE, is_form, is_switch, is_true
 
 # A name that needs no care in a shell, a URL, a file name or pg_hba.conf, and that PostgreSQL does not cut off.
 NAME = re.compile(r"[a-z_][a-z0-9_-]{0,62}")
@@ -196,7 +196,7 @@ def _check_user(where, user, users, problems):
 
 def logs_in(user):
     """Whether somebody logs in as a role; one that only owns a database has members for that."""
-    return str(user.get("login", True)).lower() in ("true", "yes", "on", "1")
+    return is_true(user.get("login", True))
 
 
 def _check_database(where, database, users, problems):

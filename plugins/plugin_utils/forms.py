@@ -18,6 +18,8 @@ PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{0,99}(:[a-z0-9]{1,20})?([=/][A-Za-z0-
 LONGEST = 4096
 # And for the value of an environment variable; the kernel takes 128 KiB for a word and its variable.
 LONGEST_VALUE = 100_000
+# As YAML and -e give them.
+TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
 def is_line(value):
@@ -39,7 +41,12 @@ def is_number(value, lowest, highest):
 
 def is_switch(value):
     """Whether a value is true or false, also as -e gives it."""
-    return isinstance(value, bool) or str(value).lower() in ("true", "false", "yes", "no", "on", "off", "1", "0")
+    return str(value).lower() in TRUE + FALSE
+
+
+def is_true(value):
+    """Whether such a value is true."""
+    return str(value).lower() in TRUE
 
 
 def environment_problems(variable, environment):

@@ -6,10 +6,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from ansible_collections.vivarium.server.plugins.plugin_utils.forms import is_switch, is_true
+
 # Two years, as Mozilla's guideline has it. Names below the site's own may not be its to bind.
 DEFAULTS = {"max_age": 63072000, "include_subdomains": False, "preload": False}
 SWITCHES = ("include_subdomains", "preload")
-TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 NUMBER = re.compile(r"[0-9]{1,9}\Z")
 # What https://hstspreload.org asks for.
 PRELOAD_AGE = 31536000
@@ -28,9 +29,7 @@ def hsts_problems(hsts):
     if isinstance(wanted["max_age"], bool) or not NUMBER.match(str(wanted["max_age"])):
         problems.append(f"hsts: max_age '{wanted['max_age']}' is not a number of seconds")
     problems += [
-        f"hsts: {key} '{wanted[key]}' is neither true nor false"
-        for key in SWITCHES
-        if str(wanted[key]).lower() not in TRUE + FALSE
+        f"hsts: {key} '{wanted[key]}' is neither true nor false" for key in SWITCHES if not is_switch(wanted[key])
     ]
     if problems or not is_true(wanted["preload"]):
         return problems
@@ -58,10 +57,6 @@ def header(decision):
     flags += ["includeSubDomains"] if decision["include_subdomains"] else []
     flags += ["preload"] if decision["preload"] else []
     return "; ".join(flags)
-
-
-def is_true(value):
-    return value if isinstance(value, bool) else str(value).lower() in TRUE
 
 
 def _filled(hsts):
