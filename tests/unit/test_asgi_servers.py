@@ -523,3 +523,10 @@ def test_events_are_not_collected_and_other_answers_are_left_alone(monkeypatch):
     assert asyncio.run(answer(events)) == [b"Content-Type", b"x-accel-buffering"]
     assert asyncio.run(answer(events, (b"X-Accel-Buffering", b"yes"))) == [b"Content-Type", b"X-Accel-Buffering"]
     assert asyncio.run(answer(html)) == [b"content-type"]
+
+    async def once():
+        on = importlib.import_module("vivarium_scope").unbuffered(send)
+        await on({"type": "http.response.start", "status": 200, "headers": (each for each in [html])})
+
+    asyncio.run(once())
+    assert list(sent[-1]["headers"]) == [html]

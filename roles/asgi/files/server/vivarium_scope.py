@@ -30,10 +30,12 @@ def unbuffered(send):
 
     async def hand_on(message):
         if message["type"] == "http.response.start":
+            # An application may give what can be gone through once.
             headers = list(message.get("headers") or ())
             names = {bytes(name).lower(): bytes(value) for name, value in headers}
             if names.get(b"content-type", b"").startswith(b"text/event-stream") and b"x-accel-buffering" not in names:
-                message = {**message, "headers": [*headers, (b"x-accel-buffering", b"no")]}
+                headers.append((b"x-accel-buffering", b"no"))
+            message = {**message, "headers": headers}
         await send(message)
 
     return hand_on
