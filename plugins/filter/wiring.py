@@ -470,10 +470,11 @@ class _Wiring:
         """The role that owns the database, and the one that the application logs in as with its password."""
         password = app["secrets"].get("DATABASE_PASSWORD")
         owner = {"name": app["name"], "login": False}
-        known = [_raw(self.hostvars, host).get("wiring_host", {}).get("database_roles") for host in self.app]
+        hosts = [_raw(self.hostvars, host).get("wiring_host", {}).get("database_roles") for host in self.app]
+        known = [None if roles is None else roles.get(app["name"], []) for roles in hosts]
         # What kept releases log in as goes on. Where one of the hosts did not say, nothing is closed.
-        if all(roles is not None for roles in known):
-            owner["logins"] = sorted({name for roles in known for name in roles.get(app["name"], [])})
+        if None not in known:
+            owner["logins"] = sorted({name for names in known for name in names})
         login = {
             "name": database_login(app["name"], str(password or "")),
             "password": password,

@@ -24,10 +24,13 @@ def database_url(environment):
 
 
 def database_roles(application):
-    """Whom the releases of an application that are kept log in to their database as."""
+    """Whom the releases of an application that are kept log in to their database as; None where one of them cannot be read."""
     found = set()
     for path in glob.glob(RELEASES.format(glob.escape(application))):
+        environment = text(path, LIMIT)
+        if not environment:
+            return None
         with contextlib.suppress(ValueError):
-            url = database_url(text(path, LIMIT))
+            url = database_url(environment)
             found |= {unquote(url.username)} if url and url.username else set()
     return sorted(found)

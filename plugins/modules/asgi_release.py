@@ -691,9 +691,7 @@ class Deploy:
         else:
             packages = self.wanted(code)
         # From here on the project's packages, and their builds, have a hand in it: root reads nothing there any more.
-        self.work_on(venv)
-        os.rename(code, self.work / "code")
-        self.hand_to_builder(code)
+        self.work_in(code, venv)
         self.uv("venv", "--allow-existing", "--no-project", "--relocatable", "--python", self.app["python"], str(venv))
         self.uv(*packages)
         package.unlink(missing_ok=True)
@@ -702,15 +700,19 @@ class Deploy:
 
     def build(self, code):
         """The application's own commands, which write what they make into its code: with the network, and without its secrets."""
-        self.work_on()
-        os.rename(code, self.work / "code")
-        self.hand_to_builder(code)
+        self.work_in(code)
         # Nothing of one build is there in the next, which may be of other code.
         with self.build_environment(HOME="/tmp", PATH=f"{self.release.path / 'venv/bin'}:{BUILD_PATH}") as path:  # noqa: S108
             for command in self.app["build"]:
                 if self.in_build([code], *shlex.split(command), environment=path) != 0:
                     raise ReleaseError(f"the build command '{command}' failed:\n{self.output}")
         self.take_over(code)
+
+    def work_in(self, code, *places):
+        """The same with the code as it is, and other directories that begin empty."""
+        self.work_on(*places)
+        os.rename(code, self.work / code.name)
+        self.hand_to_builder(code)
 
     def work_on(self, *places):
         """Directories in which code of the project is to write: it sees them in their places, but they lie elsewhere."""

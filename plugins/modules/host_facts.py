@@ -77,7 +77,7 @@ installed:
   type: list
   elements: str
 database_roles:
-  description: For each of RV(installed), whom its releases that are kept log in to their database as.
+  description: For each of RV(installed), whom its kept releases log in to their database as; null where one cannot be read.
   returned: always
   type: dict
 taken:

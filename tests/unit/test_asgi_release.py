@@ -2084,3 +2084,6 @@ def test_whom_kept_releases_log_in_as_is_known(root, monkeypatch):
     add(root, "r5")
     assert asgi_database.database_roles("shop") == ["shop", "shop-0a1b"]
     assert asgi_database.database_roles("none") == []
+    # One that cannot be read may log in as anybody.
+    (root / "releases/r5/env").symlink_to("/nowhere")
+    assert asgi_database.database_roles("shop") is None

@@ -411,6 +411,7 @@ def test_another_password_is_another_role():
     assert "logins" not in logins(app1={"shop": ["shop-0a1b"]})[0]
     assert logins(app1={"shop": ["shop-0a1b"]}, app2={"shop": ["shop"]})[0]["logins"] == ["shop", "shop-0a1b"]
     assert logins(app1={}, app2={})[0]["logins"] == []
+    assert "logins" not in logins(app1={"shop": ["shop"]}, app2={"shop": None})[0]
 
 
 def test_a_database_of_the_users_own_wins():
