@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 
+from ansible_collections.vivarium.server.plugins.filter.asgi_apps import CLEARSESSIONS
+
 DOCUMENTATION = r"""
 name: asgi_library
 positional: path, servers
@@ -73,6 +75,13 @@ def asgi_library(app, path, servers):
     context = {key: app[key] for key in CONTEXT} | {
         "fail_level": app["check_fail_level"],
         "processes": len(app["processes"]),
+        "commands": [
+            [kind, name, entry["command"]]
+            for kind, entries in (("process", app["processes"]), ("timer", app["timers"]))
+            for name, entry in sorted(entries.items())
+            # The collection's own does no harm twice.
+            if entry["command"] != CLEARSESSIONS["command"]
+        ],
         "secrets": sorted(app["secret_env"]),
     }
     return [

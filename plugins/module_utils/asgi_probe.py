@@ -72,7 +72,7 @@ class LocalTLSConnection(http.client.HTTPConnection):
         self.sock = context.wrap_socket(self.sock, server_hostname=self.domain)
 
 
-def answer_of(connection, path, host):
+def answer_of(connection, path, host, more=None):
     """One GET; returns the status, the headers and the beginning of the body. OSError and HTTPException are the caller's.
 
     The whole takes no longer than the timeout of the connection, which by itself counts from byte to byte.
@@ -103,6 +103,7 @@ def answer_of(connection, path, host):
                 "X-Forwarded-For": "127.0.0.1",
                 "User-Agent": "vivarium-probe",
                 "Connection": "close",
+                **(more or {}),
             },
         )
         response = connection.getresponse()

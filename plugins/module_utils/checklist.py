@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 from ansible_collections.vivarium.server.plugins.module_utils.asgi import (
+    PROGRAMS,
     printable,
     read_regular,
     run,
@@ -28,6 +29,7 @@ from ansible_collections.vivarium.server.plugins.module_utils.asgi_probe import 
     UnixConnection,
     answer_of,
 )
+from ansible_collections.vivarium.server.plugins.module_utils.asgi_running import ask, differences
 
 STRANGER = "vivarium-probe.invalid"
 DEBUG_PAGE = "DEBUG = True"
@@ -49,6 +51,10 @@ SITE = (
 )
 # nginx may use connections to the release before for this long after a switch (seconds).
 SETTLED = 10
+# How long the instance may take to say what it runs with (seconds).
+ASK_PATIENCE = 10
+# How long to look at uploads (seconds).
+UPLOADS_PATIENCE = 30
 # What is read of a process's command (bytes).
 COMMAND_LIMIT = 4096
 # What is told of a heading (letters).
@@ -58,7 +64,7 @@ JOURNAL_PATIENCE = 1
 
 # The page's headings, in its order: title, the method that proves it, and the messages of the checks that belong to it.
 HEADINGS = (
-    ("Run manage.py check --deploy", "checks", ()),
+    ("Run manage.py check --deploy", "checks", ("vivarium.E031",)),
     ("Switch away from manage.py runserver", "server", ()),
     ("SECRET_KEY", "secret_key", ("security.W009", "security.W025", "vivarium.E009")),
     ("DEBUG", "debug", ("security.W018", "vivarium.E027")),
@@ -70,7 +76,7 @@ HEADINGS = (
         ("mail.E001", "mail.W001", "vivarium.W007", "vivarium.W021", "vivarium.I019"),
     ),
     ("STATIC_ROOT and STATIC_URL", "static", ("vivarium.E026",)),
-    ("MEDIA_ROOT and MEDIA_URL", "media", ("vivarium.E006",)),
+    ("MEDIA_ROOT and MEDIA_URL", "media", ("vivarium.E006", "vivarium.W032")),
     (
         "HTTPS", "https",
         ("security.W001", "security.W004", "security.W005", "security.W008", "security.W021", "vivarium.I028"),
@@ -104,9 +110,12 @@ class Broken(Exception):
         self.ids = ids
 
 
-def checklist(application, release, site):
-    """The report on a release that is live; `site` is the application's description, or what an earlier report kept of it."""
-    report = _Report(application, release, {key: site.get(key) for key in SITE})
+def checklist(application, release, site, thorough=False):
+    """The report on a release that is live; `site` is the application's description, or what an earlier report kept of it.
+
+    `thorough` looks at uploads too, however many there are.
+    """
+    report = _Report(application, release, {key: site.get(key) for key in SITE}, thorough)
     headings = report.headings()
     counts = {
         state: sum(each["state"] == state for each in headings) for state in ("proven", "waived", "failed", "unknown")
@@ -142,15 +151,15 @@ def line_of(heading):
 class _Report:
     """One method for each heading; it returns what proves the heading, or None where it does not concern the application."""
 
-    def __init__(self, application, release, site):
-        self.application, self.release, self.site = application, release, site
+    def __init__(self, application, release, site, thorough):
+        self.application, self.release, self.site, self.thorough = application, release, site, thorough
         self.domain = site["domains"][0]
         self.verify = site["verify"] or {}
         self.django = site["framework"] == "django"
         self.gate = read_json(release.path / "gate.json")
         self.facts = self.gate.get("facts", {})
         self.messages = messages_of(self.gate)
-        self.page = None
+        self.page = self.answer = None
         self.nonsense = f"/vivarium-probe-{secrets.token_hex(8)}"
 
     def headings(self):
@@ -205,6 +214,21 @@ class _Report:
             self.page = self.visit(self.nonsense)
         return self.page
 
+    def as_checked(self, *names):
+        """What the checks saw of these settings is what the running instance has: it is asked once."""
+        checked = self.facts.get("running")
+        if not isinstance(checked, dict):
+            return ""  # the release was made before an instance could say so, or has nothing to say
+        if self.answer is None:
+            try:
+                self.answer = differences(checked, ask(self.release, self.domain, ASK_PATIENCE) or checked)
+            except (OSError, http.client.HTTPException) as error:
+                raise Unproven(f"the running instance does not say what it runs with ({error})") from error
+        others = [said for name, said in self.answer.items() if name in ("settings module", *names)]
+        if others:
+            raise Broken(f"the running instance does not have what was checked: {'; '.join(others)}")
+        return ", as the running instance says"
+
     def needs_site(self):
         if not self.verify:
             raise Unproven("the web servers are other hosts")
@@ -236,30 +260,31 @@ class _Report:
         if mode & 0o077:
             raise Broken(f"its environment file can be read by others (mode {mode:04o})")
         if not self.django:
-            number = self.facts.get("secrets")
-            return f"{number} from a file that root alone reads; none stands in the code" if number else None
+            number, asked = self.facts.get("secrets"), self.as_checked("secrets")
+            return f"{number} from a file that root alone reads{asked}; none stands in the code" if number else None
         key = self.facts["secret_key"]
         if not key["from_environment"]:
             raise Broken("it is not the one of the environment")
+        asked = self.as_checked("SECRET_KEY")
         fallbacks = f", {key['fallbacks']} fallbacks" if key["fallbacks"] else ""
-        return (
-            f"{key['length']} characters{fallbacks}, from a file that root alone reads; it stands nowhere in the code"
-        )
+        return f"{key['length']} characters{fallbacks}, from a file that root alone reads{asked}; it stands nowhere in the code"
 
     def debug(self):
+        asked = self.as_checked("DEBUG", "debug")
         if not self.django:
             # Not every callable has an attribute that tells.
-            return "the application says that it is off" if self.facts.get("debug") is False else None
+            return f"it is off{asked}" if self.facts.get("debug") is False else None
         status, _headers, body, way = self.missing_page()
         if DEBUG_PAGE in body or self.facts["debug"]:
             raise Broken(f"a missing page shows Django's debug page ({way})", "security.W018")
-        return f"a missing page answers {status} {way}, without a word of the code"
+        return f"it is off{asked}; a missing page answers {status} {way}, without a word of the code"
 
     def allowed_hosts(self):
         seen = []
         if self.verify:
             seen.append(self.stranger_at_nginx())
         if self.django:
+            self.as_checked("ALLOWED_HOSTS")
             if not self.facts["refuses_strangers"]:
                 raise Broken("the application takes any name", "vivarium.E001")
             if self.facts["strangers_are_reported"]:
@@ -290,6 +315,7 @@ class _Report:
     def caches(self):
         if not self.django:
             return None
+        self.as_checked("CACHES", "CHANNEL_LAYERS")
         kinds = sorted(set(self.facts["caches"].values()))
         alone = any(each["id"] == "vivarium.I005" for each in self.messages)
         return (
@@ -299,6 +325,7 @@ class _Report:
     def databases(self):
         if not self.django and not self.site["database"]:
             return None
+        self.as_checked("DATABASES")
         seen = []
         database = self.facts.get("database", {})
         if database.get("limits"):
@@ -374,7 +401,30 @@ class _Report:
             "content-security-policy", ""
         ):
             raise Broken(f"uploads are not served as untrusted (a missing one answers {status} without the headers)")
+        unreadable = self.unreadable_upload() if self.thorough else ""
+        if unreadable:
+            raise Broken(
+                f"nginx cannot read {unreadable}: what writes it gives it mode 0600; chmod it to 0640", "vivarium.W032"
+            )
         return "nginx serves uploads as files, never runs them, and tells browsers to trust none; their backup is yours"
+
+    def unreadable_upload(self):
+        """One that visitors get 403 for. Whoever wrote it looks, in its own sandbox: root does not walk there."""
+        name = self.application.name
+        look = (
+            "/usr/bin/find",
+            str(self.application.root / "media"),
+            "-type",
+            "f",
+            "!",
+            "-perm",
+            "-g=r",
+            "-print",
+            "-quit",
+        )
+        limit = f"--property=RuntimeMaxSec={UPLOADS_PATIENCE}"
+        code, output = run([f"{PROGRAMS}/{name}-run", "live", limit, "--", *look], timeout=None)
+        return words(output.strip()) if code == 0 else ""
 
     def https(self):
         if not self.verify:

@@ -165,6 +165,13 @@ from ansible_collections.vivarium.server.plugins.module_utils.asgi import (
 from ansible_collections.vivarium.server.plugins.module_utils.asgi_database import database_url
 from ansible_collections.vivarium.server.plugins.module_utils.asgi_packages import installed, missing, too_old
 from ansible_collections.vivarium.server.plugins.module_utils.asgi_probe import ask_site, ask_socket, healthy
+from ansible_collections.vivarium.server.plugins.module_utils.asgi_running import (
+    TOKEN,
+    ask,
+    differences,
+    facts_of,
+    new_token,
+)
 from ansible_collections.vivarium.server.plugins.module_utils.host_code import Failed
 
 # What a project says of its packages, at the top of its code.
@@ -337,6 +344,7 @@ class Deploy:
                 stream.write(entry["content"].encode("utf-8", "surrogateescape"))
                 os.fchown(descriptor, 0, group)
                 os.fchmod(descriptor, int(entry["mode"], 8) & ~stat.S_IRWXO)
+        write_for_group(self.release.path / TOKEN, new_token(), group)
         return True
 
     def checked(self):
@@ -411,6 +419,7 @@ class Deploy:
                 systemctl("stop", release.unit, check=False)
         systemctl("start", release.unit)
         self.wait_for_answer(release)
+        self.look_at_instance(release)
         self.start_processes(release)
         return True
 
@@ -941,6 +950,27 @@ class Deploy:
             raise ReleaseError(
                 f"{release.unit} was not ready within {self.app['start_timeout']} s of start_timeout: GET"
                 f" {self.app['health_path']}: {last}\nIts last lines:\n{journal(release.unit)}"
+            )
+
+    def look_at_instance(self, release):
+        """What was checked is what runs: a server can be given other settings than its release, by a file of its own say."""
+        try:
+            found = ask(release, self.app["domains"][0], self.app["start_timeout"])
+        except (OSError, http.client.HTTPException) as error:
+            raise ReleaseError(f"{release.unit} does not say what it runs with ({error})") from error
+        if found is None:
+            return
+        checked = facts_of(release).get("running")
+        if checked is None:
+            # Its import took too long for the gate, which looks at this too.
+            if found.get("debug") is True and "vivarium.E027" not in self.app["waivers"]:
+                raise ReleaseError(
+                    f"{release.unit} is in debug mode: visitors see its code at an error (vivarium.E027)"
+                )
+        elif others := differences(checked, found):
+            raise ReleaseError(
+                f"{release.unit} does not run with what was checked: {'; '.join(others.values())}. Look for a file that the"
+                " server reads (gunicorn.conf.py, --env-file) or code that changes settings later"
             )
 
     def check_state(self, release):

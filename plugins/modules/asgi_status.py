@@ -102,7 +102,7 @@ def status_of(name, deploys):
         "version": record.get("version"),
         "since": record.get("live_since"),
         "certificate_ends": certificate_end(site["verify"]) if site and site["verify"] else None,
-        "checklist": checklist(application, live, site) if site else None,
+        "checklist": checklist(application, live, site, thorough=True) if site else None,
     }
 
 

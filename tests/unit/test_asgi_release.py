@@ -886,7 +886,7 @@ def test_what_a_release_runs_with_is_written_for_whom_it_is(deploy, root):
     modes = {
         entry.relative_to(path).as_posix(): entry.stat().st_mode & 0o777 for entry in path.rglob("*") if entry.is_file()
     }
-    assert modes == {"env": 0o600, "serve": 0o750, "lib/vivarium_gate.py": 0o640}
+    assert modes == {"env": 0o600, "serve": 0o750, "lib/vivarium_gate.py": 0o640, "lib/vivarium_token": 0o640}
     assert (path / "env").read_bytes() == b'KEY="\xff"\n' and (path / "lib").stat().st_mode & 0o777 == 0o750
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from socketserver import ThreadingMixIn, UnixStreamServer
 
 import pytest
-from ansible_collections.vivarium.server.plugins.module_utils import asgi
+from ansible_collections.vivarium.server.plugins.module_utils import asgi, asgi_running
 from ansible_collections.vivarium.server.plugins.module_utils import checklist as module
 
 FACTS = {
@@ -290,3 +290,69 @@ def test_no_more_of_a_command_is_read_than_a_line(tmp_path, monkeypatch):
         report.release, report.site = asgi.Application("shop").release("r1"), {"server": "uvicorn"}
         assert report.server() == "uvicorn runs as shop@r1.service"
         process.kill()
+
+
+RUNNING = {
+    "settings module": "vivarium_settings", "DEBUG": False, "ALLOWED_HOSTS": ["shop.example.com"], "SECRET_KEY": "a digest",
+    "DATABASES": {"default": ["postgresql", "/run/postgresql", "", "shop", "shop-1"]}, "CACHES": {}, "CHANNEL_LAYERS": {},
+}  # fmt: skip
+
+
+@pytest.fixture
+def asked(report, monkeypatch):
+    """The headings for what the running instance says, or raises, of itself."""
+
+    def make(**changes):
+        monkeypatch.setattr(module, "ask", lambda *_arguments: RUNNING | changes)
+        return report(facts={"running": RUNNING})[1]
+
+    return make
+
+
+def test_a_proof_is_about_the_running_instance(asked):
+    found = asked()
+    assert {found[title]["state"] for title in ("SECRET_KEY", "DEBUG", "ALLOWED_HOSTS", "CACHES", "DATABASES")} == {
+        "proven"
+    }
+    assert "as the running instance says" in found["SECRET_KEY"]["how"] and "as the running" in found["DEBUG"]["how"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "title", "said"),
+    [
+        ({"DEBUG": True}, "DEBUG", "DEBUG is true, and was false"),
+        ({"SECRET_KEY": "another digest"}, "SECRET_KEY", "SECRET_KEY is another"),
+        ({"ALLOWED_HOSTS": ["*"]}, "ALLOWED_HOSTS", 'ALLOWED_HOSTS is ["*"]'),
+        ({"CACHES": {"default": ["locmem"]}}, "CACHES", "CACHES is"),
+        ({"DATABASES": {"default": ["sqlite3", "", "", "x", ""]}}, "DATABASES", '["sqlite3", "", "", "x", ""]'),
+    ],
+)
+def test_what_the_instance_has_otherwise_is_no_proof(asked, changes, title, said):
+    found = asked(**changes)
+    assert found[title]["state"] == "failed" and said in found[title]["how"]
+    assert "another digest" not in json.dumps(found)
+    assert found["SESSION_COOKIE_SECURE"]["state"] == "proven"
+
+
+def test_other_settings_are_no_proof_of_anything(asked):
+    found = asked(**{"settings module": "shop.settings"})
+    assert {found[title]["state"] for title in ("SECRET_KEY", "DEBUG", "ALLOWED_HOSTS", "CACHES", "DATABASES")} == {
+        "failed"
+    }
+
+
+def test_an_instance_that_does_not_say_is_not_taken_at_its_word(report, monkeypatch):
+    def silence(*_arguments):
+        raise http.client.HTTPException("status 404 instead of what it runs with")
+
+    monkeypatch.setattr(module, "ask", silence)
+    found = report(facts={"running": RUNNING})[1]
+    assert (
+        found["SECRET_KEY"]["state"] == "unknown"
+        and "does not say what it runs with (status 404" in found["SECRET_KEY"]["how"]
+    )
+
+
+def test_a_changed_variable_is_named_without_its_value():
+    said = asgi_running.differences({"secrets": {"A": "1", "B": "2"}}, {"secrets": {"A": "1", "B": "hunter2"}})
+    assert said == {"secrets": "B of the environment is not as it was given"}

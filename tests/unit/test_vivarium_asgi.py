@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import pathlib
 
-MODULE = pathlib.Path(__file__).resolve().parents[2] / "roles/asgi/files/django/vivarium_asgi.py"
+FILES = pathlib.Path(__file__).resolve().parents[2] / "roles/asgi/files"
+MODULE = FILES / "django/vivarium_asgi.py"
 CODE = """
 class site:
     application = "application"
@@ -21,6 +22,7 @@ class Outer:
 
 def test_the_first_is_the_outermost(monkeypatch, tmp_path):
     (tmp_path / "wrapped_site.py").write_text(CODE)
+    monkeypatch.syspath_prepend(FILES / "server")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("VIVARIUM_ASGI_APPLICATION", "wrapped_site:site.application")
     monkeypatch.setenv("VIVARIUM_ASGI_MIDDLEWARE", "wrapped_site.Outer,wrapped_site.Inner")

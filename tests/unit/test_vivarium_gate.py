@@ -15,11 +15,12 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LIBRARY = ROOT / "roles/asgi/files/django"
+SERVER = ROOT / "roles/asgi/files/server"
 SECRET = "hunter2-" + "x7Kq!" * 15
 STANDING = {"security.W005": "not ours to bind", "security.W021": "not ours to list"}
 CONTEXT = {
     "framework": "django", "callable": "shop.asgi:application", "secrets": ["SECRET_KEY"],
-    "workers": 2, "hosts": 1, "processes": 0, "migrate": False, "fail_level": "WARNING", "waivers": {},
+    "workers": 2, "hosts": 1, "processes": 0, "commands": [], "migrate": False, "fail_level": "WARNING", "waivers": {},
     "standing_waivers": STANDING,
 }  # fmt: skip
 # Nothing listens at that port.
@@ -65,7 +66,7 @@ def gate(place, own=False, context=None, **variables):
     way = {"DJANGO_SETTINGS_MODULE": "vivarium_settings", "VIVARIUM_PROJECT_SETTINGS": "shop.settings"}
     environment = {
         "PATH": os.environ["PATH"], "HOME": str(place.parent / "home"), "PYTHONDONTWRITEBYTECODE": "1",
-        **(way if not own else {"DJANGO_SETTINGS_MODULE": "shop.settings"}),
+        "PYTHONPATH": str(SERVER), **(way if not own else {"DJANGO_SETTINGS_MODULE": "shop.settings"}),
     }  # fmt: skip
     run = subprocess.run(
         [sys.executable, str(LIBRARY / "vivarium_gate.py"), "--json", str(told)],
@@ -106,6 +107,51 @@ def test_the_same_project_without_our_settings_is_told_everything_at_once(projec
             assert message["hint"]
 
 
+ASGI = """
+import os
+os.environ{}
+from django.core.asgi import get_asgi_application
+application = get_asgi_application()
+"""
+
+
+def test_the_checks_are_about_the_settings_that_the_callable_chooses(project):
+    """A development configuration of the project's own, chosen by asgi.py against what the inventory says."""
+    report = gate(project(**{"shop/asgi.py": ASGI.format("['DJANGO_SETTINGS_MODULE'] = 'shop.settings'")}))
+    assert {"vivarium.E031", "security.W018", "security.W009", "vivarium.E009"} <= ids(report)
+    assert report["facts"]["debug"] and report["facts"]["running"]["settings module"] == "shop.settings"
+    assert "os.environ.setdefault" in report["text"]
+
+
+def test_a_callable_may_change_settings_once_they_are_made(project):
+    code = ASGI.format(".setdefault('DJANGO_SETTINGS_MODULE', 'shop.settings')")
+    code += "from django.conf import settings\nsettings.DEBUG = True\n"
+    report = gate(project(**{"shop/asgi.py": code}))
+    assert ids(report) == {"security.W018"} and report["facts"]["running"]["DEBUG"] is True
+
+
+def test_what_is_noted_of_the_running_settings_holds_no_password(project):
+    files = {
+        "CACHES": {"default": {"BACKEND": REDIS, "LOCATION": "redis://ann:hunter2@127.0.0.1:1/0"}},
+        "CHANNEL_LAYERS": {
+            "one": redis_layer("redis://:hunter2@127.0.0.1:1/0"),
+            "two": redis_layer(("127.0.0.1", 1)),
+            "three": redis_layer({"address": "redis://:hunter2@127.0.0.1:2", "password": "hunter2"}),
+        },
+    }
+    report = gate(
+        project(
+            *[f"{name} = {value!r}" for name, value in files.items()], "DATABASES['default']['PASSWORD'] = 'hunter2'"
+        )
+    )
+    found = report["facts"]["running"]
+    assert found["CACHES"] == {"default": [REDIS, "redis://127.0.0.1:1/0"]}
+    assert [hosts[1:] for hosts in found["CHANNEL_LAYERS"].values()] == [
+        ["redis://127.0.0.1:1/0"], ["127.0.0.1:1"], ["redis://127.0.0.1:2"],
+    ]  # fmt: skip
+    assert found["SECRET_KEY"] != SECRET and len(found["SECRET_KEY"]) == 64
+
+
 LOCAL = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 SESSIONS = "django.contrib.sessions.backends."
 
@@ -113,7 +159,7 @@ SESSIONS = "django.contrib.sessions.backends."
 @pytest.fixture(scope="module")
 def here(plain):
     """The gate in this process, for a plain project with changes: starting Django for each of them would take long."""
-    sys.path[:0] = [str(plain), str(LIBRARY)]
+    sys.path[:0] = [str(plain), str(LIBRARY), str(SERVER)]
     own = importlib.import_module("shop.settings")
     values = {name: getattr(own, name) for name in dir(own) if name.isupper()}
     # No file: a release's place and its home do not matter here.
@@ -140,7 +186,7 @@ def here(plain):
             }
 
     yield judge
-    del sys.path[:2]
+    del sys.path[:3]
 
 
 REDIS = "django.core.cache.backends.redis.RedisCache"
@@ -184,6 +230,13 @@ def redis_layer(host):
         ({}, {"ADMINS": ""}, {}, "vivarium.W008"),
         ({}, {"SENTRY_DSN": "https://k@sentry.example.com/1"}, {}, "vivarium.W018"),
         ({}, {}, {"waivers": {"security.W999": "no such thing"}}, "vivarium.E023"),
+        ({"FILE_UPLOAD_PERMISSIONS": 0o600}, {}, {}, ""),
+        ({}, {}, {"commands": [["process", "beat", "celery -A shop beat"]]}, ""),
+        ({}, {}, {"hosts": 2, "commands": [["process", "beat", "celery -A shop beat"]]}, "vivarium.W033"),
+        ({}, {}, {"hosts": 2, "commands": [["process", "worker", "celery -A shop worker -B"]]}, "vivarium.W033"),
+        ({}, {}, {"hosts": 2, "commands": [["process", "worker", "celery -A shop worker"]]}, ""),
+        ({}, {}, {"hosts": 2, "commands": [["timer", "digest", "python manage.py digest"]]}, ""),
+        ({}, {}, {"waivers": {"vivarium.W033": "jobs take a lock"}}, ""),
         ({}, {}, {"waivers": {"vivarium.E999": "no such thing"}}, "vivarium.E023"),
     ],
 )
@@ -374,7 +427,7 @@ def test_waivers_without_django(other):
 
 
 def test_every_check_is_documented():
-    modules = ("vivarium_checks.py", "vivarium_plain_checks.py")
+    modules = ("vivarium_checks.py", "vivarium_plain_checks.py", "vivarium_code.py")
     said = {each for name in modules for each in re.findall(r'"([EWI]\d{3})"', (LIBRARY / name).read_text())}
     said |= set(re.findall(r'vivarium\.([EWI]\d{3})"', (LIBRARY / "vivarium_gate.py").read_text()))
     documented = set(re.findall(r"`vivarium\.([EWI]\d{3})`", (ROOT / "docs/checklist.md").read_text()))

@@ -401,3 +401,10 @@ def test_a_plain_project_passes_djangos_own_checks(tmp_path):
 def test_the_projects_module_has_to_be_named(tmp_path):
     run = manage(tmp_path, "check", VIVARIUM_PROJECT_SETTINGS="")
     assert run.returncode != 0 and "VIVARIUM_PROJECT_SETTINGS must name" in run.stderr
+
+
+@pytest.mark.parametrize(("mode", "got"), [(None, 0o640), (0o600, 0o640), (0o644, 0o644), (0o660, 0o660)])
+def test_nginx_can_read_uploads(mode, got):
+    assert settings({"FILE_UPLOAD_PERMISSIONS": mode})["FILE_UPLOAD_PERMISSIONS"] == got
+    assert settings({"FILE_UPLOAD_DIRECTORY_PERMISSIONS": 0o700})["FILE_UPLOAD_DIRECTORY_PERMISSIONS"] is None
+    assert settings({"FILE_UPLOAD_DIRECTORY_PERMISSIONS": 0o755})["FILE_UPLOAD_DIRECTORY_PERMISSIONS"] == 0o755

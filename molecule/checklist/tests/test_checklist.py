@@ -257,6 +257,78 @@ def test_a_projects_own_settings_go_through_the_same_gate(hosts):
     )  # fmt: skip
 
 
+ASGI = """
+import os
+{}
+from django.conf import settings
+from django.core.asgi import get_asgi_application
+application = get_asgi_application()
+{}
+"""
+
+
+def test_settings_that_the_callable_chooses_itself_are_refused(hosts):
+    before = {name: live(host) for name, host in hosts.items()}
+    code = ASGI.format("os.environ['DJANGO_SETTINGS_MODULE'] = 'shop.settings'", "")
+    refused(
+        hosts, before, {
+            "vivarium.E031", "security.W004", "security.W008", "security.W009", "security.W012", "security.W016", "security.W018",
+            "security.W020", "vivarium.W007", "vivarium.W008", "vivarium.E009", "vivarium.E012", "vivarium.E022", "vivarium.E026",
+        }, sources=variant(hosts, "chosen", {"shop/asgi.py": code}),
+    )  # fmt: skip
+
+
+def test_an_instance_that_runs_with_something_else_than_was_checked_is_refused(hosts):
+    """By what a server alone has: the gate, which imports the same, does not see it."""
+    before = {name: live(host) for name, host in hosts.items()}
+    code = ASGI.format(
+        "", "if 'RUNTIME_DIRECTORY' in os.environ:\n    settings.DEBUG, settings.SECRET_KEY = True, 'x' * 60"
+    )
+    code, output = deploy(sources=variant(hosts, "later", {"shop/asgi.py": code}))
+    assert code != 0
+    output = " ".join(output.split())
+    for name, host in hosts.items():
+        assert re.search(
+            rf'{name}.{{,400}}failed at the step "start".{{,200}}does not run with what was checked', output
+        ), output
+        assert live(host) == before[name]
+        assert Visitor(host, "127.0.0.1", DOMAIN).status("/admin/login/") == 200
+    assert (
+        "DEBUG is true, and was false when it was checked; SECRET_KEY is another" in output and "xxxxxx" not in output
+    )
+
+
+def test_nobody_but_root_can_ask_what_an_instance_runs_with(hosts):
+    for host in hosts.values():
+        token = host.check_output("cat /srv/shop/live/lib/vivarium_token")
+        ask = ("--header", f"X-Vivarium-Ask: {token}")
+        assert '"SECRET_KEY"' in host.check_output(
+            f"curl --silent --unix-socket /srv/shop/live/socket --header 'X-Vivarium-Ask: {token}' http://{DOMAIN}/"
+        )
+        browser = Visitor(host, "127.0.0.1", DOMAIN)
+        answer = browser.curl("/no-such-page/", *ask).stdout
+        assert "Not Found" in answer and "SECRET_KEY" not in answer
+        for user in ("nobody", "admin"):
+            assert host.run(f"runuser -u {user} -- cat /srv/shop/live/lib/vivarium_token").rc != 0
+
+
+def test_an_upload_that_visitors_cannot_get_is_named(hosts, tmp_path):
+    make = "import os, tempfile; d = '/srv/shop/media/made'; os.makedirs(d, exist_ok=True); f, p = tempfile.mkstemp(dir=d); {}"
+    for host in hosts.values():
+        host.check_output(
+            f"shop-manage shell --command {shlex.quote(make.format('os.replace(p, d + chr(47) + str(1))'))}"
+        )
+        assert Visitor(host, "127.0.0.1", DOMAIN).status("/media/made/1") == 403
+    code, _output = play("playbooks/status.yml", status_file=str(tmp_path / "status.json"))
+    assert code == 0
+    for name, host in hosts.items():
+        said = json.loads((tmp_path / "status.json").read_text())[name]["shop"]["checklist"]["headings"]
+        media = next(each for each in said if each["title"].startswith("MEDIA_ROOT"))
+        assert media["state"] == "failed" and "nginx cannot read /srv/shop/media/made/1" in media["how"]
+        host.check_output("chmod 0640 /srv/shop/media/made/1")
+        assert Visitor(host, "127.0.0.1", DOMAIN).status("/media/made/1") == 200
+
+
 def test_a_waiver_without_a_reason_is_refused_before_anything_changes(hosts):
     code, output = deploy(changes={"waivers": {"vivarium.W008": " "}})
     assert code != 0 and "waivers.vivarium.W008 needs a reason" in " ".join(output.split())
@@ -378,7 +450,8 @@ def test_the_playbook_tells_how_everything_is(hosts, tmp_path):
         assert shop["certificate_ends"] > time.time()
         assert [each["title"] for each in shop["checklist"]["headings"]] == HEADINGS
         assert shop["checklist"]["counts"] == {"proven": 19, "waived": 0, "failed": 0, "unknown": 0}
-    assert re.search(r"proven +DEBUG: a missing page answers 404", " ".join(output.split()))
+    output = " ".join(output.split())
+    assert re.search(r"proven +DEBUG: it is off, as the running instance says; a missing page answers 404", output)
 
 
 def test_secrets_did_not_reach_the_journal_or_the_reports(hosts):

@@ -3,18 +3,9 @@
 Each is a dotted path to a class or function that takes an ASGI callable and returns one.
 """
 
-import importlib
 import os
 
-
-def load(path):
-    """What stands behind `package.module:name`."""
-    module, names = path.split(":")
-    found = importlib.import_module(module)
-    for name in names.split("."):
-        found = getattr(found, name)
-    return found
-
+from vivarium_running import load
 
 application = load(os.environ["VIVARIUM_ASGI_APPLICATION"])
 for path in reversed(os.environ["VIVARIUM_ASGI_MIDDLEWARE"].split(",")):

@@ -15,11 +15,19 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core import checks
 from django.db import DEFAULT_DB_ALIAS, connections
-from vivarium_code import found_in_code, is_inside
+from vivarium_code import found_in_code, is_inside, repeated
 
 DOCS = "https://docs.djangoproject.com/en/stable/"
 TAG = "vivarium"
-context = {"workers": 1, "hosts": 1, "processes": 0, "migrate": True, "hsts_header": None}
+context = {
+    "workers": 1,
+    "hosts": 1,
+    "processes": 0,
+    "migrate": True,
+    "hsts_header": None,
+    "settings": "",
+    "commands": {},
+}
 
 LOCAL_CACHE = "django.core.cache.backends.locmem.LocMemCache"
 LOCAL_LAYER = "channels.layers.InMemoryChannelLayer"
@@ -46,6 +54,20 @@ def message(kind, identifier, text, hint, source):
 def processes():
     """How many processes of the application run at a time, on all hosts."""
     return context["hosts"] * (context["workers"] + context["processes"])
+
+
+@check
+def settings_in_force(app_configs, **kwargs):
+    found = str(getattr(settings, "SETTINGS_MODULE", "none: settings.configure() was called"))
+    if context["settings"] and found != context["settings"]:
+        yield message(
+            checks.Error, "E031",
+            f"The application's callable runs with other settings ({found}) than everything else of the release"
+            f" ({context['settings']}): migrations, timers and commands would not see what visitors get.",
+            'Where it says os.environ["DJANGO_SETTINGS_MODULE"] = …, write os.environ.setdefault("DJANGO_SETTINGS_MODULE", …);'
+            " the inventory's `settings` names the module.",
+            "howto/deployment/asgi/#configuring-the-settings-module",
+        )  # fmt: skip
 
 
 @check
@@ -120,6 +142,14 @@ def channel_layers(app_configs, **kwargs):
 
 
 @check
+def once_for_all(app_configs, **kwargs):
+    """What the inventory has each host run, and is meant to run once."""
+    for identifier, text, hint in repeated(context["commands"], context["hosts"]):
+        kind = {"W": checks.Warning, "I": checks.Info}[identifier[0]]
+        yield kind(text, hint=hint, id=f"vivarium.{identifier}")
+
+
+@check
 def services(app_configs, **kwargs):
     """What the settings name beside databases and mail, and that is not there."""
     for setting, host, port in dict.fromkeys(named_services()):
@@ -168,6 +198,12 @@ def places(app_configs, **kwargs):
         yield message(
             checks.Error, "E012", "MEDIA_ROOT is inside the release, where nothing can be written and nothing stays.",
             "Take it from the environment, as MEDIA_ROOT.", "ref/settings/#media-root",
+        )  # fmt: skip
+    mode = settings.FILE_UPLOAD_PERMISSIONS
+    if media and (mode is None or not mode & 0o040):
+        yield message(
+            checks.Warning, "W032", "FILE_UPLOAD_PERMISSIONS keeps nginx from reading uploads: visitors get 403.",
+            "Set it to 0o640; None means 0o600 for what is larger than 2.5 MB.", "ref/settings/#file-upload-permissions",
         )  # fmt: skip
     if "django.contrib.staticfiles" in settings.INSTALLED_APPS and url and not static:
         yield message(

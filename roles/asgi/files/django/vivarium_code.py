@@ -1,6 +1,7 @@
 """What the checks of a deployment look for in an application's code, the working directory."""
 
 import os
+import re
 from pathlib import Path
 
 # A secret is looked for in the code's files up to this size.
@@ -21,6 +22,34 @@ def found_in_code(secrets):
             for name in [name for name, value in wanted.items() if value in content]:
                 del wanted[name]
                 yield name, path
+
+
+# Programs that start work by the clock: two of them start everything twice.
+SCHEDULER = re.compile(
+    r"""
+    \bcelery\b.*\s(beat|-B|--beat)(\s|$) | \brq-?scheduler\b | \bapscheduler\b | \bperiodiq\b | \bcrontab\b
+    """,
+    re.VERBOSE,
+)
+
+
+def repeated(commands, hosts):
+    """What each of several hosts runs and is mostly meant to run once: id, message, hint. ``commands`` are kind, name, words."""
+    if hosts < 2:
+        return
+    for kind, name, words in commands:
+        if SCHEDULER.search(words):
+            yield (
+                "W033", f"The {kind} '{name}' is a scheduler, and each of {hosts} hosts runs one: what it starts happens {hosts}"
+                " times.",
+                "Run it on one host alone, or waive this where its jobs take a lock.",
+            )  # fmt: skip
+    timers = [name for kind, name, words in commands if kind == "timer" and not SCHEDULER.search(words)]
+    if timers:
+        yield (
+            "I034", f"Each of {hosts} hosts runs the timers {', '.join(timers)}: what they do happens {hosts} times.",
+            "A job that must not happen twice takes a lock of the database's.",
+        )  # fmt: skip
 
 
 def is_inside(path, directory):

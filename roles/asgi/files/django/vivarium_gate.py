@@ -39,14 +39,20 @@ def main(arguments):
 
 
 def of_django(context):
+    """What is in force once the callable is imported as the server does it: it may choose settings of its own."""
+    meant = os.environ["DJANGO_SETTINGS_MODULE"]
+    import vivarium_running
+
+    vivarium_running.load(context["callable"])
     import django
 
     django.setup()
     import vivarium_checks
 
-    vivarium_checks.context.update({key: context[key] for key in vivarium_checks.context if key in context})
+    told = context | {"settings": meant}
+    vivarium_checks.context.update({key: told[key] for key in vivarium_checks.context if key in told})
     try:
-        return run_checks(context["migrate"]), facts()
+        return run_checks(context["migrate"]), facts() | {"running": vivarium_running.running(context["callable"], ())}
     finally:
         let_go()
 
@@ -129,9 +135,8 @@ def is_known(identifier, framework):
     # Ours are said without their prefix.
     said = re.escape(identifier.removeprefix("vivarium.").encode())
     if identifier.startswith("vivarium."):
-        files = [
-            Path(__file__).with_name("vivarium_checks.py" if framework == "django" else "vivarium_plain_checks.py")
-        ]
+        own = "vivarium_checks.py" if framework == "django" else "vivarium_plain_checks.py"
+        files = [Path(__file__).with_name(name) for name in (own, "vivarium_code.py")]
     else:
         files = files_of_django() if framework == "django" else []
     wanted = re.compile(rb"['\"(]" + said + rb"['\")]")

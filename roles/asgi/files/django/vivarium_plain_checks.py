@@ -3,7 +3,6 @@
 Those that Django's projects have too have the same ids; docs/checklist.md lists them all.
 """
 
-import importlib
 import importlib.util
 import os
 import platform
@@ -11,9 +10,10 @@ import signal
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from vivarium_code import found_in_code, is_inside
+from vivarium_code import found_in_code, is_inside, repeated
+from vivarium_running import load, running
 
-ERROR, WARNING = 40, 30
+ERROR, WARNING, INFO = 40, 30, 20
 # An import that takes longer is left to the start of the instance, which has a limit of its own (seconds).
 PATIENCE = 10
 
@@ -33,14 +33,19 @@ class Message:
 def look(context):
     """The messages of the checks, and what the report says of the application."""
     found = [*secrets(context["secrets"]), *sqlite(os.environ.get("DATABASE_URL", ""), context["hosts"]), *reports()]
+    for identifier, text, hint in repeated(context["commands"], context["hosts"]):
+        found.append(Message(WARNING if identifier.startswith("W") else INFO, identifier, text, hint))
     # Last: what the application does on import, such as to go to another directory, concerns no other check.
-    debug = debug_of(context)
+    found_running = running_of(context)
+    debug = (found_running or {}).get("debug")
     if debug:
         found.append(Message(
             ERROR, "E027", "The application is in debug mode: an error shows its code to visitors.",
             "Make it without debug=True, or from the environment.",
         ))  # fmt: skip
-    return found, {"python": platform.python_version(), "debug": debug, "secrets": len(context["secrets"])}
+    return found, {
+        "python": platform.python_version(), "debug": debug, "secrets": len(context["secrets"]), "running": found_running,
+    }  # fmt: skip
 
 
 def reports():
@@ -83,24 +88,13 @@ def sqlite(url, hosts):
         )  # fmt: skip
 
 
-def debug_of(context):
-    """What Starlette, FastAPI, Litestar, Quart and others call `debug`; None where the application does not say."""
-    # Middleware of the inventory stands around the callable.
-    application = load(os.environ.get("VIVARIUM_ASGI_APPLICATION") or context["callable"])
-    debug = getattr(application, "debug", None)
-    return debug if isinstance(debug, bool) else None
-
-
-def load(path):
-    """The callable; None where it cannot be had: the start of the instance, which comes next, tells why."""
-    module, _, name = path.partition(":")
+def running_of(context):
+    """What the callable runs with; None where it cannot be had: the start of the instance, which comes next, tells why."""
     signal.signal(signal.SIGALRM, signal.default_int_handler)
     signal.alarm(PATIENCE)
     try:
-        target = importlib.import_module(module)
-        for part in name.split("."):
-            target = getattr(target, part)
-        return target
+        load(context["callable"])
+        return running(context["callable"], context["secrets"])
     except BaseException:
         return None
     finally:

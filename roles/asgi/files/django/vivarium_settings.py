@@ -259,6 +259,16 @@ class Production:
         elif "STATIC_ROOT" in env and storages.get("staticfiles", {}).get("BACKEND") == plain_static:
             storages["staticfiles"] = {**storages["staticfiles"], "BACKEND": hashed_static}
         self.set(STORAGES=storages)
+        self.uploads()
+
+    def uploads(self):
+        """nginx reads uploads as a member of their group. None is the mode of a temporary file, which nobody else may read."""
+        mode, of_directories = self.get("FILE_UPLOAD_PERMISSIONS"), self.get("FILE_UPLOAD_DIRECTORY_PERMISSIONS")
+        if mode is None or not mode & 0o040:
+            self.set(FILE_UPLOAD_PERMISSIONS=0o640)
+        # None is what the umask of the service leaves: its group may look there.
+        if of_directories is not None and of_directories & 0o050 != 0o050:
+            self.set(FILE_UPLOAD_DIRECTORY_PERMISSIONS=None)
 
     def templates(self):
         engines = [dict(engine) for engine in self.get("TEMPLATES")]

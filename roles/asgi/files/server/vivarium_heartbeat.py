@@ -8,23 +8,9 @@ one.
 
 import asyncio
 import faulthandler
-import importlib
 import os
 import sys
 import time
-
-
-def load(path):
-    """The callable that package.module:name means."""
-    # Servers differ in whether the working directory, which holds the code, is among the places of modules.
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    module, _, names = path.partition(":")
-    target = importlib.import_module(module)
-    for name in names.split("."):
-        target = getattr(target, name)
-    return target
-
 
 # How long a worker's last word stays for others to read (seconds).
 REMEMBERED = 60

@@ -7,9 +7,9 @@ def correct(scope):
     """Name the visitor, the scheme, and the host and port that were asked for.
 
     nginx overwrites these headers, and nobody else reaches the socket. By itself a server on a unix socket knows no port, and
-    Django's get_port() is the text None.
+    Django's get_port() is the text None. Returns the header that asks what the application runs with (vivarium_running), if any.
     """
-    asked = None
+    asked = question = None
     for name, value in scope["headers"]:
         if name == b"x-forwarded-for":
             scope["client"] = (value.decode("latin-1").rsplit(",", 1)[-1].strip(), 0)
@@ -18,11 +18,14 @@ def correct(scope):
             scope["scheme"] = scheme.replace("http", "ws") if scope["type"] == "websocket" else scheme
         elif name == b"host":
             asked = value.decode("latin-1")
+        elif name == b"x-vivarium-ask":
+            question = value
     if asked:
         host, _colon, port = asked.rpartition(":")
         default = PORTS.get(scope["scheme"], 80)
         # The digits of an IPv6 address stand between brackets.
         scope["server"] = (host, int(port)) if host and port.isdecimal() and len(port) < 6 else (asked, default)
+    return question
 
 
 def unbuffered(send):

@@ -9,7 +9,8 @@ import logging
 import os
 import traceback
 
-from vivarium_heartbeat import Heartbeat, leave_word, load
+from vivarium_heartbeat import Heartbeat, leave_word
+from vivarium_running import is_asked, load, tell
 from vivarium_scope import correct, unbuffered
 
 # How often to look whether the instance is asked to end, while a WebSocket is open (seconds).
@@ -81,7 +82,10 @@ class Wrapper:
             return
         if not self.heartbeat.started:
             self.heartbeat.start()
-        correct(scope)
+        question = correct(scope)
+        if question and kind == "http" and is_asked(question):
+            await tell(os.environ["VIVARIUM_APPLICATION"], send)
+            return
         if self.own_lifespan:
             await self.own_lifespan.lend(scope)
         if kind == "websocket":

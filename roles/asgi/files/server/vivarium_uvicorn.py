@@ -3,17 +3,21 @@
 import os
 
 import uvicorn
-from vivarium_heartbeat import Heartbeat, leave_word, load
+from vivarium_heartbeat import Heartbeat, leave_word
+from vivarium_running import is_asked, load, tell
 from vivarium_scope import correct, unbuffered
 
-inner = load(os.environ["VIVARIUM_APPLICATION"])
+path = os.environ["VIVARIUM_APPLICATION"]
+inner = load(path)
 heartbeat = Heartbeat(float(os.environ["VIVARIUM_HANG_TIMEOUT"]))
 startup, shutdown = uvicorn.Server.startup, uvicorn.Server.shutdown
 
 
 async def application(scope, receive, send):
-    if scope["type"] != "lifespan":
-        correct(scope)
+    question = correct(scope) if scope["type"] != "lifespan" else None
+    if question and scope["type"] == "http" and is_asked(question):
+        await tell(path, send)
+        return
     await inner(scope, receive, unbuffered(send) if scope["type"] == "http" else send)
 
 

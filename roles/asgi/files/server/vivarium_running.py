@@ -1,0 +1,106 @@
+"""What an application runs with, as its own process has it: the gate looks before a release starts, and root asks its instance.
+
+A request with the release's token is answered here and never reaches the application. Nobody but root, the application and its
+builds can read the token, and nginx takes the header from visitors. No answer holds a secret: of one there is a digest, with the
+token for its key.
+"""
+
+import hmac
+import importlib
+import json
+import os
+import sys
+from pathlib import Path
+
+# Written anew for each release (plugins/modules/asgi_release.py).
+TOKEN = Path(__file__).with_name("vivarium_token")
+
+
+def load(path):
+    """The callable that package.module:name means."""
+    # Servers differ in whether the working directory, which holds the code, is among the places of modules.
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    module, _, names = path.partition(":")
+    target = importlib.import_module(module)
+    for name in names.split("."):
+        target = getattr(target, name)
+    return target
+
+
+def token():
+    """Empty where there is none: then nothing is answered."""
+    try:
+        return TOKEN.read_bytes().strip()
+    except OSError:
+        return b""
+
+
+def digest(value):
+    return hmac.new(token(), str(value).encode("utf-8", "surrogateescape"), "sha256").hexdigest()
+
+
+def running(application, secrets):
+    """What the application at this dotted path runs with, whose environment has these secrets."""
+    configured = "django.conf" in sys.modules and sys.modules["django.conf"].settings.configured
+    return of_django(sys.modules["django.conf"].settings) if configured else of_others(application, secrets)
+
+
+def of_django(settings):
+    return {
+        # A project may bring values of its own and name no module.
+        "settings module": str(getattr(settings, "SETTINGS_MODULE", "settings.configure()")),
+        "DEBUG": bool(settings.DEBUG),
+        "ALLOWED_HOSTS": sorted(map(str, settings.ALLOWED_HOSTS)),
+        "SECRET_KEY": digest(settings.SECRET_KEY),
+        "DATABASES": {alias: place_of_database(database) for alias, database in settings.DATABASES.items()},
+        "CACHES": {
+            alias: [str(cache.get("BACKEND")), *places(cache.get("LOCATION"))]
+            for alias, cache in settings.CACHES.items()
+        },
+        "CHANNEL_LAYERS": {
+            alias: [str(layer.get("BACKEND")), *places((layer.get("CONFIG") or {}).get("hosts"))]
+            for alias, layer in (getattr(settings, "CHANNEL_LAYERS", None) or {}).items()
+        },
+    }
+
+
+def of_others(application, secrets):
+    # What Starlette, FastAPI, Litestar, Quart and others call `debug`. Middleware of the inventory stands around the callable.
+    debug = getattr(load(os.environ.get("VIVARIUM_ASGI_APPLICATION") or application), "debug", None)
+    return {
+        "debug": debug if isinstance(debug, bool) else None,
+        "secrets": {name: digest(os.environ.get(name, "")) for name in secrets},
+    }
+
+
+def place_of_database(database):
+    return [str(database.get(key) or "") for key in ("ENGINE", "HOST", "PORT", "NAME", "USER")]
+
+
+def places(said):
+    """Where a service is, in words without a password: a URL, a pair, a dictionary, or several of them."""
+    if isinstance(said, dict):
+        said = said.get("address") or [said.get("host"), said.get("port")]
+    if isinstance(said, str):
+        scheme, separator, rest = said.rpartition("://")
+        return [scheme + separator + rest.rsplit("@", 1)[-1]]
+    if isinstance(said, (list, tuple)):
+        if len(said) == 2 and isinstance(said[1], int):
+            return [f"{said[0]}:{said[1]}"]
+        return [place for each in said for place in places(each)]
+    return [] if said is None else [type(said).__name__]
+
+
+def is_asked(value):
+    """Whether the header of a request holds the token."""
+    return bool(value) and hmac.compare_digest(bytes(value), token())
+
+
+async def tell(application, send):
+    """Answer root's question."""
+    secrets = json.loads(TOKEN.with_name("vivarium_gate.json").read_text())["secrets"]
+    body = json.dumps({"pid": os.getpid(), "running": running(application, secrets)}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
