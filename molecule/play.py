@@ -13,6 +13,8 @@ import sys
 import time
 from pathlib import Path
 
+import yaml
+
 PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 INVENTORY = Path(os.environ["MOLECULE_INVENTORY_FILE"]).parent
 
@@ -56,6 +58,18 @@ class Play:
         return self
 
     def message(self, host):
+        """What a host's last failure says, and what was shown of the step before."""
+        shown = [
+            part
+            for part in self.output.split("TASK [")
+            if part.partition("]")[0].endswith("Show what the step printed")
+        ]
+        found = [
+            text for part in shown for text in re.findall(rf"^ok: \[{host}\] =>(.*?)^(?=\S|\Z)", part, re.M | re.S)
+        ]
+        return "\n".join([*(yaml.safe_load(found[-1])["msg"] if found else []), self.failure(host)])
+
+    def failure(self, host):
         """What a host's last failure says."""
         return re.findall(rf"^fatal: \[{host}\]: FAILED! =>.*?^(?=\S)", self.output + "\nend", re.M | re.S)[-1]
 

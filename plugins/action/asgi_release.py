@@ -93,7 +93,8 @@ class ActionModule(FilesAction):
                 self._tell_fleet(states)
                 raise
             result["changed"] = changed or result["changed"]
-            result["output"] = "\n".join(filter(None, (output, result.get("output"))))
+            if told := "\n".join(filter(None, (output, result.get("output")))):
+                result["output"] = told
             if result.get("failed") or states == ["abandoned"]:
                 self._tell_fleet(states, result.get("step"))
                 break

@@ -172,6 +172,7 @@ FIELDS = {
     "client_max_body_size": (str, "10m"),
     "install": (dict, {}),
     "build": (list, []),
+    "static": (list, []),
     "hooks": (dict, {}),
     "processes": (dict, {}),
     "timers": (dict, {}),
@@ -190,7 +191,7 @@ HOOK_FIELDS = {
     "before_switch": (list, []),
     "after_switch": (list, []),
 }
-PROCESS_FIELDS = {"command": (str, ...), "stop_timeout": (int, 30)}
+PROCESS_FIELDS = {"command": (str, ...), "stop_timeout": (int, 30), "overlap": (bool, True)}
 TIMER_FIELDS = {"command": (str, ...), "on_calendar": (str, ...), "timeout": (int, 3600)}
 DERIVED_FIELDS = ("env", "secrets", "verify", "hosts")
 CERTIFICATE_FIELDS = {"type": (str, "self_signed"), "certificate": (str, None), "key": (str, None)}
@@ -351,10 +352,13 @@ def _complete(raw, index, derived, version, problems):
             wrong(
                 "install.requirements says which packages there are; extras and groups are of uv.lock and pyproject.toml"
             )
-    for command in app["build"]:
-        problem = _command_problem(command)
-        if problem:
-            wrong(f"build must be a list of commands: each {problem}")
+    for key in ("build", "static"):
+        for command in app[key]:
+            problem = _command_problem(command)
+            if problem:
+                wrong(f"{key} must be a list of commands: each {problem}")
+    if app["static"] and app["framework"] != "django":
+        wrong("static is what follows Django's collectstatic, which this application does not have")
     app["hooks"], _sound = _fields(app["hooks"], HOOK_FIELDS, f"{label}: hooks", problems)
     for moment, commands in app["hooks"].items():
         if _is(commands, list):
@@ -528,7 +532,8 @@ def _derived_env(app):
     env |= app["hsts_env"]
     env |= {
         "DJANGO_SETTINGS_MODULE": "vivarium_settings" if app["vivarium_settings"] else app["settings"],
-        "DEBUG": "false",
+        # What int(), bool() of a library and a comparison with "True" take alike.
+        "DEBUG": "0",
         "ALLOWED_HOSTS": ",".join(app["domains"]),
     }
     if app["static_url"]:

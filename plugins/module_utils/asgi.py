@@ -15,6 +15,7 @@ import stat
 import subprocess
 import time
 from pathlib import Path
+from urllib.parse import quote, quote_plus, unquote
 
 ROOT = Path("/srv")
 PROGRAMS = "/usr/local/lib/asgi"
@@ -45,7 +46,11 @@ LOCK_LIMIT = 3600
 
 
 class ReleaseError(Exception):
-    """A step of a deploy failed; the message says why and shows what the step printed."""
+    """A step of a deploy failed: the first line says why, and what the step printed is below it; `complete` is all for people."""
+
+    def __init__(self, message, complete=False):
+        super().__init__(message)
+        self.complete = complete
 
 
 class LockedError(Exception):
@@ -261,7 +266,11 @@ class Watch:
         return time.time() >= self.until
 
     def complaint(self):
-        """What is wrong with it; None while it stays up."""
+        """What is wrong with it, without a secret; None while it stays up."""
+        found = self.look()
+        return found and Mask(self.release)(found)
+
+    def look(self):
         # Programs that start twice a second would be felt on the host; as long as the same processes live, nothing is asked.
         if not (self.since and all(since and process_start(pid) == since for pid, since in self.since.items())):
             for unit in self.units:
@@ -419,6 +428,69 @@ def tell_journal(identifier, message, priority, fields):
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journald:
         journald.connect("/run/systemd/journal/socket")
         journald.send(lines.encode())
+
+
+class Mask:
+    """Takes a release's secrets out of what its programs print, before that is shown, logged or kept.
+
+    They are masked as they are, percent-encoded and quoted, and so are the passwords in those that are URLs. A value of less than
+    four letters is left: as text it means nothing.
+    """
+
+    def __init__(self, release, more=()):
+        values = set(more)
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            names = json.loads(read_regular(release.path / "lib/vivarium_gate.json"))["secrets"]
+            found = variables(read_regular(release.path / "env").decode(errors="replace"))
+            values |= {found[name] for name in names if name in found}
+        patterns = sorted(
+            {form for value in values for part in secret_parts(value) for form in forms_of(part)}, key=len, reverse=True
+        )
+        self.pattern = re.compile("|".join(map(pattern_of, patterns))) if patterns else None
+
+    def __call__(self, text):
+        return self.pattern.sub(MASKED, text) if self.pattern else text
+
+    def of_all(self, value):
+        """The same for the texts in what was made of JSON."""
+        if isinstance(value, str):
+            return self(value)
+        if isinstance(value, list):
+            return [self.of_all(each) for each in value]
+        return {key: self.of_all(each) for key, each in value.items()} if isinstance(value, dict) else value
+
+
+MASKED = "***"
+
+
+def variables(environment):
+    """The variables of an environment file."""
+    assignments = re.findall(r'^([A-Za-z_]\w*)="((?:[^"\\]|\\.)*)"', environment, re.MULTILINE | re.DOTALL)
+    return {name: re.sub(r"\\(.)", r"\1", value, flags=re.DOTALL) for name, value in assignments}
+
+
+def secret_parts(value):
+    """A secret, each line of it, and the password where it is a URL."""
+    yield value
+    yield from (line for line in value.splitlines() if len(line) >= 8)
+    account, at, _host = value.partition("://")[2].rpartition("@")
+    if at and ":" in account:
+        password = account.partition(":")[2]
+        yield from (account, password, unquote(password))
+
+
+def forms_of(value):
+    """How a program may write a value."""
+    forms = {value, quote(value), quote(value, safe=""), quote_plus(value), json.dumps(value)[1:-1], repr(value)[1:-1]}
+    forms.add(value.replace("'", "'\"'\"'"))
+    return {form for each in forms for form in (each, each.replace("%", "%%")) if len(form) >= 4}
+
+
+def pattern_of(form):
+    # A short one is a word of its own; of a long one the beginning is enough: pydantic leaves out the middle.
+    if len(form) < 8:
+        return rf"(?<!\w){re.escape(form)}(?!\w)"
+    return re.escape(form) + (rf"|{re.escape(form[:12])}[^\s'\"]*" if len(form) >= 24 and "://" not in form else "")
 
 
 def first_line(value):

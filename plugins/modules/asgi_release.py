@@ -111,6 +111,10 @@ live:
   description: The release that serves requests after the step.
   returned: always
   type: str
+after:
+  description: After C(abandoned), what serves on, what the step that failed printed, and what helps.
+  returned: always
+  type: dict
 checklist:
   description:
     - Django's deployment checklist in a line, and what of it does not hold. The whole report is C(checklist.json) in the release.
@@ -146,6 +150,7 @@ from ansible_collections.vivarium.server.plugins.module_utils.asgi import (
     STEPS,
     Application,
     LockedError,
+    Mask,
     ReleaseError,
     Watch,
     active_units,
@@ -159,10 +164,12 @@ from ansible_collections.vivarium.server.plugins.module_utils.asgi import (
     processes_of,
     read_regular,
     run,
+    secret_parts,
     wait_until,
     write_private,
 )
 from ansible_collections.vivarium.server.plugins.module_utils.asgi_database import database_url
+from ansible_collections.vivarium.server.plugins.module_utils.asgi_output import Failure, advice, failure
 from ansible_collections.vivarium.server.plugins.module_utils.asgi_packages import installed, missing, too_old
 from ansible_collections.vivarium.server.plugins.module_utils.asgi_probe import ask_site, ask_socket, healthy
 from ansible_collections.vivarium.server.plugins.module_utils.asgi_running import (
@@ -212,6 +219,16 @@ IMPORT_PATIENCE = 3
 PROCESS_PATIENCE = 1
 # How long nginx may give wrong answers after the switch before requests go back (seconds).
 SWITCH_PATIENCE = 2
+# How long a migration waits for a lock before it lets others through, and how long it is tried (seconds).
+MIGRATE_LOCK_TIMEOUT, MIGRATE_PATIENCE = 2, 60
+# What PostgreSQL says of that (its own words, or the name of its error).
+LOCKED_OUT = "lock timeout"
+# The step that runs each hook, for as long as nothing is switched.
+HOOKED = {"before_migrate": "migrate", "after_migrate": "migrate", "before_switch": "switch"}
+# What the last step that failed printed, beside the releases.
+FAILED = "failed.log"
+# How much of what a step printed is kept (lines).
+OUTPUT_LINES = 1000
 # What migrate says of each.
 MIGRATION = re.compile(r"^ *Applying (\S+?)\.\.\. OK", re.MULTILINE)
 # How long the drain may take to see that a release does not stay up, and to take requests back from it (seconds).
@@ -230,9 +247,12 @@ class Deploy:
         self.application = Application(self.app["name"])
         self.release = self.application.release(data["release"]["id"])
         self.data = data
-        self.output = ""
+        # What a step's command printed: for people, and as it is.
+        self.output = self.printed = ""
         self.checklist = []
         self.warnings = []
+        # After a failure, for people.
+        self.after = {}
         self.owns_lock = False
         # Where code of the project writes while it is being built.
         self.work = self.release.path / "build"
@@ -349,14 +369,17 @@ class Deploy:
 
     def checked(self):
         """The gate: Django's deployment checks and ours, in one start of Django; for others, those that concern any."""
-        code = self.in_build([], "python", str(self.release.path / "lib/vivarium_gate.py"), "--json", lines=None)
-        gate = report_in(self.output)
+        code = self.in_build([], "python", str(self.release.path / "lib/vivarium_gate.py"), "--json")
+        gate = report_in(self.printed)
         if not gate:
-            raise ReleaseError(f"the deployment checks could not be made:\n{shorten(self.output)}")
+            raise ReleaseError(f"the deployment checks could not be made:\n{self.output}")
+        gate = self.mask().of_all(gate)
         self.output = printable(str(gate.pop("text", "")))
         write_private(self.release.path / "gate.json", {**gate, "made": time.time()}, indent=None)
         if code != 0:
-            raise ReleaseError(f"the deployment checks say no:\n{self.output}")
+            failed = [str(each.get("id"))[:60] for each in messages_in(gate) if each.get("state") == "failed"]
+            said = f" ({', '.join(dict.fromkeys(failed[:10]))})" if failed else ""
+            raise ReleaseError(f"the deployment checks say no{printable(said)}:\n{self.output}", complete=True)
         self.look_at_database(gate.get("facts", {}).get("database", {}))
         return False
 
@@ -389,8 +412,11 @@ class Deploy:
         target = self.release.path / "static"
         self.work_on(target)
         command = ("collectstatic", "--noinput", "--verbosity", "1")
-        if self.in_build([target], "python", "-m", "django", *command) != 0:
+        if self.in_build([target], *self.django(), *command) != 0:
             raise ReleaseError(f"manage.py {' '.join(command)} failed:\n{self.output}")
+        for command in self.app["static"]:
+            if self.in_build([target], *shlex.split(command)) != 0:
+                raise ReleaseError(f"the static command '{command}' failed:\n{self.output}")
         self.take_over(target)
         self.seal(target)
         self.show(self.release)
@@ -400,10 +426,8 @@ class Deploy:
         hooks, applied = self.app["hooks"], False
         self.run_hooks("before_migrate")
         if self.app["framework"] == "django" and self.app["migrate"]:
-            self.manage("migrate", "--noinput", lines=None)
-            applied = "No migrations to apply" not in self.output
-            self.release.note(migrations=MIGRATION.findall(self.output))
-            self.output = shorten(self.output)
+            self.migrate()
+            applied = "No migrations to apply" not in self.printed
         self.run_hooks("after_migrate")
         return applied or bool(hooks["before_migrate"] + hooks["after_migrate"])
 
@@ -420,7 +444,8 @@ class Deploy:
         systemctl("start", release.unit)
         self.wait_for_answer(release)
         self.look_at_instance(release)
-        self.start_processes(release)
+        # One that falls over is a reason not to send requests to it. Those that bear no second one come with the switch.
+        self.start_processes(release, [name for name in self.processes() if name not in self.alone()])
         return True
 
     def live(self):
@@ -434,7 +459,7 @@ class Deploy:
         subprocess.run(["sync", "--file-system", str(self.release.path)], check=True)
         self.application.point_live_at(self.release)
         try:
-            complaint = self.verify() or self.call_good(before)
+            complaint = self.verify() or self.take_turns(before) or self.call_good(before)
         except OSError as error:
             complaint = str(error)
         if complaint:
@@ -468,8 +493,15 @@ class Deploy:
 
     def abandoned(self):
         if not self.owns_lock:
+            live = self.application.live()
+            self.after = {"serves": f"Release {live.id} serves on." if live else "It has no live release."}
             return False
         live, record = self.application.live(), self.release.record
+        self.after = {
+            "serves": self.what_serves(live, record),
+            "details": self.holder.get("details", []),
+            "advice": self.holder.get("advice", ""),
+        }
         if live != self.release and self.release.path.is_dir():
             was_live = record.get("state") in ("good", "bad")
             units = [self.release.unit, *self.process_units(self.release)]
@@ -485,6 +517,36 @@ class Deploy:
         self.log("failed", self.holder.get("step"), self.holder.get("reason") or self.data["stopped"])
         self.unlock()
         return True
+
+    def what_serves(self, live, record):
+        """What became of the application, in a sentence: what serves on may do so on a database that is not as before."""
+        if not live:
+            return "It has no live release."
+        if live == self.release:
+            return "It is live all the same: there was no release to go back to."
+        order, app, step = list(STEPS.values()), self.app, self.holder.get("step")
+        # The hooks that the step, and those before it, have run.
+        ran = [
+            moment
+            for moment, of in HOOKED.items()
+            if step in order and order.index(step) >= order.index(of) and app["hooks"][moment]
+        ]
+        said, applied = f"Release {live.id} serves on", record.get("migrations") or []
+        if (
+            step in order
+            and order.index(step) >= order.index("migrate")
+            and app["framework"] == "django"
+            and app["migrate"]
+        ):
+            if "migrate" not in self.holder.get("seconds", {}):
+                said += ", on the database as another host of the run has migrated it"
+            elif applied:
+                said += f", on a database with these migrations applied: {', '.join(map(str, applied))}"
+            else:
+                said += "; no migration was applied"
+        elif not ran:
+            return f"{said} as if nothing had happened."
+        return f"{said}; the hooks {', '.join(ran)} may have run." if ran else f"{said}."
 
     # What the steps are made of.
 
@@ -573,6 +635,26 @@ class Deploy:
             self.holder["reason"] = reason
             self.application.lock.write(self.holder)
 
+    def tell(self, error):
+        """Why a step failed, in a sentence. What it printed is kept for root, without secrets; the end of the run tells of it."""
+        said, _end, printed = self.mask()(str(error)).partition("\n")
+        if getattr(error, "complete", False):
+            found = Failure(said.rstrip(":"), printed.splitlines(), advice(printed, self.app["name"]))
+        else:
+            found = failure(said, printed, f"{self.release.path}/code", self.app["name"])
+        details = list(found.details)
+        if printed and len(printed.splitlines()) > len(details):
+            path = self.application.root / FAILED
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w") as stream:
+                stream.write(f"{time.strftime('%F %T %Z')}, release {self.release.id}: {said}\n{printed}\n")
+            details.append(f"All of it: sudo cat {path}")
+        if self.owns_lock:
+            self.holder |= {"details": details, "advice": found.advice}
+            self.end(reason=found.reason)
+            return found.reason
+        # Nobody asks later.
+        return "\n".join(filter(None, (found.reason, *details, found.advice)))
+
     def log(self, outcome, step=None, reason=None, of=None):
         """The line of a deploy, at its end."""
         holder = of or self.holder
@@ -647,7 +729,7 @@ class Deploy:
         finally:
             path.unlink()
 
-    def in_build(self, writable, *command, environment=None, options=(), lines=40):
+    def in_build(self, writable, *command, environment=None, options=()):
         """Run code of the project as the build user; it may write to these directories of the release, as it sees them."""
         found = [place for place in writable if (self.work / place.name).is_dir()]
         options = [
@@ -656,11 +738,11 @@ class Deploy:
             *(f"--property=ReadWritePaths={place}" for place in found),
             *options,
         ]
-        return self.as_builder(options, command, lines)
+        return self.as_builder(options, command)
 
-    def as_builder(self, options, command, lines=40, **stdin):
+    def as_builder(self, options, command, **stdin):
         """Run a command as the build user in its sandbox; nothing of it runs any more when this returns."""
-        code = self.program("build", options, command, lines, **stdin)
+        code = self.program("build", options, command, **stdin)
         end_processes(self.builder())
         return code
 
@@ -750,8 +832,8 @@ class Deploy:
     def add_server(self):
         """The server as the project locks it, and beside it what it does not lock; nothing that is locked changes."""
         look = ("/bin/sh", "-c", 'ls -d "$1"/lib/python*/site-packages/*.dist-info', "look", str(self.work / "venv"))
-        self.as_builder([], look, lines=None)
-        packages, requirements = installed(self.output.splitlines()), self.data["server"]["packages"]
+        self.as_builder([], look)
+        packages, requirements = installed(self.printed.splitlines()), self.data["server"]["packages"]
         for name, version, minimum in too_old(requirements, packages):
             raise ReleaseError(
                 f"the project locks {name} {version}; server {self.app['server']} needs {name} {minimum} or newer, for its safety"
@@ -814,16 +896,35 @@ class Deploy:
             code.rmdir()
             os.rename(wrapper, code)
 
-    def manage(self, *arguments, lines=40):
-        """Run a Django command in this release."""
-        if self.run([], "python", "-m", "django", *arguments, lines=lines) != 0:
-            raise ReleaseError(f"manage.py {' '.join(arguments)} failed:\n{shorten(self.output)}")
+    def django(self):
+        """How Django's commands are run: by the project's own program where there is one, which may extend sys.path."""
+        return (
+            ("python", "manage.py") if (self.release.path / "code/manage.py").is_file() else ("python", "-m", "django")
+        )
 
-    def run(self, options, *command, lines=40):
+    def migrate(self):
+        """Apply migrations. One that waits for a lock holds up whoever comes after it: it waits briefly, and tries again."""
+        facts, options = facts_of(self.release), []
+        # One that is not atomic cannot be begun anew after half of it; a pooler may refuse options.
+        if self.app["database"] and facts.get("atomic_migrations") is True:
+            options = [f"--setenv=PGOPTIONS=-clock_timeout={MIGRATE_LOCK_TIMEOUT}s"]
+        applied, pause, deadline = [], 1, time.monotonic() + MIGRATE_PATIENCE
+        while True:
+            code = self.run(options, *self.django(), "migrate", "--noinput")
+            applied += MIGRATION.findall(self.printed)
+            self.release.note(migrations=applied)
+            if code == 0:
+                return
+            if not options or LOCKED_OUT not in self.printed or time.monotonic() + pause > deadline:
+                raise ReleaseError(f"manage.py migrate --noinput failed:\n{self.output}")
+            time.sleep(pause)
+            pause = min(2 * pause, 10)
+
+    def run(self, options, *command):
         """Run a command in this release exactly as the service runs: its user, environment and sandbox."""
-        return self.program("run", options, command, lines)
+        return self.program("run", options, command)
 
-    def program(self, program, options, command, lines=40, stdin=subprocess.DEVNULL):
+    def program(self, program, options, command, stdin=subprocess.DEVNULL):
         """Run a command in this release through one of the application's programs; it is ended when its time is over."""
         limit, begun = self.app["step_timeout"], time.monotonic()
         code, output = run(
@@ -835,10 +936,19 @@ class Deploy:
             stdin=stdin,
             stderr=subprocess.STDOUT,
         )  # fmt: skip
-        self.output = shorten(output, lines)
+        self.printed = output
+        self.output = self.mask()(shorten(output))
         if code != 0 and time.monotonic() - begun >= limit:
             self.output += f"\nIt did not end within the {limit} s of step_timeout."
         return code
+
+    def mask(self):
+        """Takes secrets out of a text: the release's own, and those of its builds."""
+        private = re.compile("pass|token|secret|key|auth|credential", re.IGNORECASE)
+        build = {name: str(value) for name, value in self.data["build_environment"].items()}
+        # The address of a package index may be told, who logs in there not.
+        accounts = (part for value in build.values() if "://" in value for part in list(secret_parts(value))[1:])
+        return Mask(self.release, [*accounts, *(value for name, value in build.items() if private.search(name))])
 
     def show(self, release):
         """Static files as nginx serves them, at `live/public`: a second tree of the same files, which nginx alone enters.
@@ -979,9 +1089,9 @@ class Deploy:
         if "failed" in state or any(text.isdigit() and int(text) > 2 for text in state):
             raise ReleaseError(last_words(release.unit, "does not stay up"))
 
-    def start_processes(self, release):
-        """Its background processes start before requests go to it: one that falls over is a reason not to."""
-        units = self.process_units(release)
+    def start_processes(self, release, processes):
+        """Start background processes and see that they stay up."""
+        units = process_units(release, processes)
         running = self.application.running_units() if units else {}
         units = [unit for unit in units if unit not in running]
         if not units:
@@ -992,6 +1102,36 @@ class Deploy:
         for unit, state in zip(units, states, strict=True):
             if state != "active":
                 raise ReleaseError(last_words(unit, "does not stay up"))
+
+    def alone(self):
+        """The background processes of which there are no two at a time, by the description of now."""
+        return [name for name in self.processes() if not self.app["processes"][name].get("overlap", True)]
+
+    def take_turns(self, before):
+        """Those end in all other releases, then they start in this one. Says what is wrong, and gives them back then."""
+        alone = self.alone()
+        if not alone:
+            return None
+        mine = process_units(self.release, alone)
+        kinds = tuple(f"{self.app['name']}-{name}@" for name in alone)
+        others = [
+            unit
+            for unit in self.application.running_units("deactivating")
+            if unit.startswith(kinds) and unit not in mine
+        ]
+        if others:
+            systemctl("stop", *others)
+        try:
+            self.start_processes(self.release, alone)
+        except ReleaseError as error:
+            if before and before != self.release:
+                systemctl("stop", *mine, check=False)
+                had = set(before.record.get("processes", alone))
+                systemctl(
+                    "start", "--no-block", *process_units(before, [name for name in alone if name in had]), check=False
+                )
+            return str(error)
+        return None
 
     def try_import(self, seconds):
         """Say so at once when the application cannot be imported, rather than wait for an answer that cannot come."""
@@ -1028,6 +1168,7 @@ class Deploy:
             live_since=since or time.time(),
             workers=self.app["workers"],
             processes=self.processes(),
+            alone=self.alone(),
             **self.instead_of(before),
         )
 
@@ -1315,10 +1456,16 @@ def report_in(output):
     return None
 
 
-def shorten(text, lines=40):
-    """The last lines of an output, or all of it, without terminal colours."""
+def messages_in(gate):
+    """The messages of the gate's report, in which the project's code had a hand."""
+    messages = gate.get("messages")
+    return [each for each in messages if isinstance(each, dict)] if isinstance(messages, list) else []
+
+
+def shorten(text, lines=OUTPUT_LINES):
+    """The last lines of an output, without terminal colours."""
     kept = printable(re.sub(r"\x1b\[[0-9;]*m", "", text)).strip().splitlines()
-    return "\n".join((line[:500] for line in kept[-lines:]) if lines else kept)
+    return "\n".join(line[:500] for line in kept[-lines:])
 
 
 def main(data, check_mode, diff):
@@ -1338,8 +1485,7 @@ def main(data, check_mode, diff):
             try:
                 changed = getattr(deploy, state)() or changed
             except (ReleaseError, OSError, subprocess.CalledProcessError) as error:
-                deploy.end(reason=str(error))
-                raise
+                raise ReleaseError(deploy.tell(error)) from error
             deploy.end()
     except LockedError as error:
         holder = {"user": "root", "controller": "this host", "since": time.time(), "run": "", **error.holder}
@@ -1352,10 +1498,12 @@ def main(data, check_mode, diff):
     except (ReleaseError, OSError, subprocess.CalledProcessError) as error:
         raise Failed(f"{name}: {error}", step=deploy.holder.get("step")) from error
     live = deploy.application.live()
+    mask = deploy.mask()
     return {
         "changed": changed,
-        "output": deploy.output,
+        "output": shorten(deploy.output, 40),
         "live": live.id if live else None,
         "checklist": deploy.checklist,
-        "warnings": deploy.warnings,
+        "warnings": mask.of_all(deploy.warnings),
+        "after": deploy.after,
     }

@@ -8,12 +8,14 @@ import hashlib
 import multiprocessing
 import os
 import socket
+import subprocess
 import tempfile
 import time
 from pathlib import Path
 
 from ansible.errors import AnsibleError
 
+PROC = Path("/proc")
 # How long it is kept what the workers of a run agreed on (seconds).
 MEMORY = 86400
 
@@ -74,17 +76,29 @@ def _note(question):
 
 
 def _started_at(pid):
-    """When a process of this controller started, in clock ticks since boot; None where there is no such process."""
+    """When a process of this controller started, in whatever unit the system has; None where there is no such process."""
+    if not PROC.is_dir():
+        return _started_at_by_ps(pid)
     try:
-        state, *fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        state, *fields = (PROC / f"{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except OSError:
         return None
     # A zombie does nothing any more: it waits for its parent to take notice.
     return None if state == "Z" else fields[18]
 
 
+def _started_at_by_ps(pid):
+    """The same on macOS and BSD, as a date."""
+    command = ["ps", "-o", "stat=", "-o", "lstart=", "-p", str(pid)]
+    shown = subprocess.run(
+        command, env={**os.environ, "LC_ALL": "C", "TZ": "UTC"}, capture_output=True, text=True, check=False
+    )
+    state, _space, started = " ".join(shown.stdout.split()).partition(" ")
+    return None if shown.returncode or state.startswith("Z") else started or None
+
+
 def _boot():
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return (PROC / "sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return ""

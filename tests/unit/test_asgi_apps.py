@@ -47,7 +47,7 @@ def test_a_django_project_needs_little():
     assert app["required_secrets"] == ["SECRET_KEY", "DATABASE_PASSWORD"]
     assert app["health_path"] == "/" and app["health_strict"] is False
     assert app["public_env"]["ALLOWED_HOSTS"] == "shop.example.com,www.shop.example.com"
-    assert app["public_env"]["DEBUG"] == "false"
+    assert app["public_env"]["DEBUG"] == "0"
     assert app["public_env"]["MEDIA_ROOT"] == "/srv/shop/media"
 
 

@@ -19,6 +19,7 @@ import re
 import shlex
 import shutil
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -74,12 +75,13 @@ def deploy(root):
             "step_timeout": 60, "python": "python3", "keep_releases": 2, "processes": {}, "source": {}, "workers": 2,
             "framework": "django", "migrate": True, "domains": ["shop.example.com"], "health_path": "/", "health_strict": False,
             "install": {"extras": [], "groups": [], "requirements": []},
-            "build": [],
+            "build": [], "static": [], "database": True,
             "hooks": {moment: [] for moment in ("before_migrate", "after_migrate", "before_switch", "after_switch")},
         }  # fmt: skip
         defaults = {
             "kind": "path", "ended": "", "break_lock": False, "server": {"packages": ["uvicorn"]}, "action": "deploy",
             "wait": False, "empty_database": False, "stopped": "", "parts": {}, "files": [],
+            "build_environment": {},
         }  # fmt: skip
         app |= data.pop("app", {})
         return asgi_release.Deploy(
@@ -521,9 +523,9 @@ def hooked(deploy, monkeypatch, root, failing=()):
         for moment in ("before_migrate", "after_migrate", "before_switch", "after_switch")
     }
 
-    def run(self, options, *command, lines=40):
+    def run(self, options, *command):
         ran.append(command)
-        self.output = "said why"
+        self.output = self.printed = "said why"
         return int(command[0] in failing)
 
     monkeypatch.setattr(asgi_release.Deploy, "run", run)
@@ -1339,7 +1341,7 @@ def test_the_address_of_a_package_is_no_word_of_a_command(deploy, root, monkeypa
 
 def test_output_is_shortened_to_its_end():
     text = "\n".join(f"line {number}" for number in range(100))
-    assert asgi_release.shorten(f"\x1b[1m{text}\x1b[0m\n\n").splitlines() == [
+    assert asgi_release.shorten(f"\x1b[1m{text}\x1b[0m\n\n", 40).splitlines() == [
         f"line {number}" for number in range(60, 100)
     ]
     assert asgi_release.shorten("") == ""
@@ -1607,9 +1609,9 @@ def gate_of(deploy, monkeypatch, code, report):
     step.release.path.mkdir()
     seen = []
 
-    def run(options, *command, lines):
+    def run(options, *command):
         seen.append(command)
-        step.output = report
+        step.output = step.printed = report
         return code
 
     monkeypatch.setattr(step, "in_build", run)
@@ -2087,3 +2089,131 @@ def test_whom_kept_releases_log_in_as_is_known(root, monkeypatch):
     # One that cannot be read may log in as anybody.
     (root / "releases/r5/env").symlink_to("/nowhere")
     assert asgi_database.database_roles("shop") is None
+
+
+def test_a_controller_without_proc_knows_its_runs_as_well(monkeypatch, tmp_path):
+    """macOS and BSD, whose ps says so; a stand-in, for a Linux machine need not have one."""
+    ps = write(
+        tmp_path / "ps",
+        """#!/bin/sh
+[ "$#" = 6 ] || exit 2
+case $6 in 7) echo "Ss   Sun Nov 29 18:17:05 2026" ;; 8) echo "Z    Sun Nov 29 18:17:05 2026" ;; *) exit 1 ;; esac
+""",
+    )
+    ps.chmod(0o755)
+    monkeypatch.setattr(run_utils, "PROC", tmp_path / "none")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert run_utils._started_at(7) == "Sun Nov 29 18:17:05 2026"
+    assert run_utils._started_at(8) is None and run_utils._started_at(9) is None
+    run = f"{socket.gethostname()}//7/{run_utils._started_at(7)}"
+    assert (
+        not run_utils.is_dead(run)
+        and run_utils.is_dead(run.replace("/7/", "/9/"))
+        and run_utils.is_dead(run[:-1] + "5")
+    )
+
+
+# what people are told of a failure, and migrations that wait
+
+
+def test_a_failure_is_a_sentence_and_its_output_is_kept_for_root_without_secrets(deploy, root):
+    add(root, "r2", state="built")
+    step = deploy("r2", build_environment={"UV_INDEX_X_PASSWORD": "hunter2-hunter2", "NODE_ENV": "production"})
+    step.lock(True, "build")
+    printed = "\n".join(f"line {number}" for number in range(50)) + "\nhunter2-hunter2 in production\nlast words"
+    assert (
+        step.tell(asgi.ReleaseError(f"the build command 'npm ci' failed:\n{printed}"))
+        == "the build command 'npm ci' failed"
+    )
+    kept = (root / "failed.log").read_text()
+    assert "line 0\n" in kept and "*** in production" in kept and "hunter2" not in kept + json.dumps(step.holder)
+    assert stat.S_IMODE((root / "failed.log").stat().st_mode) == 0o600
+    assert step.holder["details"][-2:] == ["last words", f"All of it: sudo cat {root}/failed.log"]
+    assert step.holder["reason"] == "the build command 'npm ci' failed"
+    step.abandoned()
+    assert step.after["details"] == step.holder["details"] and step.after["serves"] == "It has no live release."
+
+
+@pytest.mark.parametrize(
+    ("step_of", "seconds", "migrations", "hooks", "said"),
+    [
+        ("check", {}, [], [], "serves on as if nothing had happened."),
+        ("check", {}, [], ["before_migrate"], "serves on as if nothing had happened."),
+        ("migrate", {"migrate": 1}, [], [], "serves on; no migration was applied."),
+        (
+            "start",
+            {"migrate": 1},
+            ["shop.0002_x"],
+            [],
+            "serves on, on a database with these migrations applied: shop.0002_x.",
+        ),
+        ("start", {}, [], [], "serves on, on the database as another host of the run has migrated it."),
+        (
+            "migrate",
+            {"migrate": 1},
+            [],
+            ["before_migrate"],
+            "no migration was applied; the hooks before_migrate may have run.",
+        ),
+    ],
+)
+def test_a_release_serves_on_on_what_there_is(deploy, root, step_of, seconds, migrations, hooks, said):
+    live = add(root, "r1", state="good")
+    step = deploy("r2", app={"hooks": {moment: ["x"] if moment in hooks else [] for moment in asgi_release.HOOKED}})
+    step.holder = {"step": step_of, "seconds": seconds}
+    assert said in step.what_serves(live, {"migrations": migrations})
+
+
+def migrating(deploy, root, monkeypatch, outputs, atomic=True, **app):
+    """A step whose migrate prints these outputs, one at each try."""
+    add(root, "r2", state="built")
+    (root / "releases/r2/gate.json").write_text(json.dumps({"facts": {"atomic_migrations": atomic}}))
+    tries = []
+
+    def run(self, options, *command):
+        tries.append(options)
+        self.output = self.printed = outputs[len(tries) - 1]
+        return int("OK" not in self.printed.splitlines()[-1])
+
+    monkeypatch.setattr(asgi_release.Deploy, "run", run)
+    monkeypatch.setattr(asgi_release.time, "sleep", lambda _seconds: None)
+    step = deploy("r2", app=app)
+    step.lock(True, "migrate")
+    return step, tries
+
+
+LOCKED = (
+    "  Applying shop.0002_x... OK\n"
+    "  Applying shop.0003_y...psycopg.errors.LockNotAvailable: canceling statement due to lock timeout"
+)
+
+
+def test_a_migration_that_finds_a_table_locked_lets_others_through_and_tries_again(deploy, root, monkeypatch):
+    step, tries = migrating(deploy, root, monkeypatch, [LOCKED, LOCKED, "  Applying shop.0003_y... OK"])
+    assert step.migrated() and len(tries) == 3
+    assert tries[0] == ["--setenv=PGOPTIONS=-clock_timeout=2s"]
+    assert step.release.record["migrations"] == ["shop.0002_x", "shop.0002_x", "shop.0003_y"]
+
+
+@pytest.mark.parametrize(("atomic", "app"), [(False, {}), (None, {}), (True, {"database": False})])
+def test_a_migration_that_cannot_be_begun_anew_waits_as_long_as_its_role_may(deploy, root, monkeypatch, atomic, app):
+    step, tries = migrating(deploy, root, monkeypatch, [LOCKED], atomic, **app)
+    with pytest.raises(asgi.ReleaseError, match=r"manage[.]py migrate --noinput failed"):
+        step.migrated()
+    assert tries == [[]]
+
+
+def test_another_failure_of_a_migration_is_told_at_once(deploy, root, monkeypatch):
+    step, tries = migrating(
+        deploy, root, monkeypatch, ["  Applying shop.0002_x... OK\ndjango.db.utils.ProgrammingError: no"]
+    )
+    with pytest.raises(asgi.ReleaseError, match="ProgrammingError: no"):
+        step.migrated()
+    assert len(tries) == 1 and step.release.record["migrations"] == ["shop.0002_x"]
+
+
+def test_the_projects_own_program_is_what_is_run(deploy, root, monkeypatch):
+    step, _tries = migrating(deploy, root, monkeypatch, ["OK"])
+    assert step.django() == ("python", "-m", "django")
+    write(step.release.path / "code/manage.py")
+    assert step.django() == ("python", "manage.py")

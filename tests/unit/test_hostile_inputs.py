@@ -140,6 +140,7 @@ SHOP = {
     "client_max_body_size": "10m",
     "install": {"extras": ["prod"], "groups": ["web"]},
     "build": ["npm ci"],
+    "static": ["python manage.py compress"],
     "hooks": {moment: ["true"] for moment in ("before_migrate", "after_migrate", "before_switch", "after_switch")},
     "processes": {"worker": {"command": "true", "stop_timeout": 30}},
     "timers": {"tick": {"command": "true", "on_calendar": "daily", "timeout": 60}},
@@ -428,6 +429,7 @@ FREE = {
         for moment in SHOP["hooks"]
     },
     ("asgi", "asgi_apps[].build[]"): (COMMAND, "words that are handed on one by one"),
+    ("asgi", "asgi_apps[].static[]"): (COMMAND, "words that are handed on one by one"),
     ("asgi", "asgi_apps[].processes.worker.command"): (COMMAND, "quoted words of a file that sh reads"),
     ("asgi", "asgi_apps[].timers.tick.command"): (COMMAND, "quoted words of a file that sh reads"),
     ("asgi", "asgi_apps[].timers.tick.on_calendar"): (

@@ -14,8 +14,24 @@ def visit(host):
     return lambda name: json.loads(Visitor(host, "127.0.0.1", f"{name}.example.test", name).page("/"))
 
 
-def deploy(**changes):
-    return play.Play("../molecule/projects/converge", changes=changes)
+def deploy(playbook="converge", options=(), **changes):
+    return play.Play(f"../molecule/projects/{playbook}", *options, changes=changes)
+
+
+def pollers(host):
+    """The releases whose poller runs."""
+    listed = host.check_output("systemctl list-units --plain --no-legend --state=active 'layers-poller@*.service'")
+    return [line.split()[0].removeprefix("layers-poller@").removesuffix(".service") for line in listed.splitlines()]
+
+
+def first_of(said, hosts):
+    """The host where it failed by itself: they migrate and switch one after the other."""
+    (first,) = (name for name in hosts if "failed on another host" not in " ".join(said.message(name).split()))
+    return first
+
+
+def live(host, name):
+    return host.check_output("basename $(readlink /srv/%s/live)", name)
 
 
 def test_extras_and_groups_are_installed_and_no_other(visit):
@@ -51,3 +67,40 @@ def test_what_is_asked_for_and_not_there_is_named(hosts):
         assert "the code has no requirements/staging.txt, which install.requirements names" in " ".join(
             said.message(name).split()
         )
+
+
+def test_a_process_that_bears_no_second_one_is_handed_over(hosts):
+    before = {name: live(host, "layers") for name, host in hosts.items()}
+    for name, host in hosts.items():
+        assert pollers(host) == [before[name]]
+    deploy(layers={"env": {"STEP": "2"}}).succeed()
+    for name, host in hosts.items():
+        assert live(host, "layers") != before[name] and pollers(host) == [live(host, "layers")]
+
+
+def test_where_the_new_one_falls_over_the_old_one_goes_on(hosts):
+    before = {name: live(host, "layers") for name, host in hosts.items()}
+    said = deploy(layers={"env": {"POLLER_FAILS": "yes"}}).fail()
+    first = first_of(said, hosts)
+    assert said.failed_at(first, "layers", "switch") and "the poller has no token" in said.message(first)
+    for name, host in hosts.items():
+        assert live(host, "layers") == before[name]
+        play.wait_until(lambda host=host, name=name: pollers(host) == [before[name]])
+        assert "markdown" in Visitor(host, "127.0.0.1", "layers.example.test").page("/")
+
+
+def test_a_failure_is_told_once_and_without_a_secret(hosts):
+    said = deploy(bundle={"env": {"STEP": "2"}, "hooks": {"before_migrate": ["python announce.py 'and more'"]}}).fail()
+    name = first_of(said, hosts)
+    host = hosts[name]
+    assert said.failed_at(name, "bundle", "migrate")
+    words = " ".join(said.failure(name).split())
+    assert "failed: ValueError: invalid literal for int() with base 10: '***' (announce.py, line 7)" in words
+    assert "the hooks before_migrate may have run" in words
+    assert "in announce.py, line 7" in said.message(name) and "in announce.py, line 7" not in said.failure(name)
+    for path in ("/srv/bundle/failed.log", "/srv/bundle/deploys.log"):
+        assert "ValueError" in host.file(path).content_string
+        assert "nobody-signs" not in host.file(path).content_string
+    assert host.run("journalctl --no-pager | grep -F nobody-signs").rc == 1
+    assert "markdown" in Visitor(host, "127.0.0.1", "bundle.example.test").page("/")
+    assert "nobody-signs" not in said.output and "Traceback" not in said.output

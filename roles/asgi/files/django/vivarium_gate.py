@@ -260,6 +260,7 @@ def facts():
         "sentry": look.sentry_is_active(),
         "error_pages": [name for name in ("400", "403", "404", "500") if first(get_template, f"{name}.html")],
         "migrations": [str(migration) for migration in look.pending_migrations()] if limits else [],
+        "atomic_migrations": all(migration.atomic for migration in look.pending_migrations()) if limits else None,
     }  # fmt: skip
 
 
