@@ -67,7 +67,7 @@ LIBRARIES = {
     "zlib": "zlib1g-dev",
     "zlib.h": "zlib1g-dev",
 }
-WORD = r"([A-Za-z0-9_][\w.+-]{0,60})"
+WORD = r"([A-Za-z0-9_](?:[\w.+-]{0,60}[\w+])?)"
 # How programs say that there is no other one.
 NO_PROGRAM = re.compile(
     rf"No such file or directory: '(?:[a-z0-9_]+-linux-gnu-)?{WORD}'"

@@ -809,7 +809,7 @@ class Deploy:
         constraints.unlink()
 
     def described(self, code):
-        """Where the project says which packages it needs, and its files there: beside it, or in the nearest directory around it."""
+        """Where the project says which packages it needs, and its files there: in its directory or the nearest around it."""
         found = [(place, self.files(place, LOCKS)) for place in self.places(code)]
         place, files = next(((place, files) for place, files in found if files), (code, {}))
         if list(files) == ["pyproject.toml"]:

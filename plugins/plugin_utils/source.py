@@ -32,7 +32,7 @@ POINTER_BEGINS = b"version https://git-lfs.github.com/spec/"
 # What is no smaller than this goes through git piece by piece.
 BIG = "core.bigFileThreshold=8m"
 # Where a submodule may lie that says so itself; a path of this controller is not its to name.
-REMOTE = re.compile(r"(https?|ssh|git)://.+|[A-Za-z0-9][\w.@-]*:(?!:).+")
+REMOTE = re.compile(r"(https?|ssh|git)://.+|[A-Za-z0-9][\w.@-]*:(?!:|//).+")
 # What a directory holds that is nobody's source, unless git tracks it. git's own ignore rules come on top.
 NEVER_SENT = frozenset({".git", ".hg", ".venv", "venv", "__pycache__", "node_modules", ".pytest_cache", ".ruff_cache"})
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -281,7 +281,7 @@ def _with_modules(source, cache, ssh_options, subdirectory):
     """The source with its submodules, and known to hold what it is to hold."""
     try:
         names, modules = _contents(source.location, source.fingerprint, source.base, cache, ssh_options)
-    except GitError as error:
+    except SourceError as error:
         raise SourceError(f"source.git: {error}") from error
     _inside(subdirectory, names, f"the repository at {source.version}")
     return dataclasses.replace(source, subdirectory=subdirectory, modules=tuple(modules))
@@ -307,8 +307,7 @@ def _contents(url, commit, repository, cache, ssh_options):
                 _fetch(there, inner, other, ssh_options)
             inside, deeper = _contents(there, inner, other, cache, ssh_options)
         except SourceError as error:
-            reason = str(error).removeprefix("source.git: ").removeprefix("source.version: ")
-            raise SourceError(f"source.git: the submodule {path}: {reason}") from error
+            raise SourceError(f"the submodule {path}: {str(error).removeprefix('source.version: ')}") from error
         modules += [(path, inner, other), *((f"{path}/{name}", *rest) for name, *rest in deeper)]
         names += [f"{path}/{name}" for name in inside]
     return names, modules
@@ -489,7 +488,7 @@ def _gzipped(archive, target):
         if stream.read(2) == b"\x1f\x8b":
             shutil.copyfile(archive, target)
             return
-    with tarfile.open(archive, "r|*") as old, tarfile.open(target, "w:gz", compresslevel=6) as new:
+    with tarfile.open(archive) as old, tarfile.open(target, "w:gz", compresslevel=6) as new:
         for member in old:
             new.addfile(member, old.extractfile(member) if member.isreg() else None)
             # Both would remember all members.

@@ -51,3 +51,17 @@ def test_what_is_asked_for_and_not_there_is_named(hosts):
         assert "the code has no requirements/staging.txt, which install.requirements names" in " ".join(
             said.message(name).split()
         )
+
+
+def test_a_project_in_a_directory_has_its_repository_around_it(host, visit):
+    """A member of a workspace gets what the lock file at the top says of it, and packages that lie beside it."""
+    told = visit("mono")
+    place = host.check_output("readlink -f /srv/mono/live/code")
+    assert told == {"greeting": "from a package beside", "here": place, "packages": ["greeting"]}
+    assert place.endswith("/repository/services/api") and host.file(f"{place}/built").exists
+    # Whatever else runs in a release runs there as well.
+    assert host.check_output("/usr/local/lib/asgi/mono-run live -- sh -c pwd") == place
+    since = host.check_output("date +%s")
+    host.check_output("systemctl start mono-look.service")
+    assert f"looked in {place}" in host.check_output(f"journalctl --quiet --output=cat --since=@{since} -u mono-look.service")
+    assert host.run("find /srv/mono/live/repository ! -user root").stdout == ""
