@@ -190,6 +190,7 @@ EXAMPLES = {
     },
     "python": {
         "python_packages": ["python3-dev"],
+        "python_libraries": ["libpq5"],
         "python_uv_version": "0.13.9",
         "python_uv_hashes": ["a" * 64],
         "python_versions": ["3.14"],
