@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
+import json
 import os
-import resource
+import pathlib
 import subprocess
+import sys
 import tarfile
 
 import pytest
@@ -396,34 +397,38 @@ def test_a_directory_that_changes_while_it_is_packed_is_not_sent(repository, fin
     assert [path.name for path in module.cache_directory().joinpath("packed").iterdir()] == ["lock"]
 
 
-def test_a_large_source_takes_little_memory(repository, find, tmp_path):
-    size = 96 * 1024 * 1024
+# Prints how much more memory each source took than there was, of this process and of the largest that it has started (bytes).
+MEMORY = """
+import json, resource, sys
+from ansible.plugins.loader import init_plugin_loader
+init_plugin_loader([sys.argv[1]])
+from ansible_collections.vivarium.server.plugins.plugin_utils import run, source
+
+def most():
+    return 1024 * max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+
+run.this_run = lambda: "a run"
+before = most()
+for what in json.loads(sys.argv[3]):
+    source.packed(source.resolve(what, sys.argv[2], sys.argv[2] + "/git"))
+    print(most() - before)
+"""
+
+
+def test_a_large_source_takes_little_memory(repository, tmp_path):
+    size = 128 * 1024 * 1024
     with open(repository.path / "large", "wb") as stream:
         stream.truncate(size)
     repository.git("add", "--all")
     repository.git("commit", "--quiet", "--message", "x")
     with tarfile.open(tmp_path / "large.tar.xz", "w:xz", preset=0) as archive:
         archive.add(repository.path / "large", arcname="large")
-
-    def memory(what):
-        """What it takes beyond what there was, of this process and of the largest that it starts (bytes)."""
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        module.packed(find(what))
-        more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-        return 1024 * max(more, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-
-    for what in (
-        {"path": "../work/shop"},
-        {"git": "../work/shop", "version": "main"},
-        {"archive": "../large.tar.xz"},
-    ):
-        # A process of its own: what is counted never falls.
-        fork = multiprocessing.get_context("fork")
-        reader, writer = fork.Pipe(duplex=False)
-        process = fork.Process(target=lambda what=what, writer=writer: writer.send(memory(what)))
-        process.start()
-        process.join()
-        assert reader.poll() and reader.recv() < size / 2, what
+    sources = [{"path": "work/shop"}, {"archive": "large.tar.xz"}, {"git": "work/shop", "version": "main"}]
+    collections = pathlib.Path(__file__).resolve().parents[2] / ".collections"
+    # A process of its own: what is counted never falls.
+    command = [sys.executable, "-c", MEMORY, str(collections), str(tmp_path), json.dumps(sources)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert len(told) == len(sources) and max(map(int, told)) < size / 2, told
 
 
 def test_what_git_would_track_is_sent(repository, find, tmp_path):
