@@ -180,8 +180,8 @@ FIELDS = {
 }
 SANDBOX_SWITCHES = ("jit", "gpu", "programs", "namespaces", "netlink")
 SOURCE_FIELDS = {
-    "git": ("git", "version", "key", "subdirectory"),
-    "path": ("path", "subdirectory", "include"),
+    "git": ("git", "version", "key", "subdirectory", "exclude"),
+    "path": ("path", "subdirectory", "include", "exclude"),
     "archive": ("archive", "subdirectory"),
     "package": ("package",),
 }
@@ -690,10 +690,10 @@ def _check_source(app, version, wrong):
     for key, value in source.items():
         if key not in SOURCE_FIELDS[kind]:
             wrong(f"source: unknown key '{key}' beside {kind}")
-        elif key == "include":
+        elif key in ("include", "exclude"):
             for item in value if _is(value, list) else [value] if value is not None else []:
                 if not is_form(INSIDE, item):
-                    wrong(f"source.include: '{item}' {INSIDE_MEANING}, in a list")
+                    wrong(f"source.{key}: '{item}' {INSIDE_MEANING}, in a list")
         elif value is not None and not _is(value, str):
             wrong(f"source.{key} must be a string (quote a version that looks like a number)")
         elif value and key != "key" and not is_line(value):

@@ -716,7 +716,8 @@ class Deploy:
             asked = self.app["install"]
             required = dict(self.required(code, asked["requirements"]))
             found = required or self.described(code)[1]
-            parts = [*found.values(), json.dumps([asked, self.app["source"].get("subdirectory")]).encode()]
+            inside = self.app["source"].get("subdirectory")
+            parts = [*found.values(), json.dumps(asked).encode(), *([inside.encode()] if inside else [])]
             if not found or any(b"[build-system]" in found.get(name, b"") for name in ("pyproject.toml", MEMBER)):
                 return None
             if any(NEEDS_CODE.search(part) for part in parts):

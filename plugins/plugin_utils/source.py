@@ -28,6 +28,8 @@ from ansible_collections.vivarium.server.plugins.plugin_utils.run import agreed,
 KEPT = 86400
 # Contents of at most this size can be a pointer of Git LFS, which begins like this (bytes).
 POINTER = 1024
+# A file of attributes is read up to this size (bytes).
+MOST_ATTRIBUTES = 1024 * 1024
 POINTER_BEGINS = b"version https://git-lfs.github.com/spec/"
 # What is no smaller than this goes through git piece by piece.
 BIG = "core.bigFileThreshold=8m"
@@ -60,12 +62,15 @@ class Source:
     base: Path | None = None
     subdirectory: str = ""
     include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
     modules: tuple[tuple[str, str, Path], ...] = ()
 
     @property
     def identity(self):
         """What the code of a release is, as its record has it."""
-        return ":".join(filter(None, (self.kind, self.fingerprint, self.subdirectory)))
+        # Of a directory, the fingerprint is that of what is sent.
+        without = f"without {','.join(self.exclude)}" if self.kind == "git" and self.exclude else ""
+        return ":".join(filter(None, (self.kind, self.fingerprint, self.subdirectory, without)))
 
     def archive(self, target):
         """Write the code as a gzipped tar archive, or several in one file, to the file ``target``."""
@@ -73,7 +78,7 @@ class Source:
             _git_archive(self, target)
         elif self.kind == "path":
             root = Path(self.location)
-            names = _names(root, self.include)
+            names = _names(root, self.include, self.exclude)
             _pack(root, names, target)
             if _tree_digest(root, names) != self.fingerprint:
                 raise SourceError(f"source.path: files in {root} were changed while they were packed; run again")
@@ -97,7 +102,7 @@ def packed(source):
     """The code as a file, packed once for all hosts; it lies in the cache for a day, for this user alone."""
     place = cache_directory() / "packed"
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    target = place / f"{_digest(repr((source.kind, source.location, source.fingerprint)).encode())[:32]}.tar.gz"
+    target = place / f"{_digest(repr((source.location, source.identity)).encode())[:32]}.tar.gz"
     with open(place / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for old in place.glob("*.gz*"):
@@ -120,10 +125,12 @@ def packed(source):
 
 def resolve(source, basedir, cache):
     """Resolve one application's ``source``; relative paths count from ``basedir``, ``cache`` holds git repositories."""
+    include, exclude = (tuple(source.get(key) or ()) for key in ("include", "exclude"))
     if source.get("git"):
         with _deploy_key(source.get("key"), basedir) as options:
             found = _resolve_git(_repository_url(source["git"], basedir), source["version"], Path(cache), options)
-            return _with_modules(found, Path(cache), options, source.get("subdirectory") or "")
+            found = dataclasses.replace(found, subdirectory=source.get("subdirectory") or "", exclude=exclude)
+            return _with_modules(found, Path(cache), options)
     if source.get("package"):
         package = source["package"]
         return Source("package", package, _digest(package.encode()), without_credentials(package))
@@ -136,14 +143,13 @@ def resolve(source, basedir, cache):
         return Source(kind, str(location), digest, location.name, subdirectory=source.get("subdirectory") or "")
     if not location.is_dir():
         raise SourceError(f"source.path: {location} is not a directory on this controller")
-    include = tuple(source.get("include") or ())
-    names = _names(location, include)
+    names = _names(location, include, exclude)
     if not names:
         raise SourceError(f"source.path: {location} holds no files, or none that git would track")
     subdirectory = _inside(source.get("subdirectory") or "", names, f"{location}, or git tracks nothing there")
     _refuse_pointers(location, names)
     digest = _tree_digest(location, names)
-    return Source(kind, str(location), digest, _describe(location), subdirectory=subdirectory, include=include)
+    return Source(kind, str(location), digest, _describe(location), None, subdirectory, include, exclude)
 
 
 def _inside(subdirectory, names, place):
@@ -277,17 +283,27 @@ def _is_known(commit, repository):
         return False
 
 
-def _with_modules(source, cache, ssh_options, subdirectory):
+def _left_out(name, exclude):
+    return any(name == place or name.startswith(f"{place}/") for place in exclude)
+
+
+def _below(exclude, path):
+    """What is left out of a repository that lies in another one."""
+    return tuple(place.removeprefix(f"{path}/") for place in exclude if place.startswith(f"{path}/"))
+
+
+def _with_modules(source, cache, ssh_options):
     """The source with its submodules, and known to hold what it is to hold."""
     try:
-        names, modules = _contents(source.location, source.fingerprint, source.base, cache, ssh_options)
+        there = source.location, source.fingerprint, source.base
+        names, modules = _contents(*there, source.exclude, cache, ssh_options)
     except SourceError as error:
         raise SourceError(f"source.git: {error}") from error
-    _inside(subdirectory, names, f"the repository at {source.version}")
-    return dataclasses.replace(source, subdirectory=subdirectory, modules=tuple(modules))
+    _inside(source.subdirectory, names, f"the repository at {source.version}")
+    return dataclasses.replace(source, modules=tuple(modules))
 
 
-def _contents(url, commit, repository, cache, ssh_options):
+def _contents(url, commit, repository, exclude, cache, ssh_options):
     """The files of a commit by their names, and its submodules, which are fetched: path, commit and repository of each."""
     listing = _git("ls-tree", "-r", "-z", "--full-tree", commit, cwd=repository).decode(errors="surrogateescape")
     names, links = [], {}
@@ -297,17 +313,23 @@ def _contents(url, commit, repository, cache, ssh_options):
             links[name] = found
         else:
             names.append(name)
+    for place in exclude:
+        if not any(_left_out(name, [place]) or place.startswith(f"{name}/") for name in (*names, *links)):
+            raise SourceError(f"source.exclude: there is no {place} in the repository")
     if any(name.rpartition("/")[2] == ".gitattributes" for name in names):
-        _refuse_pointers_of(commit, repository)
+        _refuse_pointers_of(commit, repository, exclude)
+    names = [name for name in names if not _left_out(name, exclude)]
+    links = {path: inner for path, inner in links.items() if not _left_out(path, exclude)}
     modules = []
     for path, inner in links.items():
         try:
             there = _module_url(path, url, commit, repository)
             with _cached(there, cache) as other:
                 _fetch(there, inner, other, ssh_options)
-            inside, deeper = _contents(there, inner, other, cache, ssh_options)
+            inside, deeper = _contents(there, inner, other, _below(exclude, path), cache, ssh_options)
         except SourceError as error:
-            raise SourceError(f"the submodule {path}: {str(error).removeprefix('source.version: ')}") from error
+            out = " (source.exclude leaves it out)" if isinstance(error, GitError) else ""
+            raise SourceError(f"the submodule {path}: {str(error).removeprefix('source.version: ')}{out}") from error
         modules += [(path, inner, other), *((f"{path}/{name}", *rest) for name, *rest in deeper)]
         names += [f"{path}/{name}" for name in inside]
     return names, modules
@@ -347,15 +369,17 @@ def _beside(url, relative):
     return f"{base}{'' if base.endswith((':', '/')) else '/'}{relative}"
 
 
-def _refuse_pointers_of(commit, repository):
+def _refuse_pointers_of(commit, repository, exclude):
     """Whether files of a commit lie in Git LFS: attributes say so, and the files themselves hold no more than where they are."""
     listing = _git("ls-tree", "-r", "-l", "-z", "--full-tree", commit, cwd=repository).decode(errors="surrogateescape")
     attributes, small = [], []
     for entry in filter(None, listing.split("\0")):
         (_mode, _kind, found, size), name = entry.partition("\t")[0].split(), entry.partition("\t")[2]
+        if not size.isdigit() or int(size) > MOST_ATTRIBUTES:
+            continue
         if name.rpartition("/")[2] == ".gitattributes":
             attributes.append((found, name))
-        elif size.isdigit() and int(size) <= POINTER:
+        elif int(size) <= POINTER and not _left_out(name, exclude):
             small.append((found, name))
     if not any(re.search(rb"\bfilter=lfs\b", content) for _name, content in _blobs(attributes, repository)):
         return
@@ -363,7 +387,7 @@ def _refuse_pointers_of(commit, repository):
         if content.startswith(POINTER_BEGINS):
             raise SourceError(
                 f"{name} lies in Git LFS, and the repository has a pointer to it alone. Deploy a checkout that has the file"
-                " ('git lfs pull' there, and source.path), or keep it elsewhere"
+                " ('git lfs pull' there, and source.path), or leave it out (source.exclude)"
             )
 
 
@@ -384,12 +408,17 @@ def _git_archive(source, target):
     with open(target, "wb") as stream:
         for path, commit, repository in (("", source.fingerprint, source.base), *source.modules):
             prefix = [f"--prefix={path}/"] if path else []
-            _git("archive", "--format=tar.gz", "-6", *prefix, commit, cwd=repository, into=stream)
+            exclude = _below(source.exclude, path) if path else source.exclude
+            without = [f":(exclude,literal){place}" for place in exclude]
+            _git("archive", "--format=tar.gz", "-6", *prefix, commit, "--", *without, cwd=repository, into=stream)
 
 
-def _names(root, include):
-    """The files of a directory that are its source: what git would track, and what is asked for besides."""
-    names = set(_tracked(root))
+def _names(root, include, exclude):
+    """The files of a directory that are its source: what git would track, without some of it, and what is asked for besides."""
+    for place in exclude:
+        if not os.path.lexists(root / place):
+            raise SourceError(f"source.exclude: there is no {place} in {root}")
+    names = set(_tracked(root, exclude))
     for wanted in include:
         path = root / wanted
         if not path.exists():
@@ -417,11 +446,12 @@ def _refuse_pointers(root, names):
             told = [b"lfs"]
         if told == [b"lfs"]:
             raise SourceError(
-                f"source.path: {name} lies in Git LFS, and {root} has a pointer to it alone: run 'git lfs pull' there"
+                f"source.path: {name} lies in Git LFS, and {root} has a pointer to it alone: run 'git lfs pull' there, or leave"
+                " it out (source.exclude)"
             )
 
 
-def _tracked(root):
+def _tracked(root, exclude=()):
     """The files of a directory that git would track, or, outside a work tree, all but what nobody sends."""
     if any((place / ".git").exists() for place in (root, *root.parents)):
         # An error of git must not lead to sending what it ignores: a database, a file with secrets.
@@ -431,11 +461,13 @@ def _tracked(root):
         names = _walk(root)
     found = set()
     for name in names:
+        if _left_out(name, exclude):
+            continue
         path = root / name
         if path.is_symlink() or path.is_file():
             found.add(name)
         elif (path / ".git").exists():  # a submodule, or another repository inside
-            found |= {os.path.join(name, inner) for inner in _tracked(path)}
+            found |= {os.path.join(name, inner) for inner in _tracked(path, _below(exclude, name))}
         elif path.is_dir():
             raise SourceError(f"source.path: the submodule {path} is not checked out (git submodule update --init)")
     return sorted(found)

@@ -309,6 +309,10 @@ def test_numbers_booleans_and_lists_are_good_values_of_the_environment():
         ({"source": {"package": "x", "subdirectory": "a"}}, "source: unknown key 'subdirectory' beside package"),
         ({"source": {"path": "x", "include": ["a", "../b"]}}, "source.include: '../b' must be a path inside the code"),
         ({"source": {"path": "x", "include": "a/"}}, "source.include: 'a/' must be a path inside the code"),
+        (
+            {"source": {"git": "x", "version": "v1", "exclude": ["/a"]}},
+            "source.exclude: '/a' must be a path inside the code",
+        ),
         ({"source": {"git": "x", "version": "v1", "include": ["a"]}}, "source: unknown key 'include' beside git"),
         ({"source": {"package": "--index-url=x"}}, "source.package must not begin with '-'"),
         # an environment that cannot be carried

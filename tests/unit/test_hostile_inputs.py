@@ -159,7 +159,7 @@ EXAMPLES = {
             SHOP,
             {
                 "name": "one",
-                "source": {"path": ".", "include": ["frontend/dist"]},
+                "source": {"path": ".", "include": ["frontend/dist"], "exclude": ["docs"]},
                 "domains": ["one.example.com"],
                 "install": {"requirements": ["requirements/production.txt"]},
                 **PLAIN,

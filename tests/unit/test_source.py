@@ -311,6 +311,38 @@ def test_a_file_in_git_lfs_is_named_and_no_pointer_goes_live(repository, find, t
     assert members(find({"path": "../work/shop"}), tmp_path)["media/logo.png"] == "the picture"
 
 
+def test_what_is_left_out_is_neither_fetched_nor_sent(repository, find, tmp_path):
+    inner, part = Repository(tmp_path / "work/inner"), Repository(tmp_path / "work/part")
+    part.commit(**{"docs/text": "x", "docs/more": "x"})
+    link(part, "inner", "../inner", inner.commit(deep="x"))
+    repository.commit(
+        **{"media/x.png": POINTER, "media/x.png.txt": "x", ".gitattributes": "*.png filter=lfs\n", "documents": "x"}
+    )
+    link(repository, "lost", "../nosuch", "1" * 40)
+    link(repository, "part", "../part", part.git("rev-parse", "HEAD"))
+    without = ["lost", "media/x.png", "part/inner", "part/docs/text"]
+    source = find({"git": str(repository.path), "version": "main", "exclude": without})
+    assert set(members(source, tmp_path)) == {
+        "app", "documents", "media/x.png.txt", "part/docs/more", ".gitattributes", ".gitmodules", "part/.gitmodules",
+    }  # fmt: skip
+    assert (
+        source.identity != find({"git": str(repository.path), "version": "main", "exclude": [*without, "app"]}).identity
+    )
+    with pytest.raises(SourceError, match="there is no nosuch"):
+        find({"git": str(repository.path), "version": "main", "exclude": [*without, "nosuch"]})
+
+
+def test_what_is_left_out_of_a_directory_is_not_sent(repository, find, tmp_path):
+    repository.commit(**{"docs/a": "x", "docs2": "x", ".gitattributes": "*.png filter=lfs\n"})
+    link(repository, "lost", "../nosuch", "1" * 40)
+    (repository.path / "lost").mkdir()
+    repository.write("x.png", POINTER)
+    source = find({"path": "../work/shop", "exclude": ["lost", "docs", "x.png"]})
+    assert set(members(source, tmp_path)) == {"app", "docs2", ".gitattributes", ".gitmodules"}
+    with pytest.raises(SourceError, match=r"source\.exclude: there is no nosuch"):
+        find({"path": "../work/shop", "exclude": ["nosuch"]})
+
+
 def test_a_pointer_of_a_submodule_is_named(repository, find, tmp_path):
     part = Repository(tmp_path / "work/part")
     link(repository, "part", "../part", part.commit(**{".gitattributes": "x filter=lfs\n", "x": POINTER}))

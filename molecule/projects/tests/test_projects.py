@@ -65,5 +65,7 @@ def test_a_project_in_a_directory_has_its_repository_around_it(host, visit):
     assert host.check_output("/usr/local/lib/asgi/mono-run live -- sh -c pwd") == place
     since = host.check_output("date +%s")
     host.check_output("systemctl start mono-look.service")
-    assert f"looked in {place}" in host.check_output(f"journalctl --quiet --output=cat --since=@{since} -u mono-look.service")
+    assert f"looked in {place}" in host.check_output(
+        f"journalctl --quiet --output=cat --since=@{since} -u mono-look.service"
+    )
     assert host.run("find /srv/mono/live/repository ! -user root").stdout == ""
