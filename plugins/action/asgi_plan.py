@@ -43,7 +43,7 @@ def parts_of(application, source, process):
     unused = {"servers", "library"} | (set() if server.get("library") else {"server_library"})
     others = {key: value for key, value in process.items() if key not in unused}
     return {
-        "source": f"{source.kind}:{source.fingerprint}",
+        "source": source.identity,
         "install": digest(application["python"], server.get("packages"), application["install"], application["build"]),
         "env": digest(application["public_env"], application["secret_env"]),
         "checks": digest(process.get("library"), [application[key] for key in CHECK_KEYS])
@@ -144,7 +144,7 @@ def inventory_source(application, variables):
         )
     except AnsibleError:
         return None
-    return f"{found.kind}:{found.fingerprint}"
+    return found.identity
 
 
 def stays(name, live, wanted, git):

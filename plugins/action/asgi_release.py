@@ -7,17 +7,14 @@ from __future__ import annotations
 import base64
 import getpass
 import itertools
-import os
 import socket
-import tempfile
-from pathlib import Path
 
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible_collections.vivarium.server.plugins.action.asgi_plan import parts_of
 from ansible_collections.vivarium.server.plugins.module_utils.asgi import STEPS
 from ansible_collections.vivarium.server.plugins.plugin_utils.files import FilesAction
 from ansible_collections.vivarium.server.plugins.plugin_utils.run import agreed, is_dead, known, this_run
-from ansible_collections.vivarium.server.plugins.plugin_utils.source import SourceError, resolve_application
+from ansible_collections.vivarium.server.plugins.plugin_utils.source import SourceError, packed, resolve_application
 
 # What a run on the host never goes on to by itself: it may outlive its controller.
 DELIBERATE = ("migrated", "live")
@@ -137,21 +134,20 @@ class ActionModule(FilesAction):
         data["parts"] = parts_of(application, source, process)
         if data["kind"] == "package":
             return self._steps(data, task_vars)
-        with tempfile.NamedTemporaryFile(suffix=".tar.gz") as packed:
-            try:
-                source.archive(packed.name)
-            except SourceError as error:
-                raise AnsibleActionFail(str(error)) from error
-            if os.path.getsize(packed.name) <= WITH_MODULE:
-                data["code"] = base64.b64encode(Path(packed.name).read_bytes()).decode()
-                return self._steps(data, task_vars)
-            self._make_tmp_path()
-            try:
-                target = self._connection._shell.join_path(self._connection._shell.tmpdir, "source.tar.gz")
-                data["archive"] = self._transfer_file(packed.name, target)
-                return self._steps(data, task_vars)
-            finally:
-                self._remove_tmp_path(self._connection._shell.tmpdir)
+        try:
+            code = packed(source)
+        except SourceError as error:
+            raise AnsibleActionFail(str(error)) from error
+        if code.stat().st_size <= WITH_MODULE:
+            data["code"] = base64.b64encode(code.read_bytes()).decode()
+            return self._steps(data, task_vars)
+        self._make_tmp_path()
+        try:
+            target = self._connection._shell.join_path(self._connection._shell.tmpdir, "source.tar.gz")
+            data["archive"] = self._transfer_file(str(code), target)
+            return self._steps(data, task_vars)
+        finally:
+            self._remove_tmp_path(self._connection._shell.tmpdir)
 
     def _steps(self, data, task_vars):
         """Steps on the host; once more where a run that has died on this controller holds the lock."""

@@ -180,7 +180,19 @@ FIELDS = {
     "sandbox_allow": (list, []),
 }
 SANDBOX_SWITCHES = ("jit", "gpu", "programs", "namespaces", "netlink")
-SOURCE_FIELDS = {"git": ("git", "version", "key"), "path": ("path",), "archive": ("archive",), "package": ("package",)}
+SOURCE_FIELDS = {
+    "git": ("git", "version", "key", "subdirectory", "exclude"),
+    "path": ("path", "subdirectory", "include", "exclude"),
+    "archive": ("archive", "subdirectory"),
+    "package": ("package",),
+}
+# A path inside the code: neither absolute nor with '..'.
+INSIDE = re.compile(
+    r"(?!\.{1,2}(/|\Z))[A-Za-z0-9_.][A-Za-z0-9_.@+-]{0,99}(/(?!\.{1,2}(/|\Z))[A-Za-z0-9_.][A-Za-z0-9_.@+-]{0,99}){0,19}"
+)
+INSIDE_MEANING = (
+    "must be a path inside the code, such as frontend/dist: relative, without '..', and with no '/' at its end"
+)
 INSTALL_FIELDS = {"extras": (list, []), "groups": (list, []), "requirements": (list, [])}
 # PEP 508 and PEP 735; a file of requirements lies in the code, and is no option.
 EXTRA = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
@@ -683,6 +695,10 @@ def _check_source(app, version, wrong):
     for key, value in source.items():
         if key not in SOURCE_FIELDS[kind]:
             wrong(f"source: unknown key '{key}' beside {kind}")
+        elif key in ("include", "exclude"):
+            for item in value if _is(value, list) else [value] if value is not None else []:
+                if not is_form(INSIDE, item):
+                    wrong(f"source.{key}: '{item}' {INSIDE_MEANING}, in a list")
         elif value is not None and not _is(value, str):
             wrong(f"source.{key} must be a string (quote a version that looks like a number)")
         elif value and key != "key" and not is_line(value):
@@ -691,6 +707,9 @@ def _check_source(app, version, wrong):
             wrong(f"source.{key} must not begin with '-'")
         elif value and "\0" in value:
             wrong(f"source.{key} holds a NUL character")
+    inside = source.get("subdirectory")
+    if _is(inside, str) and inside and not INSIDE.fullmatch(inside):
+        wrong(f"source.subdirectory: '{inside}' {INSIDE_MEANING}")
     if kind == "git":
         for key, value in (("source.version", source.get("version")), ("asgi_version", version)):
             if value and (not is_line(str(value)) or not VERSION.fullmatch(str(value))):

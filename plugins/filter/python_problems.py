@@ -48,7 +48,7 @@ def python_problems(inputs):
     for name, form, least, meaning in (
         ("python_uv_hashes", HASH, 1, "the SHA-256 hashes of uv's wheels"),
         ("python_versions", VERSION, 0, 'quoted versions such as "3.14" or "3.14.1"'),
-        ("python_packages", PACKAGE, 0, "names of Debian packages"),
+        *((name, PACKAGE, 0, "names of Debian packages") for name in ("python_packages", "python_libraries")),
     ):
         value = inputs[name]
         if not isinstance(value, list) or len(value) < least or not all(is_form(form, entry) for entry in value):

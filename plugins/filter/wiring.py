@@ -134,6 +134,12 @@ def _removals(remove, purge):
     }
 
 
+def _speaks_postgresql(app):
+    """Whether an application has a database of the inventory's, or one elsewhere."""
+    environment = {**app["public_env"], **app["secret_env"]}
+    return app["database"] or str(environment.get("DATABASE_URL", "")).startswith("postgres")
+
+
 def _listed(value):
     """The words of a list that a command line may give as one text."""
     words = value if isinstance(value, list) else str(value or "").split(",")
@@ -339,6 +345,7 @@ class _Wiring:
             # Every database there is, so that none leaves its backups because it left the inventory.
             "postgresql_backup_databases": [],
             "postgresql_backup_port": self.database_port(),
+            "python_libraries": ["libpq5"] if any(_speaks_postgresql(app) for app in apps) else [],
         }
 
     def check_lists(self, apps):

@@ -169,7 +169,6 @@ from ansible_collections.vivarium.server.plugins.module_utils.asgi import (
     write_private,
 )
 from ansible_collections.vivarium.server.plugins.module_utils.asgi_database import database_url
-from ansible_collections.vivarium.server.plugins.module_utils.asgi_output import Failure, advice, failure
 from ansible_collections.vivarium.server.plugins.module_utils.asgi_packages import installed, missing, too_old
 from ansible_collections.vivarium.server.plugins.module_utils.asgi_probe import ask_site, ask_socket, healthy
 from ansible_collections.vivarium.server.plugins.module_utils.asgi_running import (
@@ -183,6 +182,19 @@ from ansible_collections.vivarium.server.plugins.module_utils.host_code import F
 
 # What a project says of its packages, at the top of its code.
 LOCKS = ("uv.lock", "pylock.toml", "requirements.txt", "pyproject.toml")
+# Lock files that are not read here, and what makes one of them that is.
+FOREIGN = {
+    "poetry.lock": "'poetry export --output requirements.txt' (with poetry-plugin-export) or 'uvx migrate-to-uv'",
+    "Pipfile.lock": "'pipenv requirements > requirements.txt' or 'uvx migrate-to-uv'",
+    "Pipfile": "'pipenv lock' and 'pipenv requirements > requirements.txt', or 'uvx migrate-to-uv'",
+    "pdm.lock": "'pdm export --output requirements.txt'",
+}
+# The pyproject.toml of a member of a workspace, beside that of the workspace.
+MEMBER = "the member's pyproject.toml"
+# Of pyproject.toml: the root of a workspace of uv's; a project of Poetry's that is no package; one that others can read.
+WORKSPACE = re.compile(rb"^\[tool\.uv\.workspace\]|^(?:tool\.uv\.)?workspace(?:\.members)?\s{0,9}=", re.MULTILINE)
+NO_PACKAGE = re.compile(rb"^package-mode\s{0,9}=\s{0,9}false\b", re.MULTILINE)
+PROJECT = re.compile(rb"^\[project\]", re.MULTILINE)
 # What makes a venv depend on the code itself: other files of requirements, and packages that lie in the project. No
 # letter is looked at again and again: a project could have root search for days.
 NEEDS_CODE = re.compile(
@@ -254,6 +266,8 @@ class Deploy:
         # After a failure, for people.
         self.after = {}
         self.owns_lock = False
+        # What was sent: the code itself, or what the project is a directory of, as `code` links to it then.
+        self.tree = self.release.path / ("repository" if self.app["source"].get("subdirectory") else "code")
         # Where code of the project writes while it is being built.
         self.work = self.release.path / "build"
         # What runs of a step on the host, one command at a time; no process or timer of an application has such a name.
@@ -284,12 +298,25 @@ class Deploy:
                 stream.seek(0)
             if self.data["kind"] != "package":
                 # Nothing of the project runs: what is unpacked here is changed by nobody else.
+                # A file may be several archives, one for each submodule.
                 place = f"--property=ReadWritePaths={code}"
-                command = ("/bin/tar", "--extract", "--gzip", "--no-same-owner", "--directory", str(code))
+                command = (
+                    "/bin/tar",
+                    "--extract",
+                    "--gzip",
+                    "--ignore-zeros",
+                    "--no-same-owner",
+                    "--directory",
+                    str(code),
+                )
                 if self.as_builder([place], command, stdin=stream) != 0:
                     raise ReleaseError(f"the code cannot be unpacked:\n{self.output}")
         if self.data["kind"] == "archive":
             self.strip_wrapper(code)
+        if self.app["source"].get("subdirectory"):
+            # What everything else calls the code is the project; the rest lies around it.
+            os.rename(code, self.tree)
+            code.symlink_to(self.project().relative_to(release.path))
         release.note(
             state="staged",
             version=self.data["release"]["version"],
@@ -297,6 +324,15 @@ class Deploy:
             created=time.time(),
         )
         return True
+
+    def project(self):
+        """Where the project lies in what was sent: a directory there, reached by no link. Nobody changes it meanwhile."""
+        place, parts = self.tree, Path(self.app["source"].get("subdirectory") or "").parts
+        for part in parts:
+            place /= part
+            if not os.path.lexists(place) or not stat.S_ISDIR(os.lstat(place).st_mode):
+                raise ReleaseError(f"source.subdirectory: there is no directory '{'/'.join(parts)}' in the code")
+        return place
 
     def account(self, user, home):
         """The application's account of a name. One that was there before (a person's, with sudo perhaps) is not its own."""
@@ -341,8 +377,9 @@ class Deploy:
             self.make_venv(code, venv)
             self.seal(venv)
         if self.app["build"]:
-            self.build(code)
-        self.seal(code)
+            self.build()
+        self.seal(self.tree)
+        self.project()
         self.release.note(state="built", venv=key)
         return True
 
@@ -637,12 +674,18 @@ class Deploy:
 
     def tell(self, error):
         """Why a step failed, in a sentence. What it printed is kept for root, without secrets; the end of the run tells of it."""
+        # Not for runs that succeed: a module is compiled at each run.
+        from ansible_collections.vivarium.server.plugins.module_utils.asgi_lacking import lacking
+        from ansible_collections.vivarium.server.plugins.module_utils.asgi_output import Failure, advice, failure
+
         said, _end, printed = self.mask()(str(error)).partition("\n")
         if getattr(error, "complete", False):
             found = Failure(said.rstrip(":"), printed.splitlines(), advice(printed, self.app["name"]))
         else:
-            found = failure(said, printed, f"{self.release.path}/code", self.app["name"])
-        details = list(found.details)
+            found = failure(said, printed, os.path.realpath(self.release.path / "code"), self.app["name"])
+        details, helps = list(found.details), lacking(printed)
+        if helps and (self.holder.get("step") == "build" or not found.advice):
+            found = found._replace(advice=helps)
         if printed and len(printed.splitlines()) > len(details):
             path = self.application.root / FAILED
             with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w") as stream:
@@ -698,8 +741,11 @@ class Deploy:
             "UV_PROJECT_ENVIRONMENT": str(self.release.path / "venv"),
             "VIRTUAL_ENV": str(self.release.path / "venv"),
             "UV_COMPILE_BYTECODE": "1",
+            # An interpreter that uv fetched here would be the build user's to change as long as the release runs.
+            "UV_PYTHON_DOWNLOADS": "never",
+            "UV_PYTHON_INSTALL_DIR": "/usr/local/lib/uv-python",
         }
-        places = [self.release.path / "code", self.release.path / "venv"]
+        places = [self.tree, self.release.path / "venv"]
         cache = f"--property=ReadWritePaths={self.app['build_home']}"
         with self.build_environment(**own) as path:
             if self.in_build(places, "uv", *arguments, environment=path, options=[cache]) != 0:
@@ -738,11 +784,13 @@ class Deploy:
             *(f"--property=ReadWritePaths={place}" for place in found),
             *options,
         ]
-        return self.as_builder(options, command)
+        # In the code.
+        return self.as_builder(options, command, place=None)
 
-    def as_builder(self, options, command, **stdin):
+    def as_builder(self, options, command, place="/", **stdin):
         """Run a command as the build user in its sandbox; nothing of it runs any more when this returns."""
-        code = self.program("build", options, command, **stdin)
+        where = [f"--working-directory={place}"] if place else []
+        code = self.program("build", [*where, *options], command, **stdin)
         end_processes(self.builder())
         return code
 
@@ -752,10 +800,11 @@ class Deploy:
             parts = [self.app["source"]["package"].encode()]
         else:
             asked = self.app["install"]
-            names = asked["requirements"] or LOCKS
-            found = {name: content for name in names if (content := project_file(code, name)) is not None}
-            parts = [*found.values(), json.dumps(asked).encode()]
-            if not found or b"[build-system]" in found.get("pyproject.toml", b""):
+            required = dict(self.required(code, asked["requirements"]))
+            found = required or self.described(code)[1]
+            inside = self.app["source"].get("subdirectory")
+            parts = [*found.values(), json.dumps(asked).encode(), *([inside.encode()] if inside else [])]
+            if not found or any(b"[build-system]" in found.get(name, b"") for name in ("pyproject.toml", MEMBER)):
                 return None
             if any(NEEDS_CODE.search(part) for part in parts):
                 return None
@@ -782,22 +831,22 @@ class Deploy:
         else:
             packages = self.wanted(code)
         # From here on the project's packages, and their builds, have a hand in it: root reads nothing there any more.
-        self.work_in(code, venv)
+        self.work_in(self.tree, venv)
         self.uv("venv", "--allow-existing", "--no-project", "--relocatable", "--python", self.app["python"], str(venv))
         self.uv(*packages)
         package.unlink(missing_ok=True)
         self.add_server()
-        self.take_over(code, venv)
+        self.take_over(self.tree, venv)
 
-    def build(self, code):
+    def build(self):
         """The application's own commands, which write what they make into its code: with the network, and without its secrets."""
-        self.work_in(code)
+        self.work_in(self.tree)
         # Nothing of one build is there in the next, which may be of other code.
         with self.build_environment(HOME="/tmp", PATH=f"{self.release.path / 'venv/bin'}:{BUILD_PATH}") as path:  # noqa: S108
             for command in self.app["build"]:
-                if self.in_build([code], *shlex.split(command), environment=path) != 0:
+                if self.in_build([self.tree], *shlex.split(command), environment=path) != 0:
                     raise ReleaseError(f"the build command '{command}' failed:\n{self.output}")
-        self.take_over(code)
+        self.take_over(self.tree)
 
     def work_in(self, code, *places):
         """The same with the code as it is, and other directories that begin empty."""
@@ -846,46 +895,95 @@ class Deploy:
         self.uv("pip", "install", "--constraints", str(constraints), *missing(requirements, packages))
         constraints.unlink()
 
+    def described(self, code):
+        """Where the project says which packages it needs, and its files there: in its directory or the nearest around it."""
+        found = [(place, self.files(place, LOCKS)) for place in self.places(code)]
+        place, files = next(((place, files) for place, files in found if files), (code, {}))
+        if list(files) == ["pyproject.toml"]:
+            for around, others in found:
+                # The lock file of a workspace lies at its top.
+                if around != place and "uv.lock" in others and WORKSPACE.search(others.get("pyproject.toml", b"")):
+                    return around, {**others, MEMBER: files["pyproject.toml"]}
+        return place, files
+
+    def places(self, code):
+        """The project's directory and those around it, up to the top of what was sent."""
+        inside = self.app["source"].get("subdirectory")
+        return [code, *(self.tree / place for place in Path(inside).parents)] if inside else [code]
+
+    def files(self, place, names):
+        within = self.tree if self.app["source"].get("subdirectory") else place
+        return {name: content for name in names if (content := project_file(place, name, within)) is not None}
+
+    def required(self, code, names):
+        """Files of requirements by their paths, as they are seen from the project."""
+        for name in names:
+            for place in self.places(code):
+                if found := self.files(place, [name]):
+                    yield self.seen(code, place, name), found[name]
+                    break
+            else:
+                raise ReleaseError(f"the code has no {name}, which install.requirements names")
+
+    def seen(self, code, place, name="."):
+        """What lies in a directory around the project, as commands that run in the project have to name it."""
+        return name if place == code else os.path.relpath(place / name, self.project())
+
     def wanted(self, code):
         """What uv is to do: install exactly what the project locks; with less of a lock, what it asks for."""
         asked = self.app["install"]
         more = [word for key in ("extra", "group") for name in asked[f"{key}s"] for word in (f"--{key}", name)]
         if asked["requirements"]:
             return self.requirements(code, *asked["requirements"])
-        if project_file(code, "uv.lock") is not None:
+        place, files = self.described(code)
+        if "uv.lock" in files:
+            # From the directory of a workspace's member, what that member needs.
             return ["sync", "--locked", "--no-dev", "--python", self.app["python"], *more]
-        project = project_file(code, "pyproject.toml")
-        if more:
-            if project is None:
+        if more and "pyproject.toml" not in files:
+            raise ReleaseError(
+                "install names extras or groups, and the code has neither uv.lock nor pyproject.toml at its top"
+            )
+        if not more and "pylock.toml" in files:
+            return ["pip", "sync", self.seen(code, place, "pylock.toml")]
+        if not more and "requirements.txt" in files:
+            return self.requirements(code, "requirements.txt")
+        self.refuse_foreign(place if files else code)
+        if "pyproject.toml" in files:
+            project = files["pyproject.toml"]
+            path = self.seen(code, place, "pyproject.toml")
+            is_package = b"[build-system]" in project and not NO_PACKAGE.search(project)
+            if NO_PACKAGE.search(project) and not PROJECT.search(project):
                 raise ReleaseError(
-                    "install names extras or groups, and the code has neither uv.lock nor pyproject.toml at its top"
+                    "pyproject.toml says package-mode = false, and names the packages in a way that only Poetry reads: make a"
+                    f" file of requirements, {FOREIGN['poetry.lock']}"
                 )
             # The project itself comes with what it asks for.
-            itself = ["."] if b"[build-system]" in project else []
-            return ["pip", "install", *itself, "--requirements", "pyproject.toml", *more]
-        if project_file(code, "pylock.toml") is not None:
-            return ["pip", "sync", "pylock.toml"]
-        if project_file(code, "requirements.txt") is not None:
-            return self.requirements(code, "requirements.txt")
-        if project is not None:
-            return [
-                "pip",
-                "install",
-                *(["."] if b"[build-system]" in project else ["--requirements", "pyproject.toml"]),
-            ]
+            itself = [self.seen(code, place)] if is_package else []
+            return ["pip", "install", *itself, *(["--requirements", path] if more or not itself else []), *more]
         raise ReleaseError(
             "the code has none of uv.lock, pylock.toml, requirements.txt and pyproject.toml at its top: nothing says"
             " which packages it needs"
         )
 
+    def refuse_foreign(self, place):
+        """A lock that is not read is not passed over: other versions than those that were tried would go live."""
+        for name, how in FOREIGN.items():
+            if os.path.lexists(place / name):
+                raise ReleaseError(
+                    f"the packages of the project are locked in {name}, which is not read here. Make a lock file that is, and"
+                    f" commit it: {how}"
+                )
+
     def requirements(self, code, *names):
         """How to install files of requirements; where one has hashes, every package needs one."""
-        contents = [project_file(code, name) for name in names]
-        for name, content in zip(names, contents, strict=True):
-            if content is None:
-                raise ReleaseError(f"the code has no {name}, which install.requirements names")
-        words = [word for name in names for word in ("--requirements", name)]
-        return ["pip", "install", *words, *["--require-hashes"] * any(b"--hash=" in content for content in contents)]
+        found = dict(self.required(code, names))
+        words = [word for name in found for word in ("--requirements", name)]
+        return [
+            "pip",
+            "install",
+            *words,
+            *["--require-hashes"] * any(b"--hash=" in content for content in found.values()),
+        ]
 
     def strip_wrapper(self, code):
         """An archive often holds one directory around everything: the code begins inside it."""
@@ -1372,7 +1470,7 @@ def put_copy(source, target):
         raise
 
 
-def project_file(code, name):
+def project_file(code, name, within=None):
     """A file of a project as bytes; None where it is not there. It may be a link within the code, but neither huge nor a pipe.
 
     Nobody changes the code meanwhile: its build user has no process.
@@ -1381,7 +1479,7 @@ def project_file(code, name):
         return None
     real = Path(os.path.realpath(code / name))
     try:
-        if Path(os.path.realpath(code)) in real.parents:
+        if Path(os.path.realpath(within or code)) in real.parents:
             return read_regular(real)
     except OSError:
         pass

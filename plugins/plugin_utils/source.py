@@ -7,6 +7,7 @@ The servers need no access to a repository and hold no deploy key; every host of
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import hashlib
 import os
@@ -16,12 +17,24 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from ansible.errors import AnsibleError
 from ansible_collections.vivarium.server.plugins.plugin_utils.run import agreed, cache_directory
 
+# How long a packed source is kept for other hosts and later runs (seconds).
+KEPT = 86400
+# Contents of at most this size can be a pointer of Git LFS, which begins like this (bytes).
+POINTER = 1024
+# A file of attributes is read up to this size (bytes).
+MOST_ATTRIBUTES = 1024 * 1024
+POINTER_BEGINS = b"version https://git-lfs.github.com/spec/"
+# What is no smaller than this goes through git piece by piece.
+BIG = "core.bigFileThreshold=8m"
+# Where a submodule may lie that says so itself; a path of this controller is not its to name.
+REMOTE = re.compile(r"(https?|ssh|git)://.+|[A-Za-z0-9][\w.@-]*:(?!:|//).+")
 # What a directory holds that is nobody's source, unless git tracks it. git's own ignore rules come on top.
 NEVER_SENT = frozenset({".git", ".hg", ".venv", "venv", "__pycache__", "node_modules", ".pytest_cache", ".ruff_cache"})
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -37,20 +50,38 @@ class GitError(SourceError):
 
 @dataclass(frozen=True)
 class Source:
-    """A resolved source: ``fingerprint`` changes when the code does, ``version`` is what a person calls it."""
+    """A resolved source: ``fingerprint`` changes when the code does, ``version`` is what a person calls it.
+
+    The project lies in ``subdirectory`` of it. ``modules`` are a git source's submodules: path, commit and repository of each.
+    """
 
     kind: str
     location: str
     fingerprint: str
     version: str
     base: Path | None = None
+    subdirectory: str = ""
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    modules: tuple[tuple[str, str, Path], ...] = ()
+
+    @property
+    def identity(self):
+        """What the code of a release is, as its record has it."""
+        # Of a directory, the fingerprint is that of what is sent.
+        without = f"without {','.join(self.exclude)}" if self.kind == "git" and self.exclude else ""
+        return ":".join(filter(None, (self.kind, self.fingerprint, self.subdirectory, without)))
 
     def archive(self, target):
-        """Write the code as a gzipped tar archive to the file ``target``."""
+        """Write the code as a gzipped tar archive, or several in one file, to the file ``target``."""
         if self.kind == "git":
             _git_archive(self, target)
         elif self.kind == "path":
-            _pack(Path(self.location), _tracked(Path(self.location)), target)
+            root = Path(self.location)
+            names = _names(root, self.include, self.exclude)
+            _pack(root, names, target)
+            if _tree_digest(root, names) != self.fingerprint:
+                raise SourceError(f"source.path: files in {root} were changed while they were packed; run again")
         elif self.kind == "archive":
             _gzipped(self.location, target)
         else:
@@ -67,11 +98,39 @@ def resolve_application(application, variables):
         raise AnsibleError(f"asgi_apps ({application['name']}): {error}") from error
 
 
+def packed(source):
+    """The code as a file, packed once for all hosts; it lies in the cache for a day, for this user alone."""
+    place = cache_directory() / "packed"
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    target = place / f"{_digest(repr((source.location, source.identity)).encode())[:32]}.tar.gz"
+    with open(place / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for old in place.glob("*.gz*"):
+            # One of a run that was killed as well.
+            if old != target and time.time() - old.stat().st_mtime > KEPT:
+                old.unlink()
+        if target.exists():
+            os.utime(target)
+            return target
+        # A file that is there is whole.
+        with tempfile.NamedTemporaryFile(dir=place, prefix=f"{target.name}.", delete=False) as scratch:
+            try:
+                source.archive(scratch.name)
+                os.replace(scratch.name, target)
+            except BaseException:
+                os.unlink(scratch.name)
+                raise
+    return target
+
+
 def resolve(source, basedir, cache):
     """Resolve one application's ``source``; relative paths count from ``basedir``, ``cache`` holds git repositories."""
+    include, exclude = (tuple(source.get(key) or ()) for key in ("include", "exclude"))
     if source.get("git"):
         with _deploy_key(source.get("key"), basedir) as options:
-            return _resolve_git(_repository_url(source["git"], basedir), source["version"], Path(cache), options)
+            found = _resolve_git(_repository_url(source["git"], basedir), source["version"], Path(cache), options)
+            found = dataclasses.replace(found, subdirectory=source.get("subdirectory") or "", exclude=exclude)
+            return _with_modules(found, Path(cache), options)
     if source.get("package"):
         package = source["package"]
         return Source("package", package, _digest(package.encode()), without_credentials(package))
@@ -80,13 +139,24 @@ def resolve(source, basedir, cache):
     if kind == "archive":
         if not location.is_file() or not tarfile.is_tarfile(location):
             raise SourceError(f"source.archive: {location} is not a tar archive on this controller")
-        return Source(kind, str(location), _read_into(hashlib.sha256(), location).hexdigest(), location.name)
+        digest = _read_into(hashlib.sha256(), location).hexdigest()
+        return Source(kind, str(location), digest, location.name, subdirectory=source.get("subdirectory") or "")
     if not location.is_dir():
         raise SourceError(f"source.path: {location} is not a directory on this controller")
-    names = _tracked(location)
+    names = _names(location, include, exclude)
     if not names:
         raise SourceError(f"source.path: {location} holds no files, or none that git would track")
-    return Source(kind, str(location), _tree_digest(location, names), _describe(location))
+    subdirectory = _inside(source.get("subdirectory") or "", names, f"{location}, or git tracks nothing there")
+    _refuse_pointers(location, names)
+    digest = _tree_digest(location, names)
+    return Source(kind, str(location), digest, _describe(location), None, subdirectory, include, exclude)
+
+
+def _inside(subdirectory, names, place):
+    """A subdirectory that has files; below a link there are none, so it lies inside the code."""
+    if subdirectory and not any(name.startswith(f"{subdirectory}/") for name in names):
+        raise SourceError(f"source.subdirectory: there is no directory '{subdirectory}' in {place}")
+    return subdirectory
 
 
 def _digest(data):
@@ -125,8 +195,8 @@ def _deploy_key(key, basedir):
         yield f" -oIdentitiesOnly=yes -i {shlex.quote(str(path))}"
 
 
-def _git(*arguments, cwd=None, ssh_options=""):
-    """Run git without ever asking for a password; return what it printed."""
+def _git(*arguments, cwd=None, ssh_options="", given=None, into=subprocess.PIPE):
+    """Run git without ever asking for a password; return what it printed, unless that goes into a file."""
     # What a git hook sets for its own repository must not lead to that one instead of ours.
     own = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY")
     environment = {name: value for name, value in os.environ.items() if name not in own}
@@ -134,9 +204,11 @@ def _git(*arguments, cwd=None, ssh_options=""):
     environment |= {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
     environment["GIT_SSH_COMMAND"] = environment.get("GIT_SSH_COMMAND", "ssh -oBatchMode=yes") + ssh_options
     try:
-        # What a repository has configured for itself may be anybody's to run.
-        command = ["git", "-c", "core.fsmonitor=false", *arguments]
-        run = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, check=False)
+        # What a repository has configured for itself may be anybody's to run. A file that is large is never held in memory.
+        command = ["git", "-c", "core.fsmonitor=false", "-c", BIG, *arguments]
+        run = subprocess.run(
+            command, cwd=cwd, env=environment, input=given, stdout=into, stderr=subprocess.PIPE, check=False
+        )
     except FileNotFoundError as error:
         raise GitError("git is not installed on this controller") from error
     if run.returncode != 0:
@@ -152,7 +224,9 @@ def _repository_url(url, basedir):
     return str(Path(basedir, os.path.expanduser(url)).resolve())
 
 
-def _resolve_git(url, version, cache, ssh_options):
+@contextlib.contextmanager
+def _cached(url, cache):
+    """A bare repository of this controller for what is fetched from a URL, for one process at a time."""
     repository = cache / f"{_digest(url.encode())[:24]}.git"
     cache.mkdir(parents=True, exist_ok=True)
     with open(cache / f"{repository.name}.lock", "w") as lock:
@@ -161,6 +235,11 @@ def _resolve_git(url, version, cache, ssh_options):
             with tempfile.TemporaryDirectory(dir=cache) as scratch:
                 _git("init", "--quiet", "--bare", f"{scratch}/new.git")
                 os.rename(f"{scratch}/new.git", repository)
+        yield repository
+
+
+def _resolve_git(url, version, cache, ssh_options):
+    with _cached(url, cache) as repository:
         try:
             commit = version
             if not COMMIT.fullmatch(version):
@@ -186,11 +265,13 @@ def _remote_commit(url, version, ssh_options):
 def _fetch(url, commit, repository, ssh_options):
     if _is_known(commit, repository):
         return
+    # git's other side, where that is this controller, knows nothing of our options.
+    other = [] if REMOTE.fullmatch(url) else [f"--upload-pack=git -c {BIG} upload-pack"]
     try:
-        _git("fetch", "--quiet", "--depth=1", "--", url, commit, cwd=repository, ssh_options=ssh_options)
+        _git("fetch", "--quiet", *other, "--depth=1", "--", url, commit, cwd=repository, ssh_options=ssh_options)
     except GitError:  # a server that does not hand out single commits
         everything = ("--tags", "--", url, "+refs/heads/*:refs/heads/*")
-        _git("fetch", "--quiet", *everything, cwd=repository, ssh_options=ssh_options)
+        _git("fetch", "--quiet", *other, *everything, cwd=repository, ssh_options=ssh_options)
     if not _is_known(commit, repository):
         raise SourceError(f"source.version: commit {commit} is not in the repository")
 
@@ -202,12 +283,175 @@ def _is_known(commit, repository):
         return False
 
 
+def _left_out(name, exclude):
+    return any(name == place or name.startswith(f"{place}/") for place in exclude)
+
+
+def _below(exclude, path):
+    """What is left out of a repository that lies in another one."""
+    return tuple(place.removeprefix(f"{path}/") for place in exclude if place.startswith(f"{path}/"))
+
+
+def _with_modules(source, cache, ssh_options):
+    """The source with its submodules, and known to hold what it is to hold."""
+    try:
+        there = source.location, source.fingerprint, source.base
+        names, modules = _contents(*there, source.exclude, cache, ssh_options)
+    except SourceError as error:
+        raise SourceError(f"source.git: {error}") from error
+    _inside(source.subdirectory, names, f"the repository at {source.version}")
+    return dataclasses.replace(source, modules=tuple(modules))
+
+
+def _contents(url, commit, repository, exclude, cache, ssh_options):
+    """The files of a commit by their names, and its submodules, which are fetched: path, commit and repository of each."""
+    listing = _git("ls-tree", "-r", "-z", "--full-tree", commit, cwd=repository).decode(errors="surrogateescape")
+    names, links = [], {}
+    for entry in filter(None, listing.split("\0")):
+        (_mode, kind, found), name = entry.partition("\t")[0].split(), entry.partition("\t")[2]
+        if kind == "commit":
+            links[name] = found
+        else:
+            names.append(name)
+    for place in exclude:
+        if not any(_left_out(name, [place]) or place.startswith(f"{name}/") for name in (*names, *links)):
+            raise SourceError(f"source.exclude: there is no {place} in the repository")
+    if any(name.rpartition("/")[2] == ".gitattributes" for name in names):
+        _refuse_pointers_of(commit, repository, exclude)
+    names = [name for name in names if not _left_out(name, exclude)]
+    links = {path: inner for path, inner in links.items() if not _left_out(path, exclude)}
+    modules = []
+    for path, inner in links.items():
+        try:
+            there = _module_url(path, url, commit, repository)
+            with _cached(there, cache) as other:
+                _fetch(there, inner, other, ssh_options)
+            inside, deeper = _contents(there, inner, other, _below(exclude, path), cache, ssh_options)
+        except SourceError as error:
+            out = " (source.exclude leaves it out)" if isinstance(error, GitError) else ""
+            raise SourceError(f"the submodule {path}: {str(error).removeprefix('source.version: ')}{out}") from error
+        modules += [(path, inner, other), *((f"{path}/{name}", *rest) for name, *rest in deeper)]
+        names += [f"{path}/{name}" for name in inside]
+    return names, modules
+
+
+def _module_url(path, url, commit, repository):
+    """Where a submodule lies, as .gitmodules says it."""
+    try:
+        said = _git("config", "--null", f"--blob={commit}:.gitmodules", "--list", cwd=repository)
+    except GitError:
+        said = b""
+    options = dict(line.partition("\n")[::2] for line in said.decode(errors="surrogateescape").split("\0") if line)
+    place = next(
+        (key[: -len(".path")] for key, value in options.items() if key.endswith(".path") and value == path), None
+    )
+    there = options.get(f"{place}.url", "")
+    if there.startswith(("./", "../")):
+        return _beside(url, there)
+    if not REMOTE.fullmatch(there):
+        raise SourceError(
+            f".gitmodules says that it lies at '{without_credentials(there)}', which is no URL of a server"
+            if there
+            else "it is not in .gitmodules"
+        )
+    return there
+
+
+def _beside(url, relative):
+    """A relative URL of a submodule, which counts from its parent's."""
+    base = url.rstrip("/")
+    while relative.startswith(("./", "../")):
+        step, _slash, relative = relative.partition("/")
+        if step == "..":
+            base = base[: max(base.rfind("/"), base.rfind(":") + 1)] if re.search(r"[^/:][/:]+[^/:]+$", base) else ""
+    if not base:
+        raise SourceError(".gitmodules names a place outside of the server")
+    return f"{base}{'' if base.endswith((':', '/')) else '/'}{relative}"
+
+
+def _refuse_pointers_of(commit, repository, exclude):
+    """Whether files of a commit lie in Git LFS: attributes say so, and the files themselves hold no more than where they are."""
+    listing = _git("ls-tree", "-r", "-l", "-z", "--full-tree", commit, cwd=repository).decode(errors="surrogateescape")
+    attributes, small = [], []
+    for entry in filter(None, listing.split("\0")):
+        (_mode, _kind, found, size), name = entry.partition("\t")[0].split(), entry.partition("\t")[2]
+        if not size.isdigit() or int(size) > MOST_ATTRIBUTES:
+            continue
+        if name.rpartition("/")[2] == ".gitattributes":
+            attributes.append((found, name))
+        elif int(size) <= POINTER and not _left_out(name, exclude):
+            small.append((found, name))
+    if not any(re.search(rb"\bfilter=lfs\b", content) for _name, content in _blobs(attributes, repository)):
+        return
+    for name, content in _blobs(small, repository):
+        if content.startswith(POINTER_BEGINS):
+            raise SourceError(
+                f"{name} lies in Git LFS, and the repository has a pointer to it alone. Deploy a checkout that has the file"
+                " ('git lfs pull' there, and source.path), or leave it out (source.exclude)"
+            )
+
+
+def _blobs(objects, repository):
+    """The contents of small files of a repository, by their names."""
+    given = "".join(f"{found}\n" for found, _name in objects).encode()
+    said = _git("cat-file", "--batch", cwd=repository, given=given)
+    begin = 0
+    for _found, name in objects:
+        end = said.index(b"\n", begin)
+        size = int(said[begin:end].split()[2])
+        yield name, said[end + 1 : end + 1 + size]
+        begin = end + 1 + size + 1
+
+
 def _git_archive(source, target):
-    # git writes the file itself: a commit of kilobytes may hold files of gigabytes.
-    _git("archive", "--format=tar.gz", "-6", f"--output={os.path.abspath(target)}", source.fingerprint, cwd=source.base)
+    # git writes the file itself: a commit of kilobytes may hold files of gigabytes. One archive follows the other.
+    with open(target, "wb") as stream:
+        for path, commit, repository in (("", source.fingerprint, source.base), *source.modules):
+            prefix = [f"--prefix={path}/"] if path else []
+            exclude = _below(source.exclude, path) if path else source.exclude
+            without = [f":(exclude,literal){place}" for place in exclude]
+            _git("archive", "--format=tar.gz", "-6", *prefix, commit, "--", *without, cwd=repository, into=stream)
 
 
-def _tracked(root):
+def _names(root, include, exclude):
+    """The files of a directory that are its source: what git would track, without some of it, and what is asked for besides."""
+    for place in exclude:
+        if not os.path.lexists(root / place):
+            raise SourceError(f"source.exclude: there is no {place} in {root}")
+    names = set(_tracked(root, exclude))
+    for wanted in include:
+        path = root / wanted
+        if not path.exists():
+            raise SourceError(
+                f"source.include: there is no {wanted} in {root}; what makes it must have run before the deploy"
+            )
+        if root not in path.resolve().parents:
+            raise SourceError(f"source.include: {wanted} leads out of {root}")
+        names |= {os.path.join(wanted, name) for name in _walk(path, {".git"})} if path.is_dir() else {wanted}
+    return sorted(names)
+
+
+def _refuse_pointers(root, names):
+    """A checkout without the files that lie in Git LFS."""
+    for name in names:
+        path = root / name
+        if path.is_symlink() or path.stat().st_size > POINTER:
+            continue
+        with open(path, "rb") as stream:
+            if stream.read(len(POINTER_BEGINS)) != POINTER_BEGINS:
+                continue
+        try:
+            told = _git("check-attr", "-z", "filter", "--", path.name, cwd=path.parent).split(b"\0")[2:3]
+        except GitError:  # no repository: nobody says that it is meant
+            told = [b"lfs"]
+        if told == [b"lfs"]:
+            raise SourceError(
+                f"source.path: {name} lies in Git LFS, and {root} has a pointer to it alone: run 'git lfs pull' there, or leave"
+                " it out (source.exclude)"
+            )
+
+
+def _tracked(root, exclude=()):
     """The files of a directory that git would track, or, outside a work tree, all but what nobody sends."""
     if any((place / ".git").exists() for place in (root, *root.parents)):
         # An error of git must not lead to sending what it ignores: a database, a file with secrets.
@@ -217,11 +461,13 @@ def _tracked(root):
         names = _walk(root)
     found = set()
     for name in names:
+        if _left_out(name, exclude):
+            continue
         path = root / name
         if path.is_symlink() or path.is_file():
             found.add(name)
         elif (path / ".git").exists():  # a submodule, or another repository inside
-            found |= {os.path.join(name, inner) for inner in _tracked(path)}
+            found |= {os.path.join(name, inner) for inner in _tracked(path, _below(exclude, name))}
         elif path.is_dir():
             raise SourceError(f"source.path: the submodule {path} is not checked out (git submodule update --init)")
     return sorted(found)
@@ -236,10 +482,10 @@ def _is_source(name):
     return not NEVER_SENT & set(Path(name).parts)
 
 
-def _walk(root):
+def _walk(root, without=NEVER_SENT):
     names = set()
     for directory, directories, files in os.walk(root):
-        directories[:] = [name for name in directories if name not in NEVER_SENT]
+        directories[:] = [name for name in directories if name not in without]
         links = [name for name in directories if os.path.islink(os.path.join(directory, name))]
         names |= {os.path.relpath(os.path.join(directory, file), root) for file in (*files, *links)}
     return names
@@ -277,6 +523,9 @@ def _gzipped(archive, target):
     with tarfile.open(archive) as old, tarfile.open(target, "w:gz", compresslevel=6) as new:
         for member in old:
             new.addfile(member, old.extractfile(member) if member.isreg() else None)
+            # Both would remember all members.
+            old.members.clear()
+            new.members.clear()
 
 
 def _pack(root, names, target):
@@ -289,3 +538,4 @@ def _pack(root, names, target):
     with tarfile.open(target, "w:gz", compresslevel=6) as archive:
         for name in names:
             archive.add(root / name, arcname=name, recursive=False, filter=plain)
+            archive.members.clear()

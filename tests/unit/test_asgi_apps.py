@@ -298,6 +298,22 @@ def test_numbers_booleans_and_lists_are_good_values_of_the_environment():
         ({"source": {"git": "x", "version": "--upload-pack=x"}}, "source.version must not begin with '-'"),
         ({"source": {"path": "x", "version": "v1"}}, "source: unknown key 'version' beside path"),
         ({"source": {"path": ["x"]}}, "source.path must be a string"),
+        *(
+            (
+                {"source": {"path": "x", "subdirectory": place}},
+                f"source.subdirectory: '{place}' must be a path inside the code",
+            )
+            for place in ("/srv", "../other", "a/../../b", "a/..", ".", "./a", "a/", "a//b", "a/./b", "-a", "a\\b")
+        ),
+        ({"source": {"path": "x", "subdirectory": ["a"]}}, "source.subdirectory must be a string"),
+        ({"source": {"package": "x", "subdirectory": "a"}}, "source: unknown key 'subdirectory' beside package"),
+        ({"source": {"path": "x", "include": ["a", "../b"]}}, "source.include: '../b' must be a path inside the code"),
+        ({"source": {"path": "x", "include": "a/"}}, "source.include: 'a/' must be a path inside the code"),
+        (
+            {"source": {"git": "x", "version": "v1", "exclude": ["/a"]}},
+            "source.exclude: '/a' must be a path inside the code",
+        ),
+        ({"source": {"git": "x", "version": "v1", "include": ["a"]}}, "source: unknown key 'include' beside git"),
         ({"source": {"package": "--index-url=x"}}, "source.package must not begin with '-'"),
         # an environment that cannot be carried
         ({"env": {"A-B": "1"}}, "env: 'A-B' is not a name of an environment variable"),

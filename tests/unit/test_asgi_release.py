@@ -22,6 +22,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 import zipfile
@@ -1009,6 +1010,159 @@ def test_what_is_asked_for_and_not_there_is_told(deploy, root):
         deploy(app={"install": NAMED}).wanted(root / "code")
     with pytest.raises(asgi.ReleaseError, match=r"neither uv\.lock nor pyproject\.toml"):
         deploy(app={"install": ASKED}).wanted(root / "code")
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        # Beside the project, or in the nearest directory around it.
+        ({"back/api/requirements.txt": "a", "requirements.txt": "b"}, "pip install --requirements requirements.txt"),
+        ({"back/requirements.txt": "b"}, "pip install --requirements ../requirements.txt"),
+        ({"requirements.txt": "b --hash=sha256:0"}, "pip install --requirements ../../requirements.txt --require-hashes"),
+        ({"pylock.toml": "b"}, "pip sync ../../pylock.toml"),
+        ({"pyproject.toml": "[project]"}, "pip install --requirements ../../pyproject.toml"),
+        ({"pyproject.toml": "[build-system]"}, "pip install ../.."),
+        ({"uv.lock": "", "pyproject.toml": ""}, "sync --locked --no-dev --python python3"),
+        # A member of a workspace is locked at its top.
+        ({"back/api/pyproject.toml": "[project]", "uv.lock": "", "pyproject.toml": "[tool.uv.workspace]"},
+         "sync --locked --no-dev --python python3"),
+        ({"back/api/pyproject.toml": "[project]", "uv.lock": "", "pyproject.toml": "[tool.uv]\nworkspace = {}"},
+         "sync --locked --no-dev --python python3"),
+        ({"back/api/pyproject.toml": "[project]", "uv.lock": "", "pyproject.toml": "[project]"},
+         "pip install --requirements pyproject.toml"),
+    ],
+)  # fmt: skip
+def test_a_project_in_a_directory_may_be_locked_around_it(deploy, files, expected):
+    step = deploy(app={"source": {"subdirectory": "back/api"}})
+    write(step.tree / "back/api/app.py")
+    code = step.release.path / "code"
+    code.symlink_to("repository/back/api")
+    for name, text in files.items():
+        write(step.tree / name, text)
+    assert " ".join(step.wanted(code)) == expected
+    if key := step.venv_key(code):
+        # What the lock file at the top of a workspace brings is another thing for each of its members.
+        other = deploy(app={"source": {"subdirectory": "back"}})
+        assert other.venv_key(other.tree / "back") != key
+        for name, text in files.items():
+            write(step.tree / name, f"{text}\n# changed")
+            assert step.venv_key(code) != key
+
+
+def test_a_link_in_a_project_may_lead_to_its_repository_and_no_further(deploy, root):
+    step = deploy(
+        app={"source": {"subdirectory": "api"}, "install": {"extras": [], "groups": [], "requirements": ["r.txt"]}}
+    )
+    write(step.tree / "all.txt", "a")
+    write(root / "outside.txt", "a")
+    code = step.release.path / "code"
+    code.symlink_to("repository/api")
+    (step.tree / "api").mkdir()
+    (step.tree / "api/r.txt").symlink_to("../all.txt")
+    assert step.wanted(code) == ["pip", "install", "--requirements", "r.txt"]
+    (step.tree / "api/r.txt").unlink()
+    (step.tree / "api/r.txt").symlink_to(root / "outside.txt")
+    with pytest.raises(asgi.ReleaseError, match="must be a file inside the code"):
+        step.wanted(code)
+
+
+@pytest.fixture
+def stage(deploy, monkeypatch, tmp_path):
+    """Unpack an archive of files, or of links, as a release of which a directory is the project."""
+
+    def take(subdirectory, **files):
+        with tarfile.open(tmp_path / "code.tar.gz", "w:gz") as archive:
+            for name, target in files.items():
+                member = tarfile.TarInfo(name)
+                member.type, member.linkname = (tarfile.SYMTYPE, target) if target else (tarfile.REGTYPE, "")
+                archive.addfile(member)
+        source = {"path": ".", "subdirectory": subdirectory}
+        step = deploy(app={"source": source}, archive=str(tmp_path / "code.tar.gz"), code="")
+        step.data["release"]["version"] = "v1"
+        monkeypatch.setattr(step, "account", lambda *_: pwd.getpwuid(os.getuid()))
+        step.staged()
+        return step
+
+    return take
+
+
+def test_the_code_of_a_release_is_the_project_and_the_repository_lies_around_it(stage):
+    step = stage("services/api", **{"services/api/app.py": "", "lib/x.py": ""})
+    code = step.release.path / "code"
+    assert (code / "app.py").is_file() and (code / "../../lib/x.py").resolve().is_file()
+    assert code.resolve() == step.release.path / "repository/services/api"
+
+
+@pytest.mark.parametrize(
+    "files",
+    [{"app.py": ""}, {"services": ""}, {"services/api": "/etc"}, {"services": "/etc"}, {"services/api": "."}],
+    ids=str,
+)
+def test_a_project_is_a_directory_that_no_link_leads_to(stage, files):
+    with pytest.raises(
+        asgi.ReleaseError, match=r"source\.subdirectory: there is no directory 'services/api' in the code"
+    ):
+        stage("services/api", **files)
+
+
+def test_a_build_cannot_put_a_link_in_the_place_of_its_project(deploy, root, monkeypatch):
+    step = deploy(app={"source": {"subdirectory": "api"}, "build": ["x"]})
+    write(step.tree / "api/pyproject.toml")
+    (step.release.path / "code").symlink_to("repository/api")
+
+    def build():
+        shutil.rmtree(step.tree / "api")
+        (step.tree / "api").symlink_to("/etc")
+
+    monkeypatch.setattr(asgi_release, "BUILD_PATH", str(root))
+    (root / "uv").touch(mode=0o755)
+    for name in ("make_venv", "seal"):
+        monkeypatch.setattr(step, name, lambda *_: None)
+    monkeypatch.setattr(step, "build", build)
+    with pytest.raises(asgi.ReleaseError, match="there is no directory 'api' in the code"):
+        step.built()
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (
+            {"poetry.lock": "", "pyproject.toml": "[tool.poetry]\n[build-system]"},
+            "locked in poetry.lock.*'poetry export",
+        ),
+        ({"Pipfile.lock": "", "Pipfile": ""}, "locked in Pipfile.lock.*'pipenv requirements > requirements.txt'"),
+        ({"Pipfile": ""}, "locked in Pipfile, .*'pipenv lock'"),
+        ({"pdm.lock": "", "pyproject.toml": "[project]"}, "locked in pdm.lock.*'pdm export"),
+        (
+            {"pyproject.toml": "[tool.poetry]\npackage-mode = false\n[build-system]"},
+            "package-mode = false.*'poetry export",
+        ),
+    ],
+)
+def test_lock_files_of_other_tools_are_not_passed_over(deploy, root, files, said):
+    for name, text in files.items():
+        write(root / "code" / name, text)
+    with pytest.raises(asgi.ReleaseError, match=said):
+        deploy().wanted(root / "code")
+    # One that is read is enough.
+    write(root / "code/requirements.txt")
+    assert deploy().wanted(root / "code") == ["pip", "install", "--requirements", "requirements.txt"]
+
+
+def test_a_project_that_is_no_package_is_not_built(deploy, root):
+    write(root / "code/pyproject.toml", "[project]\n[tool.poetry]\npackage-mode = false\n[build-system]\n")
+    assert deploy().wanted(root / "code") == ["pip", "install", "--requirements", "pyproject.toml"]
+
+
+def test_what_a_failed_build_lacks_is_said(deploy, root):
+    step = deploy(build_environment={}, app={"build": ["sh -c 'echo one; echo sh: 1: msgfmt: not found; exit 1'"]})
+    write(step.release.path / "code/app.py")
+    step.lock(True, "build")
+    with pytest.raises(asgi.ReleaseError) as raised:
+        step.build()
+    assert step.tell(raised.value).startswith("the build command 'sh -c")
+    assert step.holder["details"] == ["one", "sh: 1: msgfmt: not found"]
+    assert "python_packages: [" in step.holder["advice"] and "gettext" in step.holder["advice"]
 
 
 def test_what_a_server_needs_is_added_and_nothing_locked_changes(deploy, root, monkeypatch):

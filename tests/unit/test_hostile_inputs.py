@@ -102,7 +102,12 @@ def pair():
 
 SHOP = {
     "name": "shop",
-    "source": {"git": "https://git.example.com/shop.git", "version": "v1", "key": "~/.ssh/deploy"},
+    "source": {
+        "git": "https://git.example.com/shop.git",
+        "version": "v1",
+        "key": "~/.ssh/deploy",
+        "subdirectory": "backend",
+    },
     "application": "shop.asgi:application",
     "server": "gunicorn",
     "workers": 2,
@@ -155,7 +160,7 @@ EXAMPLES = {
             SHOP,
             {
                 "name": "one",
-                "source": {"path": "."},
+                "source": {"path": ".", "include": ["frontend/dist"], "exclude": ["docs"]},
                 "domains": ["one.example.com"],
                 "install": {"requirements": ["requirements/production.txt"]},
                 **PLAIN,
@@ -186,6 +191,7 @@ EXAMPLES = {
     },
     "python": {
         "python_packages": ["python3-dev"],
+        "python_libraries": ["libpq5"],
         "python_uv_version": "0.13.9",
         "python_uv_hashes": ["a" * 64],
         "python_versions": ["3.14"],
@@ -404,6 +410,7 @@ FREE = {
         "a part of a word of git's, refs/heads/…; asgi_version takes its place here",
     ),
     ("asgi", "asgi_version"): (TEXT, "the same"),
+    ("asgi", "asgi_apps[].source.subdirectory"): ({"empty"}, "none"),
     ("asgi", "asgi_apps[].source.key"): (ANY, "the text of a file, or the path of one on the controller"),
     ("asgi", "asgi_apps[].source.path"): (TEXT, "a directory of the controller"),
     ("asgi", "asgi_apps[].source.archive"): (TEXT, "a file of the controller"),

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
+import pathlib
 import subprocess
+import sys
 import tarfile
 
 import pytest
@@ -75,7 +78,8 @@ def members(source, tmp_path):
     target = tmp_path / "packed.tar.gz"
     source.archive(target)
     found = {}
-    with tarfile.open(target, "r:gz") as archive:
+    # What unpacks it goes from one archive to the next.
+    with tarfile.open(target, "r:gz", ignore_zeros=True) as archive:
         for member in archive:
             if member.isreg():
                 found[member.name] = archive.extractfile(member).read().decode()
@@ -232,7 +236,231 @@ def test_a_deploy_key_is_not_told(repository, find, ssh):
         assert "hunter2" not in str(raised.value)
 
 
+def link(repository, path, url, commit):
+    """A submodule as a commit has it."""
+    with open(repository.path / ".gitmodules", "a") as stream:
+        stream.write(f'[submodule "{path}"]\n\tpath = {path}\n\turl = {url}\n')
+    repository.git("add", ".gitmodules")
+    repository.git("update-index", "--add", "--cacheinfo", f"160000,{commit},{path}")
+    repository.git("commit", "--quiet", "--message", "x")
+
+
+def test_submodules_come_along(repository, find, tmp_path):
+    inner, part = Repository(tmp_path / "work/inner"), Repository(tmp_path / "work/part")
+    deep = inner.commit(deep="x")
+    inner.commit(deep="not the one that is named")
+    part.commit(module="x")
+    link(part, "lib/inner", "./../inner", deep)
+    link(repository, "parts/part", "../part", part.git("rev-parse", "HEAD"))
+    for url in (f"file://{repository.path}", "../work/shop"):
+        source = find({"git": url, "version": "main"})
+        found = members(source, tmp_path)
+        assert found["parts/part/module"] == found["parts/part/lib/inner/deep"] == "x" and found["app"] == "one"
+        # A project may lie in one.
+        find({"git": url, "version": "main", "subdirectory": "parts/part/lib"})
+
+
+@pytest.mark.parametrize(
+    "place", ["{}/work/part", "file://{}/work/part", "ext::sh -c id", "-oProxyCommand=x", "../../.."]
+)
+def test_a_submodule_names_no_place_of_the_controller(repository, find, tmp_path, place):
+    part = Repository(tmp_path / "work/part")
+    link(repository, "part", place.format(tmp_path), part.commit(module="x"))
+    with pytest.raises(SourceError, match=r"source\.git: the submodule part: "):
+        find({"git": f"file://{repository.path}", "version": "main"})
+
+
+def test_a_submodule_that_cannot_be_fetched_is_named(repository, find, tmp_path):
+    link(repository, "a/part", "../nosuch", "1" * 40)
+    with pytest.raises(SourceError, match=r"^source\.git: the submodule a/part: git fetch failed: "):
+        find({"git": f"file://{repository.path}", "version": "main"})
+    Repository(tmp_path / "work/nosuch").commit(x="x")
+    with pytest.raises(SourceError, match=r"^source\.git: the submodule a/part: commit 1{40} is not in the repository"):
+        find({"git": f"file://{repository.path}", "version": "main"})
+
+
+@pytest.mark.parametrize(
+    ("url", "relative", "expected"),
+    [
+        ("https://me:token@git.example.com/a/shop.git", "../part.git", "https://me:token@git.example.com/a/part.git"),
+        ("https://git.example.com/a/shop/", "../../b/part", "https://git.example.com/b/part"),
+        ("git@git.example.com:a/shop.git", "../part.git", "git@git.example.com:a/part.git"),
+        ("git@git.example.com:shop.git", "../part.git", "git@git.example.com:part.git"),
+        ("ssh://git@git.example.com:2222/a/shop", "../part", "ssh://git@git.example.com:2222/a/part"),
+        ("/srv/git/shop", "./part", "/srv/git/shop/part"),
+    ],
+)
+def test_relative_urls_of_submodules(url, relative, expected):
+    assert module._beside(url, relative) == expected
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+
+
+def test_a_file_in_git_lfs_is_named_and_no_pointer_goes_live(repository, find, tmp_path):
+    repository.commit(**{"media/logo.png": POINTER})
+    # Without the attribute it is a file like others.
+    assert members(find({"git": str(repository.path), "version": "main"}), tmp_path)["media/logo.png"] == POINTER
+    find({"path": "../work/shop"})
+    repository.commit(**{"media/.gitattributes": "*.png filter=lfs diff=lfs -text\n"})
+    with pytest.raises(SourceError, match=r"^source\.git: media/logo\.png lies in Git LFS"):
+        find({"git": str(repository.path), "version": "main"})
+    with pytest.raises(SourceError, match=r"^source\.path: media/logo\.png lies in Git LFS.*git lfs pull"):
+        find({"path": "../work/shop"})
+    repository.write("media/logo.png", "the picture")
+    assert members(find({"path": "../work/shop"}), tmp_path)["media/logo.png"] == "the picture"
+
+
+def test_what_is_left_out_is_neither_fetched_nor_sent(repository, find, tmp_path):
+    inner, part = Repository(tmp_path / "work/inner"), Repository(tmp_path / "work/part")
+    part.commit(**{"docs/text": "x", "docs/more": "x"})
+    link(part, "inner", "../inner", inner.commit(deep="x"))
+    repository.commit(
+        **{"media/x.png": POINTER, "media/x.png.txt": "x", ".gitattributes": "*.png filter=lfs\n", "documents": "x"}
+    )
+    link(repository, "lost", "../nosuch", "1" * 40)
+    link(repository, "part", "../part", part.git("rev-parse", "HEAD"))
+    without = ["lost", "media/x.png", "part/inner", "part/docs/text"]
+    source = find({"git": str(repository.path), "version": "main", "exclude": without})
+    assert set(members(source, tmp_path)) == {
+        "app", "documents", "media/x.png.txt", "part/docs/more", ".gitattributes", ".gitmodules", "part/.gitmodules",
+    }  # fmt: skip
+    assert (
+        source.identity != find({"git": str(repository.path), "version": "main", "exclude": [*without, "app"]}).identity
+    )
+    with pytest.raises(SourceError, match="there is no nosuch"):
+        find({"git": str(repository.path), "version": "main", "exclude": [*without, "nosuch"]})
+
+
+def test_what_is_left_out_of_a_directory_is_not_sent(repository, find, tmp_path):
+    repository.commit(**{"docs/a": "x", "docs2": "x", ".gitattributes": "*.png filter=lfs\n"})
+    link(repository, "lost", "../nosuch", "1" * 40)
+    (repository.path / "lost").mkdir()
+    repository.write("x.png", POINTER)
+    source = find({"path": "../work/shop", "exclude": ["lost", "docs", "x.png"]})
+    assert set(members(source, tmp_path)) == {"app", "docs2", ".gitattributes", ".gitmodules"}
+    with pytest.raises(SourceError, match=r"source\.exclude: there is no nosuch"):
+        find({"path": "../work/shop", "exclude": ["nosuch"]})
+
+
+def test_a_pointer_of_a_submodule_is_named(repository, find, tmp_path):
+    part = Repository(tmp_path / "work/part")
+    link(repository, "part", "../part", part.commit(**{".gitattributes": "x filter=lfs\n", "x": POINTER}))
+    with pytest.raises(SourceError, match=r"the submodule part: x lies in Git LFS"):
+        find({"git": str(repository.path), "version": "main"})
+
+
+# a project in a directory of its repository
+
+
+def test_the_whole_repository_comes_with_a_project_in_a_directory(repository, find, tmp_path):
+    repository.commit(**{"backend/app": "x", "lib/code": "x"})
+    for what in ({"git": str(repository.path), "version": "main"}, {"path": "../work/shop"}):
+        whole, source = find(what), find({**what, "subdirectory": "backend"})
+        assert {"backend/app", "lib/code", "app"} <= set(members(source, tmp_path))
+        # Another directory is another release of the same code.
+        assert source.fingerprint == whole.fingerprint and source.identity != whole.identity
+        assert whole.identity == f"{whole.kind}:{whole.fingerprint}"
+
+
+def test_a_directory_that_is_not_in_the_code_is_named(repository, find, tmp_path):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/app").write_text("x")
+    repository.commit(**{"real/app": "x"})
+    (repository.path / "out").symlink_to(tmp_path / "outside")
+    (repository.path / "in").symlink_to("real")
+    repository.write("empty/.gitignore", "*")
+    repository.commit(other="x")
+    for what in ({"git": str(repository.path), "version": "main"}, {"path": "../work/shop"}):
+        for place in ("nosuch", "app", "real/nosuch", "rea", "out", "in", "empty"):
+            with pytest.raises(SourceError, match=rf"source\.subdirectory: there is no directory '{place}' in "):
+                find({**what, "subdirectory": place})
+
+
 # path
+
+
+def test_what_git_ignores_is_sent_where_it_is_asked_for(repository, find, tmp_path):
+    repository.commit(**{".gitignore": "dist/\n.env\n*.map\n"})
+    repository.write(".env", "hunter2")
+    for name in ("web/dist/a.js", "web/dist/deep/venv/b.js", "web/dist/.git/config", "web/app.map"):
+        repository.write(name)
+    what = {"path": "../work/shop", "include": ["web/dist", "web/app.map"]}
+    before = find(what)
+    assert set(members(before, tmp_path)) == {
+        ".gitignore", "app", "web/dist/a.js", "web/dist/deep/venv/b.js", "web/app.map",
+    }  # fmt: skip
+    repository.write("web/dist/a.js", "changed")
+    assert find(what).fingerprint != before.fingerprint
+    with pytest.raises(SourceError, match=r"source\.include: there is no web/nosuch in .*must have run before"):
+        find({"path": "../work/shop", "include": ["web/nosuch"]})
+
+
+def test_nothing_is_included_from_elsewhere(repository, find, tmp_path):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/key").write_text("hunter2")
+    (repository.path / "out").symlink_to(tmp_path / "outside")
+    for name in ("out", "out/key"):
+        with pytest.raises(SourceError, match=rf"source\.include: {name} leads out of "):
+            find({"path": "../work/shop", "include": [name]})
+
+
+def test_a_source_is_packed_once_for_all_hosts(repository, find, monkeypatch):
+    made, archive = [], module.Source.archive
+    monkeypatch.setattr(module.Source, "archive", lambda *given: made.append(1) or archive(*given))
+    first = module.packed(find({"path": "../work/shop"}))
+    # Another run finds it as well.
+    assert module.packed(find({"path": "../work/shop"})) == first and made == [1]
+    assert (first.stat().st_mode & 0o777, first.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    old = first.with_name("old.tar.gz.cut-off")
+    old.write_text("x")
+    for path in (first, old):
+        os.utime(path, (0, 0))
+    repository.write("app", "changed")
+    second = module.packed(find({"path": "../work/shop"}))
+    assert second != first and sorted(path.name for path in first.parent.iterdir()) == sorted([second.name, "lock"])
+
+
+def test_a_directory_that_changes_while_it_is_packed_is_not_sent(repository, find):
+    source = find({"path": "../work/shop"})
+    repository.write("app", "changed")
+    with pytest.raises(SourceError, match=r"were changed while they were packed; run again"):
+        module.packed(source)
+    assert [path.name for path in module.cache_directory().joinpath("packed").iterdir()] == ["lock"]
+
+
+# Prints how much more memory each source took than there was, of this process and of the largest that it has started (bytes).
+MEMORY = """
+import json, resource, sys
+from ansible.plugins.loader import init_plugin_loader
+init_plugin_loader([sys.argv[1]])
+from ansible_collections.vivarium.server.plugins.plugin_utils import run, source
+
+def most():
+    return 1024 * max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+
+run.this_run = lambda: "a run"
+before = most()
+for what in json.loads(sys.argv[3]):
+    source.packed(source.resolve(what, sys.argv[2], sys.argv[2] + "/git"))
+    print(most() - before)
+"""
+
+
+def test_a_large_source_takes_little_memory(repository, tmp_path):
+    size = 128 * 1024 * 1024
+    with open(repository.path / "large", "wb") as stream:
+        stream.truncate(size)
+    repository.git("add", "--all")
+    repository.git("commit", "--quiet", "--message", "x")
+    with tarfile.open(tmp_path / "large.tar.xz", "w:xz", preset=0) as archive:
+        archive.add(repository.path / "large", arcname="large")
+    sources = [{"path": "work/shop"}, {"archive": "large.tar.xz"}, {"git": "work/shop", "version": "main"}]
+    collections = pathlib.Path(__file__).resolve().parents[2] / ".collections"
+    # A process of its own: what is counted never falls.
+    command = [sys.executable, "-c", MEMORY, str(collections), str(tmp_path), json.dumps(sources)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert len(told) == len(sources) and max(map(int, told)) < size / 2, told
 
 
 def test_what_git_would_track_is_sent(repository, find, tmp_path):

@@ -552,3 +552,18 @@ def test_what_is_left_is_named_with_the_word_that_takes_it_away():
     assert "blog is not in the inventory" in first and "(application, site blog, site blog_backend, database)" in first
     assert "-e asgi_remove=blog" in first
     assert "nginx_remove_sites: [by-hand]" in second
+
+
+@pytest.mark.parametrize(
+    ("app", "expected"),
+    [
+        (SHOP, ["libpq5"]),
+        (PLAIN, []),
+        ({**PLAIN, "secrets": {"DATABASE_URL": "postgresql://me:hunter2@db.example.com/api"}}, ["libpq5"]),
+        ({**PLAIN, "secrets": {"DATABASE_URL": "mysql://me:hunter2@db.example.com/api"}}, []),
+    ],
+)
+def test_every_host_has_what_psycopg_loads(app, expected):
+    """The server's own package brings it too, to the host of the database alone."""
+    for host in ("app1", "app2"):
+        assert derive(host, WIDE, app)["python_libraries"] == expected

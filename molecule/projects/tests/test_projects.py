@@ -54,8 +54,10 @@ def test_a_build_makes_files_as_nobody_who_serves(host, visit):
 
 def test_a_build_that_fails_leaves_what_is_live(hosts):
     before = {name: host.check_output("readlink /srv/bundle/live") for name, host in hosts.items()}
-    said = deploy(bundle={"build": ["python make.py --fail"]}).fail()
+    said = deploy(bundle={"build": ["python make.py --fail"]}, mono={"python": "3.99"}).fail()
     for name, host in hosts.items():
+        # uv fetches none into the cache of a build, where the next one could change it.
+        assert said.failed_at(name, "mono", "build") and 'python_versions: ["3.99"]' in said.message(name)
         assert said.failed_at(name, "bundle", "build") and "the bundler has no node" in said.message(name)
         assert host.check_output("readlink /srv/bundle/live") == before[name]
         assert "markdown" in Visitor(host, "127.0.0.1", "bundle.example.test").page("/")
@@ -104,3 +106,19 @@ def test_a_failure_is_told_once_and_without_a_secret(hosts):
     assert host.run("journalctl --no-pager | grep -F nobody-signs").rc == 1
     assert "markdown" in Visitor(host, "127.0.0.1", "bundle.example.test").page("/")
     assert "nobody-signs" not in said.output and "Traceback" not in said.output
+
+
+def test_a_project_in_a_directory_has_its_repository_around_it(host, visit):
+    """A member of a workspace gets what the lock file at the top says of it, and packages that lie beside it."""
+    told = visit("mono")
+    place = host.check_output("readlink -f /srv/mono/live/code")
+    assert told == {"greeting": "from a package beside", "here": place, "packages": ["greeting"]}
+    assert place.endswith("/repository/services/api") and host.file(f"{place}/built").exists
+    # Whatever else runs in a release runs there as well.
+    assert host.check_output("/usr/local/lib/asgi/mono-run live -- sh -c pwd") == place
+    since = host.check_output("date +%s")
+    host.check_output("systemctl start mono-look.service")
+    assert f"looked in {place}" in host.check_output(
+        f"journalctl --quiet --output=cat --since=@{since} -u mono-look.service"
+    )
+    assert host.run("find /srv/mono/live/repository ! -user root").stdout == ""

@@ -96,6 +96,12 @@ def test_the_database_refuses_other_hosts_even_with_the_password(hosts, ask_data
     assert "pg_hba.conf" in run.stderr or "refused" in run.stderr or "timeout" in run.stderr
 
 
+def test_the_application_host_has_what_psycopg_loads(hosts):
+    """Not psycopg[binary], which brings its own."""
+    assert hosts["app"].run("python3 -c 'import ctypes; ctypes.CDLL(\"libpq.so.5\")'").rc == 0
+    assert not hosts["app"].package("postgresql-common").is_installed
+
+
 def test_a_wrong_name_gets_nothing_from_the_web_server(visitor):
     assert visitor.curl("http://wrong.example.test/").rc == 52
     assert visitor.curl("https://wrong.example.test/").rc == 35

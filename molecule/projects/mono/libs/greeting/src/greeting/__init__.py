@@ -1,0 +1,3 @@
+"""A package of the same repository."""
+
+WORDS = "from a package beside"

@@ -1,0 +1,1 @@
+"""What the top of the workspace needs, and the application does not."""
