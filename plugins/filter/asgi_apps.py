@@ -148,7 +148,7 @@ FIELDS = {
     "env": (dict, {}),
     "secrets": (dict, {}),
     "required_secrets": (list, None),
-    "database": (bool, None),
+    "database": (object, None),
     "database_extensions": (list, []),
     "migrate": (bool, True),
     "static_url": (str, None),
@@ -193,6 +193,12 @@ HOOK_FIELDS = {
 PROCESS_FIELDS = {"command": (str, ...), "stop_timeout": (int, 30)}
 TIMER_FIELDS = {"command": (str, ...), "on_calendar": (str, ...), "timeout": (int, 3600)}
 DERIVED_FIELDS = ("env", "secrets", "verify", "hosts")
+DATABASE_FIELDS = {"tcp": (bool, False), "variables": (dict, {})}
+# What a variable can say of the database; any other word is the scheme of an address.
+DATABASE_PARTS = ("url", "host", "port", "user", "password", "name")
+DATABASE_SCHEME = re.compile(
+    r"postgres|postgresql|postgis|pgsql|psql|psycopg|asyncpg|(postgres|postgresql)\+[a-z][a-z0-9_]{0,31}"
+)
 CERTIFICATE_FIELDS = {"type": (str, "self_signed"), "certificate": (str, None), "key": (str, None)}
 TYPE_NAMES = {str: "a string", int: "a whole number", bool: "true or false", list: "a list", dict: "a dictionary"}
 
@@ -302,7 +308,7 @@ def _complete(raw, index, derived, version, problems):
     _check_source(app, version, wrong)
     _check_environment(app, wrong)
 
-    app["database"] = django if app["database"] is None else app["database"]
+    _complete_database(app, label, problems)
     if app["required_secrets"] is None:
         app["required_secrets"] = (["SECRET_KEY"] if django else []) + (
             ["DATABASE_PASSWORD"] if app["database"] else []
@@ -404,6 +410,32 @@ def _complete(raw, index, derived, version, problems):
         **{k: v for k, v in app["secrets"].items() if k != "DATABASE_PASSWORD"},
     }
     return {**app, **{k: v for k, v in added.items() if k not in ("env", "secrets")}}
+
+
+def _complete_database(app, label, problems):
+    """Whether there is one, and how it is spoken to and of."""
+    options = app["database"] if _is(app["database"], dict) else {}
+    options, sound = _fields(options, DATABASE_FIELDS, f"{label}: database", problems)
+    if app["database"] is None:
+        app["database"] = app["framework"] == "django"
+    elif not isinstance(app["database"], bool) and not _is(app["database"], dict):
+        problems.append(f"{label}: database must be true, false, or a dictionary of {', '.join(DATABASE_FIELDS)}")
+    app["database"] = app["database"] is not False
+    app["database_tcp"] = sound and options["tcp"]
+    app["database_variables"] = options["variables"] if sound else {}
+    # DATABASE_PASSWORD is no variable of the application's by itself.
+    own = app["env"].keys() | (app["secrets"].keys() - {"DATABASE_PASSWORD"})
+    for key, value in app["database_variables"].items():
+        where = f"{label}: database.variables"
+        if not is_form(ENV_NAME, key):
+            problems.append(f"{where}: '{key}' is not a name of an environment variable")
+        elif key in own:
+            problems.append(f"{where}: {key} stands in env or secrets too, which win; keep one")
+        if value not in DATABASE_PARTS and not is_form(DATABASE_SCHEME, value):
+            problems.append(
+                f"{where}.{key} must be one of {', '.join(DATABASE_PARTS)}, or the scheme of an address such as"
+                " postgresql+asyncpg"
+            )
 
 
 def _complete_hsts(app, wrong):

@@ -115,7 +115,7 @@ SHOP = {
     "env": {"A": "1"},
     "secrets": {"SECRET_KEY": "hunter2", "DATABASE_PASSWORD": "hunter2"},
     "required_secrets": ["SECRET_KEY"],
-    "database": True,
+    "database": {"tcp": True, "variables": {"POSTGRES_USER": "user", "ASYNC_URL": "postgresql+asyncpg"}},
     "migrate": True,
     "state": "started",
     "database_extensions": ["citext"],

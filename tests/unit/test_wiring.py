@@ -280,7 +280,7 @@ def test_one_host_is_reached_by_sockets_alone():
         "postgresql",
         None,
         "/shop",
-        "host=%2Fvar%2Frun%2Fpostgresql",
+        "host=/var/run/postgresql",
     )
     assert got["postgresql_listen_addresses"] == []
     assert got["postgresql_access"] == [
@@ -322,7 +322,9 @@ def test_split_application_server():
     assert site["upstream"] == ["unix:/srv/shop/live/socket"] and site["static"] and "certificate" not in site
     assert got["certificates_requests"] == [] and got["asgi_derived"]["shop"]["verify"] == {}
     url = database_url(got)
-    assert (url.hostname, url.port, url.query) == ("10.0.0.4", 5432, "sslmode=require")
+    # SQLAlchemy hands a sslmode on to asyncpg, which refuses it.
+    assert (url.hostname, url.port, url.query) == ("10.0.0.4", 5432, "")
+    assert got["asgi_derived"]["shop"]["env"]["PGSSLMODE"] == "require"
 
 
 def test_split_database_server():
@@ -414,6 +416,89 @@ def test_another_password_is_another_role():
     assert "logins" not in logins(app1={"shop": ["shop"]}, app2={"shop": None})[0]
 
 
+def variables(groups, app=SHOP, host="app1", **options):
+    """What an application's environment says, and which of it is secret."""
+    (complete,) = asgi_apps([app], derive(host, groups, app, **options)["asgi_derived"])
+    return {**complete["public_env"], **complete["secret_env"]}, set(complete["secret_env"])
+
+
+def test_what_libpq_and_asyncpg_read_of_the_environment():
+    env, secret = variables(ONE)
+    login = urlsplit(env["DATABASE_URL"]).username
+    said = {name: value for name, value in env.items() if name.startswith("PG")}
+    assert said == {
+        "PGHOST": "/var/run/postgresql", "PGPORT": "5432", "PGUSER": login, "PGPASSWORD": PASSWORD, "PGDATABASE": "shop",
+    }  # fmt: skip
+    assert secret >= {"PGPASSWORD", "DATABASE_URL"} and "DATABASE_PASSWORD" not in env
+    elsewhere, _secret = variables(SPLIT)
+    assert (elsewhere["PGHOST"], elsewhere["PGSSLMODE"]) == ("10.0.0.4", "require")
+
+
+@pytest.mark.parametrize("groups", [ONE, SPLIT])
+@pytest.mark.parametrize("tcp", [False, True])
+def test_an_address_has_a_percent_sign_in_its_password_at_most(groups, tcp):
+    """The configparser of Alembic takes a '%' for its own."""
+    app = SHOP | {
+        "secrets": {"SECRET_KEY": "x", "DATABASE_PASSWORD": "a1B2"},
+        "database": {"tcp": tcp, "variables": {"ASYNC_URL": "postgresql+asyncpg", "PLAIN_URL": "url"}},
+    }
+    env, _secret = variables(groups, app)
+    assert env["PLAIN_URL"] == env["DATABASE_URL"] != env["ASYNC_URL"]
+    assert "%" not in env["DATABASE_URL"] + env["ASYNC_URL"]
+
+
+def test_an_application_says_what_its_variables_of_the_database_are_called():
+    parts = {"POSTGRES_SERVER": "host", "POSTGRES_PORT": "port", "POSTGRES_DB": "name", "POSTGRES_USER": "user"}
+    names = parts | {"DATABASE_PASSWORD": "password", "DATABASE_URL": "postgresql+asyncpg", "GIS_URL": "postgis"}
+    env, secret = variables(ONE, SHOP | {"database": {"variables": names}})
+    assert {name: env[name] for name in parts} == {
+        "POSTGRES_SERVER": "/var/run/postgresql", "POSTGRES_PORT": "5432", "POSTGRES_DB": "shop", "POSTGRES_USER": env["PGUSER"],
+    }  # fmt: skip
+    assert env["DATABASE_PASSWORD"] == PASSWORD and secret >= {"DATABASE_PASSWORD", "DATABASE_URL", "GIS_URL"}
+    assert not secret & set(parts)
+    # pydantic asks for a host, SQLAlchemy's drivers take the one of the query.
+    url, gis = urlsplit(env["DATABASE_URL"]), urlsplit(env["GIS_URL"])
+    assert (url.scheme, url.hostname, url.query) == ("postgresql+asyncpg", "localhost", "host=/var/run/postgresql")
+    assert (gis.scheme, gis.hostname, gis.query) == ("postgis", None, "host=/var/run/postgresql")
+    there = variables(SPLIT, SHOP | {"database": {"variables": names}})[0]["DATABASE_URL"]
+    assert urlsplit(there).netloc.endswith("@10.0.0.4:5432") and not urlsplit(there).query
+
+
+def test_an_application_that_speaks_tcp_to_the_server_on_its_host():
+    app = SHOP | {"database": {"tcp": True}}
+    got = derive("app1", ONE, app, PLAIN)
+    entry = {"database": "shop", "user": "shop", "method": "scram-sha-256"}
+    assert got["postgresql_access"] == [
+        {"type": "local", **entry},
+        {"type": "host", **entry, "address": "127.0.0.1/32"},
+    ]
+    assert got["postgresql_listen_addresses"] == ["127.0.0.1"]
+    env, _secret = variables(ONE, app)
+    assert urlsplit(env["DATABASE_URL"]).hostname == env["PGHOST"] == "127.0.0.1" and "PGSSLMODE" not in env
+    # Nothing else where all speak TCP anyway.
+    for host in SPLIT.values():
+        assert derive(*host, SPLIT, app) == derive(*host, SPLIT)
+    both = {"web_servers": ["app1"], "app_servers": ["app1", "app2"], "db_servers": ["app1"]}
+    assert derive("app1", both, app)["postgresql_listen_addresses"] == ["127.0.0.1", "10.0.0.2"]
+
+
+def test_what_the_inventory_says_of_a_database_wins():
+    own = {"PGHOST": "10.9.9.9", "PGUSER": "me"}
+    env, secret = variables(SPLIT, SHOP | {"env": own})
+    # No password of ours beside somebody else's server.
+    assert {name: env.get(name) for name in ("PGPASSWORD", "PGDATABASE", "PGPORT", *own)} == {
+        "PGPASSWORD": None, "PGDATABASE": None, "PGPORT": None, **own,
+    }  # fmt: skip
+    assert env["PGSSLMODE"] == "require"
+    env, secret = variables(
+        SPLIT, SHOP | {"env": {"DATABASE_URL": "sqlite:///x", "PGSSLMODE": "prefer", "PGPORT": "6432"}}
+    )
+    assert (env["DATABASE_URL"], env["PGSSLMODE"], env["PGPORT"]) == ("sqlite:///x", "prefer", "6432")
+    assert secret == {"SECRET_KEY", "PGPASSWORD"}
+    env, secret = variables(ONE, SHOP | {"database": False})
+    assert not [name for name in env if name.startswith(("PG", "DATABASE"))]
+
+
 def test_a_database_of_the_users_own_wins():
     derived = derive("app1", ONE)["asgi_derived"]
     own = SHOP | {"secrets": SHOP["secrets"] | {"DATABASE_URL": "postgresql://elsewhere/x"}}
@@ -432,7 +517,7 @@ def test_missing_groups():
 
 def test_without_web_servers_nothing_is_said_of_public_origins():
     env = derive("app1", {"app_servers": ["app1"], "db_servers": ["app1"]})["asgi_derived"]["shop"]["env"]
-    assert env == {}
+    assert "CSRF_TRUSTED_ORIGINS" not in env
 
 
 def test_more_than_one_database_server():
