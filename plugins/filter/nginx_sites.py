@@ -7,7 +7,7 @@ import ipaddress
 import re
 
 from ansible_collections.vivarium.server.plugins.plugin_utils.domains import domain_problem
-from ansible_collections.vivarium.server.plugins.plugin_utils.forms import is_switch, is_true
+from ansible_collections.vivarium.server.plugins.plugin_utils.forms import extra_problems, is_switch, is_true
 from ansible_collections.vivarium.server.plugins.plugin_utils.hsts import decided, header, hsts_problems
 
 # The documentation of these filters lies beside this file, a .yml file for each.
@@ -56,7 +56,7 @@ DEFAULTS = {
 
 def nginx_problems(inputs):
     """Return a sentence for everything that is wrong with the role's inputs; none when they are usable."""
-    problems = nginx_site_problems(inputs["nginx_sites"])
+    problems = extra_problems(inputs, ["nginx_sites"]) + nginx_site_problems(inputs["nginx_sites"])
     ports = [inputs["nginx_http_port"], inputs["nginx_https_port"]]
     if not all(_number(port, 1, 65535) for port in ports) or int(ports[0]) == int(ports[1]):
         problems.append(f"nginx_http_port ({ports[0]}) and nginx_https_port ({ports[1]}) must be two different ports")

@@ -331,6 +331,7 @@ class _Wiring:
             "nginx_sites": [site for app in apps for site in self.sites(app)],
             "certificates_requests": [self.certificate(app) for app in apps if self.host in self.web],
             "postgresql_users": [user for app in with_database for user in self.users(app)],
+            "postgresql_required_users": [name for app in with_database for name in self.required_users(app)],
             "postgresql_max_connections": self.max_connections(with_database),
             "postgresql_databases": [
                 {"name": app["name"], "owner": app["name"], "extensions": app["database_extensions"]}
@@ -473,12 +474,9 @@ class _Wiring:
         """Where an application's database is, and who it logs in as."""
         password = str(app["secrets"].get("DATABASE_PASSWORD", ""))
         here = self.host in self.db
-        if here:
-            host = LOOPBACK if app["database_tcp"] else SOCKET_DIRECTORY
-        else:
-            host = str(self.address(self.db[0]))
+        own_host = LOOPBACK if app["database_tcp"] else SOCKET_DIRECTORY
         return {
-            "host": host,
+            "host": own_host if here else str(self.address(self.db[0])),
             "port": str(self.database_port()),
             "user": database_login(app["name"], password),
             "password": password,
@@ -524,6 +522,12 @@ class _Wiring:
             "connections": self.connections(app),
         }
         return [owner, login]
+
+    def required_users(self, app):
+        """The roles without which its release could not log in; an inventory may say another address."""
+        if "DATABASE_URL" in {*app["env"], *app["secrets"]}:
+            return []
+        return [app["name"], database_login(app["name"], str(app["secrets"].get("DATABASE_PASSWORD", "")))]
 
     def connections(self, app):
         """How many connections an application may need: the pools of all hosts, twice while a release gives way to the next."""

@@ -12,7 +12,9 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.vivarium.server.plugins.filter.asgi_apps import asgi_apps
+from ansible_collections.vivarium.server.plugins.filter.postgresql import postgresql_problems
 from ansible_collections.vivarium.server.plugins.filter.wiring import wiring, wiring_left, wiring_names
+from ansible_collections.vivarium.server.plugins.plugin_utils.forms import extra_problems
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PASSWORD = "p@ss:w/rd?#&%20 'ü\"$"
@@ -615,6 +617,93 @@ def test_vault_values_are_read_by_a_real_run(tmp_path):
     assert [user.get("password") for user in users] == [None, PASSWORD]
     assert unquote(urlsplit(derived["shop"]["secrets"]["DATABASE_URL"]).password) == PASSWORD
     assert apps[0]["secret_env"] == {"SECRET_KEY": "hunter2"}
+
+
+LISTS = {
+    "nginx_sites": {
+        "name": "docs",
+        "domains": ["docs.example.com"],
+        "static": [{"url": "/docs/", "path": "/srv/docs/"}],
+    },
+    "certificates_requests": {"name": "docs", "domains": ["docs.example.com"]},
+    "postgresql_users": {"name": "crm", "password": "hunter2"},
+    "postgresql_databases": {"name": "crm"},
+    "postgresql_access": {"type": "host", "database": "crm", "user": "crm", "address": "10.9.0.0/16"},
+    "postgresql_listen_addresses": "10.0.0.9",
+}
+
+
+def lists_of_a_run(place, **inventory):
+    """What the inputs of the roles are, and what their checks say, with this inventory."""
+    play = {
+        "hosts": "localhost",
+        "gather_facts": False,
+        "vars_files": [
+            f"{ROOT}/playbooks/vars/wiring.yml",
+            *(f"{ROOT}/roles/{role}/defaults/main.yml" for role in ("nginx", "certificates", "postgresql")),
+        ],
+        "tasks": [
+            {
+                "ansible.builtin.copy": {
+                    "content": "{{ {"
+                    + ", ".join(f"'{name}': {name}" for name in (*LISTS, "postgresql_required_users"))
+                    + "} | to_json }}",
+                    "dest": str(place / "got"),
+                    "mode": "0600",
+                }
+            }
+        ],
+    }
+    (place / "play.json").write_text(json.dumps([play]))
+    groups = {name: {"hosts": {"localhost": {"ansible_connection": "local"}}} for name in ONE}
+    (place / "hosts.json").write_text(json.dumps({"all": {"children": groups}}))
+    (place / "all.json").write_text(json.dumps({"asgi_apps": [SHOP], **inventory}))
+    command = [
+        "ansible-playbook",
+        "-i",
+        str(place / "hosts.json"),
+        "-e",
+        f"@{place}/all.json",
+        str(place / "play.json"),
+    ]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return json.loads((place / "got").read_text())
+
+
+def test_an_inventory_adds_to_lists_that_are_derived(tmp_path):
+    alone = lists_of_a_run(tmp_path)
+    more = lists_of_a_run(tmp_path, **{f"{name}_extra": [entry] for name, entry in LISTS.items()})
+    for name, entry in LISTS.items():
+        assert more[name] == [*alone[name], entry] and (alone[name] or name == "postgresql_listen_addresses"), name
+
+
+def test_an_inventory_that_sets_the_roles_of_the_database_lacks_none(tmp_path):
+    """The roles that applications log in as are derived: a deploy would fail for them after the databases were set up."""
+    inputs = {
+        "postgresql_port": 5432, "postgresql_max_connections": 100, "postgresql_settings": {}, "postgresql_user_settings": {},
+        "postgresql_certificate": "/a.pem", "postgresql_certificate_key": "/a.key",
+    }  # fmt: skip
+    got = lists_of_a_run(tmp_path)
+    assert postgresql_problems({**inputs, **got}) == []
+    own = {"postgresql_users": [{"name": "shop", "password": PASSWORD}]}
+    said = " ".join(postgresql_problems({**inputs, **got, **lists_of_a_run(tmp_path, **own)}))
+    login = got["postgresql_users"][1]["name"]
+    assert (
+        f"postgresql_users lacks the role '{login}'" in said
+        and "postgresql_users_extra" in said
+        and PASSWORD not in said
+    )
+    # Another address needs none of them.
+    elsewhere = SHOP | {"secrets": SHOP["secrets"] | {"DATABASE_URL": "postgresql://shop@/shop"}}
+    assert derive("app1", ONE, elsewhere)["postgresql_required_users"] == []
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_what_is_added_beside_a_list_of_the_inventorys_own_is_not_lost_silently(name):
+    assert extra_problems({name: [1, 2], f"{name}_extra": [2]}, [name]) == []
+    (said,) = extra_problems({name: [1, 2], f"{name}_extra": [3]}, [name])
+    assert said.startswith(f"{name}_extra adds to the {name} that is derived") and "put its entries there" in said
 
 
 @pytest.mark.parametrize(
