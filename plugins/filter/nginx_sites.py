@@ -198,6 +198,7 @@ def _location(entry):
         **entry,
         **paths,
         "ask_upstream": is_true(entry.get("ask_upstream") or False),
+        "internal": is_true(entry.get("internal") or False),
     }
 
 
@@ -333,6 +334,8 @@ def _location_problems(site):
             elif any(url.startswith(reserved) for reserved in RESERVED):
                 problems.append(f"{key}: url '{url}' is answered by the role itself")
             problems += [f"{key}: {problem}" for problem in _files_problems(key, entry, site)]
+            if not is_switch(entry.get("internal") or False):
+                problems.append(f"{key}: internal '{entry['internal']}' is neither true nor false")
     problems += [f"static and media use the url '{url}' more than once" for url in _repeated(urls)]
     # Whoever may upload could otherwise replace what a browser runs: Django's deployment documentation asks for this.
     for media in filter(_is_entry, site["media"]):

@@ -571,9 +571,13 @@ class _Wiring:
         """The public site where this is a web server; the backend site where other hosts are the web servers."""
         files = {
             "static": [self.static(app)] if app["static_url"] else [],
-            "media": [{"url": app["media_url"], "path": f"{app['root']}/media/"}] if app["media_url"] else [],
+            "media": self.media(app),
         }
-        common = {"domains": app["domains"], "client_max_body_size": app["client_max_body_size"]}
+        common = {
+            "domains": app["domains"],
+            "client_max_body_size": app["client_max_body_size"],
+            "read_timeout": app["site"]["read_timeout"],
+        }
         local = [f"unix:{app['root']}/live/socket"]
         # It is gone while the application is stopped (state).
         here = {"enabled_by": f"{BOOT}/{app['name']}.service"} if self.host in self.app else {}
@@ -609,6 +613,15 @@ class _Wiring:
                 }
             )
         return sites
+
+    def media(self, app):
+        """Uploads, but for those that the application alone hands out, under their own URL and below that of the others."""
+        root, url = f"{app['root']}/media/", app["media_url"]
+        inner = {place: f"{directory.rstrip('/')}/" for place, directory in app["site"]["internal"].items()}
+        internal = inner | ({f"{url}{directory}": directory for directory in inner.values()} if url else {})
+        return ([{"url": url, "path": root}] if url else []) + [
+            {"url": place, "path": f"{root}{directory}", "internal": True} for place, directory in internal.items()
+        ]
 
     def static(self, app, backend=False):
         """The live release's files, those of older ones behind them, then those of a host that has switched before this one."""

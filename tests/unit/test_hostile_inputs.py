@@ -137,6 +137,7 @@ SHOP = {
     "keep_releases": 5,
     "port": 8100,
     "certificate": {"type": "provided", "certificate": "a", "key": "b"},
+    "site": {"read_timeout": 60, "internal": {"/protected/": "private"}},
     "client_max_body_size": "10m",
     "install": {"extras": ["prod"], "groups": ["web"]},
     "build": ["npm ci"],
@@ -225,7 +226,7 @@ EXAMPLES = {
                         "ask_upstream": False,
                     }
                 ],
-                "media": [{"url": "/media/", "path": "/srv/shop/media/"}],
+                "media": [{"url": "/media/", "path": "/srv/shop/media/", "internal": False}],
                 "client_max_body_size": "10m",
                 "read_timeout": 60,
                 "websocket_timeout": 60,

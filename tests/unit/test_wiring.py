@@ -12,6 +12,8 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.vivarium.server.plugins.filter.asgi_apps import asgi_apps
+from ansible_collections.vivarium.server.plugins.filter.certificates import certificate_problems
+from ansible_collections.vivarium.server.plugins.filter.nginx_sites import nginx_site_problems
 from ansible_collections.vivarium.server.plugins.filter.postgresql import postgresql_problems
 from ansible_collections.vivarium.server.plugins.filter.wiring import wiring, wiring_left, wiring_names
 from ansible_collections.vivarium.server.plugins.plugin_utils.forms import extra_problems
@@ -352,6 +354,36 @@ def test_two_application_servers():
         "10.0.0.3/32",
     ]
     assert database_url(derive("app1", WIDE)) == database_url(derive("app2", WIDE))
+
+
+def test_a_wildcard_reaches_whoever_serves_or_believes_a_name():
+    domains = ["blogs.example.com", "*.blogs.example.com"]
+    got = derive("app1", ONE, SHOP | {"domains": domains}, https_port=8443)
+    assert got["nginx_sites"][0]["domains"] == got["certificates_requests"][0]["domains"] == domains
+    derived = got["asgi_derived"]["shop"]
+    assert derived["env"]["CSRF_TRUSTED_ORIGINS"] == "https://blogs.example.com:8443,https://*.blogs.example.com:8443"
+    # Nobody can ask for a wildcard.
+    assert derived["verify"]["domain"] == "blogs.example.com"
+    assert nginx_site_problems(got["nginx_sites"]) == certificate_problems(got["certificates_requests"]) == []
+
+
+def test_what_nginx_does_for_one_application_reaches_each_of_its_sites():
+    app = SHOP | {"site": {"read_timeout": 300, "internal": {"/protected/": "private"}}}
+    sites = (
+        derive("web", SPLIT, app)["nginx_sites"]
+        + derive("app1", SPLIT, app)["nginx_sites"]
+        + derive("app1", ONE, app)["nginx_sites"]
+    )
+    assert [site["read_timeout"] for site in sites] == [300] * 3
+    private = {"path": "/srv/shop/media/private/", "internal": True}
+    # Nor do visitors get them below the URL of the other uploads.
+    media = [
+        {"url": "/media/", "path": "/srv/shop/media/"}, {"url": "/protected/", **private}, {"url": "/media/private/", **private},
+    ]  # fmt: skip
+    assert [site.get("media") for site in sites] == [None, media, media]
+    (alone,) = derive("app1", ONE, app | {"media_url": ""})["nginx_sites"]
+    assert alone["media"] == [{"url": "/protected/", **private}]
+    assert nginx_site_problems(sites[2:]) == nginx_site_problems([alone]) == []
 
 
 def test_static_files_while_the_hosts_of_a_fleet_switch_one_after_the_other():
