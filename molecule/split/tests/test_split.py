@@ -89,6 +89,16 @@ def test_the_database_lets_the_application_host_in_over_tls_alone(hosts, ask_dat
     assert ask_database(hosts["app"], "sslmode=disable").rc != 0
 
 
+def test_what_the_environment_says_of_the_database_leads_there_over_tls(hosts):
+    host = client(hosts["app"])
+    query = "select current_user, ssl from pg_stat_ssl where pid = pg_backend_pid()"
+    for more in ("", '"$DATABASE_URL"'):
+        run = host.run(f"set -a; . /srv/herbarium/live/env; PGCONNECT_TIMEOUT=5 psql -XAtc '{query}' {more}")
+        assert run.stdout.strip() == "herbarium|t", run.stderr
+    # It does without TLS for nobody, a server that offers none neither.
+    assert "PGSSLMODE=" in host.check_output("cat /srv/herbarium/live/env")
+
+
 @pytest.mark.parametrize("who", ["outsider", "web"])
 def test_the_database_refuses_other_hosts_even_with_the_password(hosts, ask_database, who):
     run = ask_database(hosts[who], "sslmode=require")

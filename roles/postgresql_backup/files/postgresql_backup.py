@@ -449,8 +449,8 @@ class Cluster:
         """Restore a dump into the scratch database, as a role that can become nobody else."""
         entries = self.run("pg_restore", "--list", str(dump)).split("\n")
         password = secrets.token_urlsafe(32)
-        # Materialized views are filled after rows are hidden, from the owner of their table too (FORCE ROW LEVEL SECURITY). All tables
-        # here are this role's, which could as well take that away; in no other database it may do anything.
+        # Materialized views are filled after rows are hidden, from the owner of their table too (FORCE ROW LEVEL SECURITY). All
+        # tables here are this role's, which could as well take that away; in no other database it may do anything.
         hidden = "BYPASSRLS" if any(map(ROW_SECURITY_ENTRY.match, entries)) else "NOBYPASSRLS"
         with self.session() as ask:
             ask(
