@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import ast
-import ipaddress
 import itertools
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from urllib.parse import quote
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.vivarium.server.plugins.filter.env_file import text
+from ansible_collections.vivarium.server.plugins.plugin_utils.domains import domain_problem
 from ansible_collections.vivarium.server.plugins.plugin_utils.forms import (
     ACCOUNT,
     ENV_NAME,
@@ -90,6 +91,8 @@ INTERPRETER = re.compile(r"[A-Za-z0-9/<>=~!][A-Za-z0-9/_.@+=<>~!,-]{0,254}")
 SIZE = re.compile(r"[0-9]{1,12}[kKmMgG]?")
 NUMBER = re.compile(r"[0-9]{1,9}")
 URL = re.compile(r"/(?:(?!\.\.?/)[A-Za-z0-9._~-]{1,255}/)+")
+# What of a path and a query stays as it is when the rest is percent-encoded.
+SAFE = "/?&=%:@!$'()*+,;~#[]"
 HEALTH_PATH = re.compile(r"/[!-~]{0,1023}")
 # What git-check-ref-format(1) allows, without a '-' at the head.
 VERSION = re.compile(r"(?!-)(?!.*\.\.)[^\s~^:?*\[\\]{1,255}")
@@ -148,7 +151,7 @@ FIELDS = {
     "env": (dict, {}),
     "secrets": (dict, {}),
     "required_secrets": (list, None),
-    "database": (bool, None),
+    "database": (object, None),
     "database_extensions": (list, []),
     "migrate": (bool, True),
     "static_url": (str, None),
@@ -163,12 +166,13 @@ FIELDS = {
     "python": (str, "python3"),
     "step_timeout": (int, 3600),
     "start_timeout": (int, 60),
-    "drain_timeout": (int, 30),
+    "drain_timeout": (int, None),
     "settle_time": (int, 10),
     "hang_timeout": (int, 60),
     "keep_releases": (int, 5),
     "port": (int, None),
     "certificate": (dict, {}),
+    "site": (dict, {}),
     "client_max_body_size": (str, "10m"),
     "install": (dict, {}),
     "build": (list, []),
@@ -206,6 +210,18 @@ HOOK_FIELDS = {
 PROCESS_FIELDS = {"command": (str, ...), "stop_timeout": (int, 30), "overlap": (bool, True)}
 TIMER_FIELDS = {"command": (str, ...), "on_calendar": (str, ...), "timeout": (int, 3600)}
 DERIVED_FIELDS = ("env", "secrets", "verify", "hosts")
+DATABASE_FIELDS = {"tcp": (bool, False), "variables": (dict, {})}
+# What a variable can say of the database; any other word is the scheme of an address.
+DATABASE_PARTS = ("url", "host", "port", "user", "password", "name")
+DATABASE_SCHEME = re.compile(
+    r"postgres|postgresql|postgis|pgsql|psql|psycopg|asyncpg|(postgres|postgresql)\+[a-z][a-z0-9_]{0,31}"
+)
+SITE_FIELDS = {"read_timeout": (int, None), "internal": (dict, {})}
+# A directory of uploads.
+DIRECTORY = re.compile(
+    r"(?!\.\.?(/|\Z))[A-Za-z0-9_.][A-Za-z0-9._-]{0,99}(/(?!\.\.?(/|\Z))[A-Za-z0-9._-]{1,100}){0,9}/?"
+)
+READ, DRAIN = 60, 30  # seconds
 CERTIFICATE_FIELDS = {"type": (str, "self_signed"), "certificate": (str, None), "key": (str, None)}
 TYPE_NAMES = {str: "a string", int: "a whole number", bool: "true or false", list: "a list", dict: "a dictionary"}
 
@@ -298,8 +314,13 @@ def _complete(raw, index, derived, version, problems):
     if not app["domains"]:
         wrong("domains needs at least one name")
     for domain in app["domains"]:
-        if not _is(domain, str) or not DOMAIN.fullmatch(domain) or _is_address(domain):
-            wrong(f"domains: '{domain}' is not a lower-case host name (write an international name in its xn-- form)")
+        if problem := domain_problem(domain):
+            wrong(f"domains: {problem}")
+    if app["domains"] and str(app["domains"][0]).startswith("*."):
+        wrong(
+            f"domains: '{app['domains'][0]}' comes first; the first is a full name, under which a deploy and the report ask for"
+            f" the site, such as www.{app['domains'][0][2:]}"
+        )
     app["domains"] = [str(domain) for domain in app["domains"]]
     for key, low, high in (
         ("workers", 1, 256),
@@ -310,12 +331,12 @@ def _complete(raw, index, derived, version, problems):
         ("hang_timeout", 0, 3600),
         ("keep_releases", 2, 100),
     ):
-        if not low <= app[key] <= high:
+        if app[key] is not None and not low <= app[key] <= high:
             wrong(f"{key} must be between {low} and {high}")
     _check_source(app, version, wrong)
     _check_environment(app, wrong)
 
-    app["database"] = django if app["database"] is None else app["database"]
+    _complete_database(app, label, problems)
     if app["required_secrets"] is None:
         app["required_secrets"] = (["SECRET_KEY"] if django else []) + (
             ["DATABASE_PASSWORD"] if app["database"] else []
@@ -327,12 +348,16 @@ def _complete(raw, index, derived, version, problems):
     for key, default in (("static_url", "/static/"), ("media_url", "/media/")):
         app[key] = app[key] if app[key] is not None else (default if django else "")
         if app[key] and not URL.fullmatch(app[key]):
-            wrong(f"{key} must be a path that begins and ends with '/', and more than that")
+            wrong(f"{key} must be a path that begins and ends with '/', and more than that{_url_hint(app[key])}")
+    _complete_site(app, label, problems)
     # A path of the user's own must answer 2xx or 3xx; without one, any answer but a server error counts.
     app["health_strict"] = app["health_path"] is not None
     app["health_path"] = app["health_path"] or "/"
     if not HEALTH_PATH.fullmatch(app["health_path"]):
-        wrong("health_path must begin with '/' and hold no white space and no characters but those of ASCII")
+        written = (
+            "" if app["health_path"].isascii() else f": {quote(app['health_path'], SAFE, errors='replace')} is the same"
+        )
+        wrong(f"health_path must begin with '/' and hold no white space and no characters but those of ASCII{written}")
     app["lifespan"] = app["lifespan"] or ("off" if django else "auto")
     _choice(app, "lifespan", ("on", "off", "auto"), wrong)
     app["port"] = app["port"] if app["port"] is not None else 8100 + index
@@ -420,6 +445,52 @@ def _complete(raw, index, derived, version, problems):
         **{k: v for k, v in app["secrets"].items() if k != "DATABASE_PASSWORD"},
     }
     return {**app, **{k: v for k, v in added.items() if k not in ("env", "secrets")}}
+
+
+def _complete_site(app, label, problems):
+    """What nginx does for it otherwise than for others."""
+    app["site"], sound = _fields(app["site"], SITE_FIELDS, f"{label}: site", problems)
+    longest = app["site"].get("read_timeout") if sound else None
+    if longest is not None and not 1 <= longest <= 86400:
+        problems.append(f"{label}: site.read_timeout must be between 1 and 86400")
+    if app["drain_timeout"] is None:
+        # An answer that may take long outlives a deploy.
+        app["drain_timeout"] = max(DRAIN, longest or 0)
+    app["site"]["read_timeout"] = longest or READ
+    for url, directory in app["site"]["internal"].items() if sound else ():
+        where = f"{label}: site.internal"
+        if not is_form(URL, url):
+            problems.append(f"{where}: '{url}' must be a path that begins and ends with '/', and more than that")
+        elif url in (app["static_url"], app["media_url"]):
+            problems.append(f"{where}: '{url}' is where visitors find files that are for all")
+        if not is_form(DIRECTORY, directory):
+            problems.append(f"{where}.{url} must be a directory of the application's uploads, such as private")
+
+
+def _complete_database(app, label, problems):
+    """Whether there is one, and how it is spoken to and of."""
+    options = app["database"] if _is(app["database"], dict) else {}
+    options, sound = _fields(options, DATABASE_FIELDS, f"{label}: database", problems)
+    if app["database"] is None:
+        app["database"] = app["framework"] == "django"
+    elif not isinstance(app["database"], bool) and not _is(app["database"], dict):
+        problems.append(f"{label}: database must be true, false, or a dictionary of {', '.join(DATABASE_FIELDS)}")
+    app["database"] = app["database"] is not False
+    app["database_tcp"] = sound and options["tcp"]
+    app["database_variables"] = options["variables"] if sound else {}
+    # DATABASE_PASSWORD is no variable of the application's by itself.
+    own = app["env"].keys() | (app["secrets"].keys() - {"DATABASE_PASSWORD"})
+    for key, value in app["database_variables"].items():
+        where = f"{label}: database.variables"
+        if not is_form(ENV_NAME, key):
+            problems.append(f"{where}: '{key}' is not a name of an environment variable")
+        elif key in own:
+            problems.append(f"{where}: {key} stands in env or secrets too, which win; keep one")
+        if value not in DATABASE_PARTS and not is_form(DATABASE_SCHEME, value):
+            problems.append(
+                f"{where}.{key} must be one of {', '.join(DATABASE_PARTS)}, or the scheme of an address such as"
+                " postgresql+asyncpg"
+            )
 
 
 def _complete_hsts(app, wrong):
@@ -546,7 +617,8 @@ def _derived_env(app):
         "DJANGO_SETTINGS_MODULE": "vivarium_settings" if app["vivarium_settings"] else app["settings"],
         # What int(), bool() of a library and a comparison with "True" take alike.
         "DEBUG": "0",
-        "ALLOWED_HOSTS": ",".join(app["domains"]),
+        # A wildcard as Django writes it.
+        "ALLOWED_HOSTS": ",".join(domain.removeprefix("*") for domain in app["domains"]),
     }
     if app["static_url"]:
         env["STATIC_URL"] = app["static_url"]
@@ -658,12 +730,13 @@ def _derived_problems(derived):
     return problems
 
 
-def _is_address(name):
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
+def _url_hint(url):
+    """What is wrong with a path that looks like one."""
+    if not url.startswith("/") or not url.endswith("/"):
+        return ""
+    return (
+        "; of letters, digits and . _ ~ - of ASCII: a browser asks for others percent-encoded, and nginx decodes them"
+    )
 
 
 def _choice(app, key, choices, wrong):

@@ -7,7 +7,7 @@ import re
 
 from ansible_collections.vivarium.server.plugins.module_utils.certificates import problem
 from ansible_collections.vivarium.server.plugins.plugin_utils.domains import domain_problem, is_address
-from ansible_collections.vivarium.server.plugins.plugin_utils.forms import is_number
+from ansible_collections.vivarium.server.plugins.plugin_utils.forms import extra_problems, is_number
 
 # The documentation of these filters lies beside this file, a .yml file for each.
 
@@ -15,11 +15,11 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}\Z")
 TYPES = ("self_signed", "provided")
 
 
-def certificate_problems(requests, variable="certificates_requests", days=397, remove=()):
+def certificate_problems(requests, variable="certificates_requests", days=397, remove=(), extra=()):
     """Return a sentence for everything that is wrong; none of them holds a part of a key."""
     if not isinstance(requests, list) or not all(isinstance(request, dict) for request in requests):
         return [f"{variable} must be a list of requests"]
-    problems = []
+    problems = extra_problems({variable: requests, f"{variable}_extra": extra or []}, [variable])
     if not is_number(days, 1, 397):
         problems.append(
             f"certificates_self_signed_days must be from 1 to 397, not {days!s:.40}: browsers refuse certificates that are good"

@@ -7,7 +7,7 @@ import ipaddress
 import re
 
 from ansible_collections.vivarium.server.plugins.plugin_utils.domains import domain_problem
-from ansible_collections.vivarium.server.plugins.plugin_utils.forms import is_switch, is_true
+from ansible_collections.vivarium.server.plugins.plugin_utils.forms import extra_problems, is_switch, is_true
 from ansible_collections.vivarium.server.plugins.plugin_utils.hsts import decided, header, hsts_problems
 
 # The documentation of these filters lies beside this file, a .yml file for each.
@@ -56,7 +56,7 @@ DEFAULTS = {
 
 def nginx_problems(inputs):
     """Return a sentence for everything that is wrong with the role's inputs; none when they are usable."""
-    problems = nginx_site_problems(inputs["nginx_sites"])
+    problems = extra_problems(inputs, ["nginx_sites"]) + nginx_site_problems(inputs["nginx_sites"])
     ports = [inputs["nginx_http_port"], inputs["nginx_https_port"]]
     if not all(_number(port, 1, 65535) for port in ports) or int(ports[0]) == int(ports[1]):
         problems.append(f"nginx_http_port ({ports[0]}) and nginx_https_port ({ports[1]}) must be two different ports")
@@ -198,6 +198,7 @@ def _location(entry):
         **entry,
         **paths,
         "ask_upstream": is_true(entry.get("ask_upstream") or False),
+        "internal": is_true(entry.get("internal") or False),
     }
 
 
@@ -333,6 +334,8 @@ def _location_problems(site):
             elif any(url.startswith(reserved) for reserved in RESERVED):
                 problems.append(f"{key}: url '{url}' is answered by the role itself")
             problems += [f"{key}: {problem}" for problem in _files_problems(key, entry, site)]
+            if not is_switch(entry.get("internal") or False):
+                problems.append(f"{key}: internal '{entry['internal']}' is neither true nor false")
     problems += [f"static and media use the url '{url}' more than once" for url in _repeated(urls)]
     # Whoever may upload could otherwise replace what a browser runs: Django's deployment documentation asks for this.
     for media in filter(_is_entry, site["media"]):

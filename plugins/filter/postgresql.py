@@ -10,7 +10,13 @@ import re
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.vivarium.server.plugins.filter.scram import scram_matches
-from ansible_collections.vivarium.server.plugins.plugin_utils.forms import PACKAGE, is_form, is_switch, is_true
+from ansible_collections.vivarium.server.plugins.plugin_utils.forms import (
+    PACKAGE,
+    extra_problems,
+    is_form,
+    is_switch,
+    is_true,
+)
 
 # A name that needs no care in a shell, a URL, a file name or pg_hba.conf, and that PostgreSQL does not cut off.
 NAME = re.compile(r"[a-z_][a-z0-9_-]{0,62}")
@@ -82,7 +88,20 @@ def postgresql_problems(inputs):
     problems = _type_problems(inputs)
     if problems:
         return problems
+    lists = ("users", "databases", "access", "listen_addresses")
+    problems += extra_problems(inputs, [f"postgresql_{name}" for name in lists])
     users = _named(inputs["postgresql_users"], "postgresql_users", RESERVED_ROLES, problems)
+    problems += [
+        f"postgresql_users lacks the role '{name}', which an application logs in as or its database belongs to, and which is"
+        " derived. An inventory that sets postgresql_users has nothing but its own: say those in postgresql_users_extra instead"
+        for name in inputs.get("postgresql_required_users") or []
+        if is_form(NAME, name) and name not in users
+    ]
+    problems += [
+        f"postgresql_required_users: {name!r:.80} is not a valid name ({NAME_RULE})"
+        for name in inputs.get("postgresql_required_users") or []
+        if not is_form(NAME, name)
+    ]
     databases = _named(inputs["postgresql_databases"], "postgresql_databases", RESERVED_DATABASES, problems)
     for where, user in _each(inputs["postgresql_users"], "postgresql_users"):
         _check_user(where, user, users, problems)
@@ -121,7 +140,9 @@ def postgresql_problems(inputs):
 
 def _type_problems(inputs):
     """Inputs that a specification takes for lists and dictionaries though they are texts."""
-    lists = ("users", "databases", "access", "listen_addresses", "packages", "remove_databases", "purge_databases")
+    lists = (
+        "users", "databases", "access", "listen_addresses", "packages", "remove_databases", "purge_databases", "required_users",
+    )  # fmt: skip
     problems = [
         f"postgresql_{name}: must be a list"
         for name in lists

@@ -90,6 +90,10 @@ _value:
 
 ROLES = pathlib.Path(__file__).resolve().parents[2] / "roles"
 SOCKET_DIRECTORY = "/var/run/postgresql"  # where Debian's PostgreSQL and its clients meet
+LOOPBACK = "127.0.0.1"
+# What libpq reads, and asyncpg; those that say together whose database it is.
+LIBPQ = {"PGHOST": "host", "PGPORT": "port", "PGUSER": "user", "PGPASSWORD": "password", "PGDATABASE": "name"}
+TOGETHER = ("PGHOST", "PGHOSTADDR", "PGUSER", "PGPASSWORD", "PGDATABASE", "PGSERVICE")
 CERTIFICATES = "/etc/ssl/vivarium"
 BOOT = "/etc/systemd/system/multi-user.target.wants"  # what systemd starts at boot
 POOL_SIZE = 4  # of vivarium_settings, and of psycopg's pool itself
@@ -333,15 +337,14 @@ class _Wiring:
             "nginx_sites": [site for app in apps for site in self.sites(app)],
             "certificates_requests": [self.certificate(app) for app in apps if self.host in self.web],
             "postgresql_users": [user for app in with_database for user in self.users(app)],
+            "postgresql_required_users": [name for app in with_database for name in self.required_users(app)],
             "postgresql_max_connections": self.max_connections(with_database),
             "postgresql_databases": [
                 {"name": app["name"], "owner": app["name"], "extensions": app["database_extensions"]}
                 for app in with_database
             ],
             "postgresql_access": [entry for app in with_database for entry in self.access(app)],
-            "postgresql_listen_addresses": (
-                [str(self.address(self.host))] if with_database and self.host in self.db and self.remote_apps else []
-            ),
+            "postgresql_listen_addresses": self.listen_addresses(with_database),
             # Every database there is, so that none leaves its backups because it left the inventory.
             "postgresql_backup_databases": [],
             "postgresql_backup_port": self.database_port(),
@@ -450,19 +453,56 @@ class _Wiring:
                 "CSRF_TRUSTED_ORIGINS": ",".join(f"https://{domain}{port}" for domain in app["domains"]),
             }
         if app["database"] and self.host in self.app and self.db:
-            derived["secrets"]["DATABASE_URL"] = self.database_url(app)
+            for name, value, secret in self.database_variables(app):
+                derived["secrets" if secret else "env"][name] = value
         if self.host in self.web and self.host in self.app:
             derived["verify"] = {"port": self.https_port, "http_port": self.http_port, "domain": app["domains"][0]}
         return derived
 
-    def database_url(self, app):
+    def database_variables(self, app):
+        """What the environment says of an application's database: name, value, whether it is secret; the inventory's own win."""
+        place = self.database_place(app)
+        parts = {
+            **{key: (place[key], key == "password") for key in ("host", "port", "user", "password", "name")},
+            "url": (self.database_url(place, "postgresql"), True),
+        }
+        variables = {"DATABASE_URL": parts["url"]}
+        own = app["env"].keys() | (app["secrets"].keys() - {"DATABASE_PASSWORD"})
+        # They say together where something is: beside another server's, ours would send it our password.
+        if not own & set(TOGETHER):
+            variables |= {name: parts[part] for name, part in LIBPQ.items()}
+        if place["sslmode"]:
+            variables["PGSSLMODE"] = (place["sslmode"], False)
+        for name, what in app["database_variables"].items():
+            variables[name] = parts.get(what) or (self.database_url(place, what), True)
+        return [(name, value, secret) for name, (value, secret) in variables.items() if name not in own]
+
+    def database_place(self, app):
+        """Where an application's database is, and who it logs in as."""
         password = str(app["secrets"].get("DATABASE_PASSWORD", ""))
-        name, login = app["name"], f"{database_login(app['name'], password)}:{quote(password, safe='')}"
-        port = self.database_port()
-        if self.host in self.db:
-            elsewhere = "" if port == 5432 else f"&port={port}"
-            return f"postgresql://{login}@/{name}?host={quote(SOCKET_DIRECTORY, safe='')}{elsewhere}"
-        return f"postgresql://{login}@{self.endpoint(self.db[0], port)}/{name}?sslmode=require"
+        here = self.host in self.db
+        own_host = LOOPBACK if app["database_tcp"] else SOCKET_DIRECTORY
+        return {
+            "host": own_host if here else str(self.address(self.db[0])),
+            "port": str(self.database_port()),
+            "user": database_login(app["name"], password),
+            "password": password,
+            "name": app["name"],
+            "sslmode": "" if here else "require",
+        }
+
+    def database_url(self, place, scheme):
+        """An address of which no part but the password may hold a '%', which configparser (Alembic) takes for its own.
+
+        It says nothing of TLS, which drivers call differently: PGSSLMODE does.
+        """
+        login = f"{place['user']}:{quote(place['password'], safe='')}"
+        host, port, name = place["host"], place["port"], place["name"]
+        if host.startswith("/"):
+            # SQLAlchemy's drivers take the host of the query, and pydantic asks for one before the slash as well.
+            before = "localhost" if "+" in scheme else ""
+            return f"{scheme}://{login}@{before}/{name}?host={host}" + (f"&port={port}" if port != "5432" else "")
+        return f"{scheme}://{login}@{f'[{host}]' if ':' in host else host}:{port}/{name}"
 
     def database_port(self):
         """The port of the database server, which its own variables may say."""
@@ -490,6 +530,12 @@ class _Wiring:
         }
         return [owner, login]
 
+    def required_users(self, app):
+        """The roles without which its release could not log in; an inventory may say another address."""
+        if "DATABASE_URL" in {*app["env"], *app["secrets"]}:
+            return []
+        return [app["name"], database_login(app["name"], str(app["secrets"].get("DATABASE_PASSWORD", "")))]
+
     def connections(self, app):
         """How many connections an application may need: the pools of all hosts, twice while a release gives way to the next."""
         try:
@@ -504,12 +550,25 @@ class _Wiring:
         needed = sum(self.connections(app) for app in apps) + RESERVE
         return max(100, -(-needed // 50) * 50)
 
+    def uses_loopback(self, app):
+        """Whether an application speaks TCP to the database server on its own host."""
+        return app["database_tcp"] and self.host in self.db and self.host in self.app
+
+    def listen_addresses(self, apps):
+        """Where the database server answers TCP."""
+        if not apps or self.host not in self.db:
+            return []
+        loopback = [LOOPBACK] * any(self.uses_loopback(app) for app in apps)
+        return loopback + ([str(self.address(self.host))] if self.remote_apps else [])
+
     def access(self, app):
         """Who may connect to the application's database: its own role, from the application servers alone."""
         entry = {"database": app["name"], "user": app["name"], "method": "scram-sha-256"}
         if self.host not in self.db:
             return []
         local = [{"type": "local", **entry}]
+        if self.uses_loopback(app):
+            local.append({"type": "host", **entry, "address": f"{LOOPBACK}/32"})
         return local + [
             {"type": "hostssl", **entry, "address": str(ipaddress.ip_network(self.address(host)))}
             for host in self.remote_apps
@@ -519,9 +578,13 @@ class _Wiring:
         """The public site where this is a web server; the backend site where other hosts are the web servers."""
         files = {
             "static": [self.static(app)] if app["static_url"] else [],
-            "media": [{"url": app["media_url"], "path": f"{app['root']}/media/"}] if app["media_url"] else [],
+            "media": self.media(app),
         }
-        common = {"domains": app["domains"], "client_max_body_size": app["client_max_body_size"]}
+        common = {
+            "domains": app["domains"],
+            "client_max_body_size": app["client_max_body_size"],
+            "read_timeout": app["site"]["read_timeout"],
+        }
         local = [f"unix:{app['root']}/live/socket"]
         # It is gone while the application is stopped (state).
         here = {"enabled_by": f"{BOOT}/{app['name']}.service"} if self.host in self.app else {}
@@ -557,6 +620,15 @@ class _Wiring:
                 }
             )
         return sites
+
+    def media(self, app):
+        """Uploads, but for those that the application alone hands out, under their own URL and below that of the others."""
+        root, url = f"{app['root']}/media/", app["media_url"]
+        inner = {place: f"{directory.rstrip('/')}/" for place, directory in app["site"]["internal"].items()}
+        internal = inner | ({f"{url}{directory}": directory for directory in inner.values()} if url else {})
+        return ([{"url": url, "path": root}] if url else []) + [
+            {"url": place, "path": f"{root}{directory}", "internal": True} for place, directory in internal.items()
+        ]
 
     def static(self, app, backend=False):
         """The live release's files, those of older ones behind them, then those of a host that has switched before this one."""

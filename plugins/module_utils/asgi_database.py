@@ -6,21 +6,40 @@ from __future__ import annotations
 import contextlib
 import glob
 import shlex
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ansible_collections.vivarium.server.plugins.module_utils.asgi_names import text
 
 RELEASES = "/srv/{}/releases/*/env"
 LIMIT = 16 * 1024 * 1024
+# One server, spoken to by a socket or by TCP.
+HERE = ("/var/run/postgresql", "/run/postgresql", "127.0.0.1", "::1", "localhost")
 
 
-def database_url(environment):
-    """The DATABASE_URL of an environment file as urlsplit has it, None where there is none; ValueError where it is no address."""
+def variables(environment, *names):
+    """Those of these variables that an environment file has."""
+    found = {}
     for line in environment.decode(errors="replace").splitlines():
         key, _, value = line.partition("=")
-        if key == "DATABASE_URL":
-            return urlsplit("".join(shlex.split(value)))
-    return None
+        if key in names:
+            with contextlib.suppress(ValueError):
+                found[key] = "".join(shlex.split(value))
+    return found
+
+
+def database_place(environment):
+    """Where the database of an environment file is, without who logs in there; None where it names none, or no address."""
+    try:
+        url = urlsplit(variables(environment, "DATABASE_URL")["DATABASE_URL"])
+        query = dict(parse_qsl(url.query))
+        # As libpq has it: what the query says wins.
+        host = query.get("host") or url.hostname or "the default host"
+        port = query.get("port") or url.port
+    except (KeyError, ValueError):
+        return None
+    if host in HERE:
+        host, port = "this host", None if str(port) == "5432" else port
+    return f"{url.path.lstrip('/')} at {host}" + (f":{port}" if port else "")
 
 
 def database_roles(application):
@@ -30,7 +49,8 @@ def database_roles(application):
         environment = text(path, LIMIT)
         if not environment:
             return None
+        said = variables(environment, "DATABASE_URL", "PGUSER")
         with contextlib.suppress(ValueError):
-            url = database_url(environment)
-            found |= {unquote(url.username)} if url and url.username else set()
-    return sorted(found)
+            found |= {unquote(urlsplit(said.get("DATABASE_URL", "")).username or "")}
+        found |= {said.get("PGUSER", "")}
+    return sorted(found - {""})

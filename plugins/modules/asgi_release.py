@@ -142,7 +142,6 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from urllib.parse import parse_qsl
 
 from ansible_collections.vivarium.server.plugins.module_utils.asgi import (
     LOCK_LIMIT,
@@ -168,7 +167,7 @@ from ansible_collections.vivarium.server.plugins.module_utils.asgi import (
     wait_until,
     write_private,
 )
-from ansible_collections.vivarium.server.plugins.module_utils.asgi_database import database_url
+from ansible_collections.vivarium.server.plugins.module_utils.asgi_database import database_place
 from ansible_collections.vivarium.server.plugins.module_utils.asgi_packages import installed, missing, too_old
 from ansible_collections.vivarium.server.plugins.module_utils.asgi_probe import ask_site, ask_socket, healthy
 from ansible_collections.vivarium.server.plugins.module_utils.asgi_running import (
@@ -1488,10 +1487,8 @@ def project_file(code, name, within=None):
 
 def database_of(release):
     """Where the database of a release is that its environment names, without who logs in there; None where it names none."""
-    with contextlib.suppress(OSError, ValueError):
-        if url := database_url(read_regular(release.path / "env")):
-            host = url.hostname or dict(parse_qsl(url.query)).get("host") or "the default host"
-            return f"{url.path.lstrip('/')} at {host}" + (f":{url.port}" if url.port else "")
+    with contextlib.suppress(OSError):
+        return database_place(read_regular(release.path / "env"))
     return None
 
 

@@ -10,6 +10,9 @@ from ansible_collections.vivarium.server.plugins.module_utils.certificates impor
 LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 DOMAIN = re.compile(rf"(?=.{{1,253}}\Z){LABEL}(?:\.{LABEL})*\Z")
 
+# What the older standard, which Python has, writes otherwise than the one of browsers.
+AMBIGUOUS = "ßς\u200c\u200d"
+
 
 def domain_problem(name, wildcard=True):
     """Say in one sentence why a name is not a usable domain, or return None."""
@@ -22,9 +25,27 @@ def domain_problem(name, wildcard=True):
         if not wildcard:
             return f"'{name}' is a wildcard; a full name is needed here"
         bare = name[2:]
+    if "*" in bare:
+        return f"'{name}' has its wildcard in the wrong place: it stands for the whole first label, as in *.example.com"
+    if not bare.isascii():
+        written = international(bare)
+        return f"'{name}' is an international name" + (
+            f", which is written '{name[: -len(bare)]}{written}' here" if written else "; write it in its xn-- form"
+        )
     if not DOMAIN.match(bare) or bare.rsplit(".", 1)[-1].isdigit():
         return f"'{name}' is not a lower-case domain name (an international one is written in its xn-- form)"
     return None
+
+
+def international(name):
+    """The xn-- form of a name that is not ASCII, where Python and browsers agree on it; None otherwise."""
+    if any(character in AMBIGUOUS for character in name):
+        return None
+    try:
+        written = name.encode("idna").decode()
+    except UnicodeError:
+        return None
+    return written if DOMAIN.match(written) else None
 
 
 def covers(pattern, name):

@@ -49,6 +49,20 @@ def is_true(value):
     return str(value).lower() in TRUE
 
 
+def extra_problems(inputs, names):
+    """What is wrong with what an inventory adds to lists that are derived (NAME_extra); a list that it sets is taken as it is."""
+    problems = []
+    for name in names:
+        extra = inputs.get(f"{name}_extra", [])
+        if not isinstance(extra, list):
+            problems.append(f"{name}_extra must be a list")
+        elif any(entry not in (inputs.get(name) or []) for entry in extra):
+            problems.append(
+                f"{name}_extra adds to the {name} that is derived, and this inventory sets {name} itself: put its entries there"
+            )
+    return problems
+
+
 def environment_problems(variable, environment):
     """What is wrong with a dictionary of environment variables; a value is never told."""
     if not isinstance(environment, dict):

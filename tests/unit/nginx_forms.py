@@ -54,7 +54,7 @@ FULL = {
     "certificate": CERTIFICATE,
     "redirect_domains": ["www.shop.test"],
     "static": STATIC,
-    "media": MEDIA,
+    "media": [*MEDIA, {"url": "/media/private/", "path": "/srv/shop/media/private", "internal": True}],
     "enabled_by": "/etc/systemd/system/multi-user.target.wants/shop.service",
     "pass_headers": ["CF-Connecting-IP", "Remote-User"],
     "extra": "add_header X-Extra 1;\nlocation = /extra {\n    return 204;\n}",

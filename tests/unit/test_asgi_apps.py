@@ -74,6 +74,23 @@ def test_the_timer_of_sessions_gives_way():
     assert asgi_apps([shop(vivarium_settings=False, timers={"clearsessions": None})])[0]["timers"] == {}
 
 
+def test_answers_that_may_take_long_outlive_a_deploy():
+    def timeouts(**change):
+        (app,) = asgi_apps([shop(**change)])
+        return app["site"]["read_timeout"], app["drain_timeout"]
+
+    assert timeouts() == timeouts(site={}) == timeouts(site={"read_timeout": None}) == (60, 30)
+    assert timeouts(site={"read_timeout": 300}) == (300, 300)
+    assert timeouts(site={"read_timeout": 20}) == (20, 30)
+    assert timeouts(site={"read_timeout": 300}, drain_timeout=0) == (300, 0)
+
+
+def test_a_wildcard_is_a_domain_and_django_has_its_own_way_to_write_it():
+    (app,) = asgi_apps([shop(domains=["blogs.example.com", "*.blogs.example.com"])])
+    assert app["domains"] == ["blogs.example.com", "*.blogs.example.com"]
+    assert app["public_env"]["ALLOWED_HOSTS"] == "blogs.example.com,.blogs.example.com"
+
+
 def test_hsts_of_the_whole_domain_is_the_users_decision():
     (app,) = asgi_apps([SHOP])
     assert set(app["standing_waivers"]) == {"security.W005", "security.W021"}
@@ -229,7 +246,7 @@ def test_numbers_booleans_and_lists_are_good_values_of_the_environment():
         ({"domains": "shop.example.com"}, "domains must be a list"),
         ({"workers": "2"}, "workers must be a whole number"),
         ({"workers": True}, "workers must be a whole number"),
-        ({"database": "yes"}, "database must be true or false"),
+        ({"database": "yes"}, "database must be true, false, or a dictionary"),
         ({"env": ["A=1"]}, "env must be a dictionary"),
         ({"secrets": "SECRET_KEY=hunter2"}, "secrets must be a dictionary"),
         ({"secrets": ["hunter2"]}, "secrets must be a dictionary"),
@@ -244,25 +261,57 @@ def test_numbers_booleans_and_lists_are_good_values_of_the_environment():
         ({"certificate": {"type": "provided", "cert": "x"}}, "certificate: unknown key 'cert'"),
         # a domain that is none
         *(
-            ({"domains": [name]}, f"domains: '{name}' is not a lower-case host name")
+            ({"domains": [name]}, f"domains: '{name}' is not a lower-case domain name")
             for name in (
                 "Shop.example.com",
                 "shop_.example.com",
                 "-shop.example.com",
                 "shop..example.com",
                 "shop.example.com.",
-                "192.0.2.1",
                 "http://shop.example.com",
                 "shop.example.com:8000",
-                "münchen.example",
-                "*.example.com",
-                "",
                 "a;b",
                 "a b",
                 "a" * 64 + ".example.com",
-                None,
-                5,
             )
+        ),
+        *(({"domains": [name]}, f"domains: {name!r} is not a domain name") for name in ("", None, 5)),
+        ({"domains": ["192.0.2.1"]}, "'192.0.2.1' is an address, not a domain name: TLS clients do not send addresses"),
+        ({"domains": ["2001:db8::1"]}, "'2001:db8::1' is an address, not a domain name"),
+        ({"domains": ["*.example.com"]}, "'*.example.com' comes first; the first is a full name, under which a deploy"),
+        *(
+            (
+                {"domains": ["example.com", name]},
+                f"'{name}' has its wildcard in the wrong place: it stands for the whole first label",
+            )
+            for name in ("*", "www.*.example.com", "*shop.example.com", "*.*.example.com", "example.*")
+        ),
+        (
+            {"domains": ["münchen.example"]},
+            "'münchen.example' is an international name, which is written 'xn--mnchen-3ya.example' here",
+        ),
+        ({"domains": ["a.example", "*.münchen.example"]}, "which is written '*.xn--mnchen-3ya.example' here"),
+        ({"domains": ["straße.example"]}, "'straße.example' is an international name; write it in its xn-- form"),
+        ({"static_url": "/dateien für alle/"}, "nginx decodes them"),
+        ({"health_path": "/gesund/ä?x=1"}, "but those of ASCII: /gesund/%C3%A4?x=1 is the same"),
+        # what nginx does for it
+        ({"site": {"read_timout": 5}}, "site: unknown key 'read_timout' (known: read_timeout, internal)"),
+        ({"site": {"read_timeout": 0}}, "site.read_timeout must be between 1 and 86400"),
+        ({"site": {"read_timeout": "2m"}}, "site: read_timeout must be a whole number"),
+        (
+            {"site": {"internal": {"protected": "x"}}},
+            "site.internal: 'protected' must be a path that begins and ends with '/'",
+        ),
+        (
+            {"site": {"internal": {"/media/": "x"}}},
+            "site.internal: '/media/' is where visitors find files that are for all",
+        ),
+        *(
+            (
+                {"site": {"internal": {"/x/": path}}},
+                "site.internal./x/ must be a directory of the application's uploads",
+            )
+            for path in ("", ".", "..", "a/../b", "/etc", "a//b", "./a", 5)
         ),
         ({"domains": []}, "domains needs at least one name"),
         ({"domains": ["a.example.com", "a.example.com"]}, "the domain 'a.example.com' is used more than once"),
@@ -411,6 +460,18 @@ def test_numbers_booleans_and_lists_are_good_values_of_the_environment():
         ({"source": {"path": "x", "key": "hunter2"}}, "source: unknown key 'key' beside path"),
         ({"source": {"git": "x", "version": "v1", "key": ["hunter2"]}}, "source.key must be a string"),
         ({"settle_time": -1}, "settle_time must be between"),
+        # how a database is spoken of
+        ({"database": {"socket": True}}, "database: unknown key 'socket' (known: tcp, variables)"),
+        ({"database": {"tcp": "yes"}}, "database: tcp must be true or false"),
+        ({"database": {"variables": ["DB_USER"]}}, "database: variables must be a dictionary"),
+        ({"database": {"variables": {"DB USER": "user"}}}, "'DB USER' is not a name of an environment variable"),
+        ({"database": {"variables": {"DB_USER": "usr"}}}, "database.variables.DB_USER must be one of url, host, port,"),
+        (
+            {"database": {"variables": {"DB_URL": "mysql+aiomysql"}}},
+            "or the scheme of an address such as postgresql+asyncpg",
+        ),
+        ({"database": {"variables": {"DB_URL": "postgresql+x://h/?a="}}}, "database.variables.DB_URL must be one of"),
+        ({"database": {"variables": {"SECRET_KEY": "password"}}}, "SECRET_KEY stands in env or secrets too, which win"),
         ({"hang_timeout": -1}, "hang_timeout must be between"),
     ],
     ids=lambda value: repr(value)[:60] if isinstance(value, dict) else "",

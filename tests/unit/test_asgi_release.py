@@ -2168,10 +2168,26 @@ def test_without_django_a_database_of_another_place_is_refused(root, deploy):
     write(old.path / "env", 'A=1\nDATABASE_URL="postgresql://shop:hunter2@/shop?host=%2Fvar%2Frun%2Fpostgresql"\n')
     write(new.path / "env", 'DATABASE_URL="postgresql://shop:hunter3@/shop?host=%2Fvar%2Frun%2Fpostgresql"\n')
     step.look_at_database({})
+    # Another way to write it, or to get there, is no other place.
+    for same in (
+        "postgresql://shop:hunter2@/shop?host=/var/run/postgresql",
+        "postgresql+asyncpg://shop:hunter2@localhost/shop?host=/var/run/postgresql",
+        "postgresql://shop:hunter2@127.0.0.1:5432/shop",
+    ):
+        write(new.path / "env", f'DATABASE_URL="{same}"\n')
+        step.look_at_database({})
+    for other in (
+        "postgresql://shop@/shop?host=/srv/pg",
+        "postgresql://shop@127.0.0.1:5433/shop",
+        "postgresql:///blog?host=::1",
+    ):
+        write(new.path / "env", f'DATABASE_URL="{other}"\n')
+        with pytest.raises(asgi.ReleaseError, match="another one"):
+            step.look_at_database({})
     write(new.path / "env", 'DATABASE_URL="postgresql://shop:hunter2@10.0.0.2:5432/shop?sslmode=require"\n')
     with pytest.raises(asgi.ReleaseError) as caught:
         step.look_at_database({})
-    assert "shop at 10.0.0.2:5432, not shop at /var/run/postgresql" in str(caught.value)
+    assert "shop at 10.0.0.2:5432, not shop at this host" in str(caught.value)
     assert "hunter" not in str(caught.value)
 
 
@@ -2238,7 +2254,9 @@ def test_whom_kept_releases_log_in_as_is_known(root, monkeypatch):
     for identifier, url in urls.items():
         write(add(root, identifier).path / "env", env_file({"A": "1", "DATABASE_URL": url}))
     add(root, "r5")
-    assert asgi_database.database_roles("shop") == ["shop", "shop-0a1b"]
+    own = {"DATABASE_URL": "sqlite:///x", "PGUSER": "shop-2c3d", "PGHOST": "db"}
+    write(add(root, "r6").path / "env", env_file(own))
+    assert asgi_database.database_roles("shop") == ["shop", "shop-0a1b", "shop-2c3d"]
     assert asgi_database.database_roles("none") == []
     # One that cannot be read may log in as anybody.
     (root / "releases/r5/env").symlink_to("/nowhere")

@@ -74,7 +74,7 @@ CASES = {
     "a secret with a control character": ([{"secrets": {"A": "hunter2\a"}}], {}, "secrets.A: contains a control character"),
     "unknown key": ([{"secert": {"A": "hunter2"}}], {}, "asgi_apps.secert"),
     "unknown key of a source": ([{"source": {"path": ".", "branch": "x"}}], {}, "branch"),
-    "invalid domain": ([{"domains": ["Shop.example.com"]}], {}, "domains: 'Shop.example.com' is not a lower-case host name"),
+    "invalid domain": ([{"domains": ["Shop.example.com"]}], {}, "domains: 'Shop.example.com' is not a lower-case domain name"),
     "duplicate name": ([{}, {"domains": ["x.example.com"]}], {}, "the name 'shop' is used more than once"),
     "unknown server": (
         [{"server": "unicorn"}], {}, "server must be one of: uvicorn, gunicorn, hypercorn, daphne, granian, got: unicorn",

@@ -12,7 +12,11 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.vivarium.server.plugins.filter.asgi_apps import asgi_apps
+from ansible_collections.vivarium.server.plugins.filter.certificates import certificate_problems
+from ansible_collections.vivarium.server.plugins.filter.nginx_sites import nginx_site_problems
+from ansible_collections.vivarium.server.plugins.filter.postgresql import postgresql_problems
 from ansible_collections.vivarium.server.plugins.filter.wiring import wiring, wiring_left, wiring_names
+from ansible_collections.vivarium.server.plugins.plugin_utils.forms import extra_problems
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PASSWORD = "p@ss:w/rd?#&%20 'ü\"$"
@@ -280,7 +284,7 @@ def test_one_host_is_reached_by_sockets_alone():
         "postgresql",
         None,
         "/shop",
-        "host=%2Fvar%2Frun%2Fpostgresql",
+        "host=/var/run/postgresql",
     )
     assert got["postgresql_listen_addresses"] == []
     assert got["postgresql_access"] == [
@@ -322,7 +326,9 @@ def test_split_application_server():
     assert site["upstream"] == ["unix:/srv/shop/live/socket"] and site["static"] and "certificate" not in site
     assert got["certificates_requests"] == [] and got["asgi_derived"]["shop"]["verify"] == {}
     url = database_url(got)
-    assert (url.hostname, url.port, url.query) == ("10.0.0.4", 5432, "sslmode=require")
+    # SQLAlchemy hands a sslmode on to asyncpg, which refuses it.
+    assert (url.hostname, url.port, url.query) == ("10.0.0.4", 5432, "")
+    assert got["asgi_derived"]["shop"]["env"]["PGSSLMODE"] == "require"
 
 
 def test_split_database_server():
@@ -348,6 +354,36 @@ def test_two_application_servers():
         "10.0.0.3/32",
     ]
     assert database_url(derive("app1", WIDE)) == database_url(derive("app2", WIDE))
+
+
+def test_a_wildcard_reaches_whoever_serves_or_believes_a_name():
+    domains = ["blogs.example.com", "*.blogs.example.com"]
+    got = derive("app1", ONE, SHOP | {"domains": domains}, https_port=8443)
+    assert got["nginx_sites"][0]["domains"] == got["certificates_requests"][0]["domains"] == domains
+    derived = got["asgi_derived"]["shop"]
+    assert derived["env"]["CSRF_TRUSTED_ORIGINS"] == "https://blogs.example.com:8443,https://*.blogs.example.com:8443"
+    # Nobody can ask for a wildcard.
+    assert derived["verify"]["domain"] == "blogs.example.com"
+    assert nginx_site_problems(got["nginx_sites"]) == certificate_problems(got["certificates_requests"]) == []
+
+
+def test_what_nginx_does_for_one_application_reaches_each_of_its_sites():
+    app = SHOP | {"site": {"read_timeout": 300, "internal": {"/protected/": "private"}}}
+    sites = (
+        derive("web", SPLIT, app)["nginx_sites"]
+        + derive("app1", SPLIT, app)["nginx_sites"]
+        + derive("app1", ONE, app)["nginx_sites"]
+    )
+    assert [site["read_timeout"] for site in sites] == [300] * 3
+    private = {"path": "/srv/shop/media/private/", "internal": True}
+    # Nor do visitors get them below the URL of the other uploads.
+    media = [
+        {"url": "/media/", "path": "/srv/shop/media/"}, {"url": "/protected/", **private}, {"url": "/media/private/", **private},
+    ]  # fmt: skip
+    assert [site.get("media") for site in sites] == [None, media, media]
+    (alone,) = derive("app1", ONE, app | {"media_url": ""})["nginx_sites"]
+    assert alone["media"] == [{"url": "/protected/", **private}]
+    assert nginx_site_problems(sites[2:]) == nginx_site_problems([alone]) == []
 
 
 def test_static_files_while_the_hosts_of_a_fleet_switch_one_after_the_other():
@@ -414,6 +450,89 @@ def test_another_password_is_another_role():
     assert "logins" not in logins(app1={"shop": ["shop"]}, app2={"shop": None})[0]
 
 
+def variables(groups, app=SHOP, host="app1", **options):
+    """What an application's environment says, and which of it is secret."""
+    (complete,) = asgi_apps([app], derive(host, groups, app, **options)["asgi_derived"])
+    return {**complete["public_env"], **complete["secret_env"]}, set(complete["secret_env"])
+
+
+def test_what_libpq_and_asyncpg_read_of_the_environment():
+    env, secret = variables(ONE)
+    login = urlsplit(env["DATABASE_URL"]).username
+    said = {name: value for name, value in env.items() if name.startswith("PG")}
+    assert said == {
+        "PGHOST": "/var/run/postgresql", "PGPORT": "5432", "PGUSER": login, "PGPASSWORD": PASSWORD, "PGDATABASE": "shop",
+    }  # fmt: skip
+    assert secret >= {"PGPASSWORD", "DATABASE_URL"} and "DATABASE_PASSWORD" not in env
+    elsewhere, _secret = variables(SPLIT)
+    assert (elsewhere["PGHOST"], elsewhere["PGSSLMODE"]) == ("10.0.0.4", "require")
+
+
+@pytest.mark.parametrize("groups", [ONE, SPLIT])
+@pytest.mark.parametrize("tcp", [False, True])
+def test_an_address_has_a_percent_sign_in_its_password_at_most(groups, tcp):
+    """The configparser of Alembic takes a '%' for its own."""
+    app = SHOP | {
+        "secrets": {"SECRET_KEY": "x", "DATABASE_PASSWORD": "a1B2"},
+        "database": {"tcp": tcp, "variables": {"ASYNC_URL": "postgresql+asyncpg", "PLAIN_URL": "url"}},
+    }
+    env, _secret = variables(groups, app)
+    assert env["PLAIN_URL"] == env["DATABASE_URL"] != env["ASYNC_URL"]
+    assert "%" not in env["DATABASE_URL"] + env["ASYNC_URL"]
+
+
+def test_an_application_says_what_its_variables_of_the_database_are_called():
+    parts = {"POSTGRES_SERVER": "host", "POSTGRES_PORT": "port", "POSTGRES_DB": "name", "POSTGRES_USER": "user"}
+    names = parts | {"DATABASE_PASSWORD": "password", "DATABASE_URL": "postgresql+asyncpg", "GIS_URL": "postgis"}
+    env, secret = variables(ONE, SHOP | {"database": {"variables": names}})
+    assert {name: env[name] for name in parts} == {
+        "POSTGRES_SERVER": "/var/run/postgresql", "POSTGRES_PORT": "5432", "POSTGRES_DB": "shop", "POSTGRES_USER": env["PGUSER"],
+    }  # fmt: skip
+    assert env["DATABASE_PASSWORD"] == PASSWORD and secret >= {"DATABASE_PASSWORD", "DATABASE_URL", "GIS_URL"}
+    assert not secret & set(parts)
+    # pydantic asks for a host, SQLAlchemy's drivers take the one of the query.
+    url, gis = urlsplit(env["DATABASE_URL"]), urlsplit(env["GIS_URL"])
+    assert (url.scheme, url.hostname, url.query) == ("postgresql+asyncpg", "localhost", "host=/var/run/postgresql")
+    assert (gis.scheme, gis.hostname, gis.query) == ("postgis", None, "host=/var/run/postgresql")
+    there = variables(SPLIT, SHOP | {"database": {"variables": names}})[0]["DATABASE_URL"]
+    assert urlsplit(there).netloc.endswith("@10.0.0.4:5432") and not urlsplit(there).query
+
+
+def test_an_application_that_speaks_tcp_to_the_server_on_its_host():
+    app = SHOP | {"database": {"tcp": True}}
+    got = derive("app1", ONE, app, PLAIN)
+    entry = {"database": "shop", "user": "shop", "method": "scram-sha-256"}
+    assert got["postgresql_access"] == [
+        {"type": "local", **entry},
+        {"type": "host", **entry, "address": "127.0.0.1/32"},
+    ]
+    assert got["postgresql_listen_addresses"] == ["127.0.0.1"]
+    env, _secret = variables(ONE, app)
+    assert urlsplit(env["DATABASE_URL"]).hostname == env["PGHOST"] == "127.0.0.1" and "PGSSLMODE" not in env
+    # Nothing else where all speak TCP anyway.
+    for host in SPLIT.values():
+        assert derive(*host, SPLIT, app) == derive(*host, SPLIT)
+    both = {"web_servers": ["app1"], "app_servers": ["app1", "app2"], "db_servers": ["app1"]}
+    assert derive("app1", both, app)["postgresql_listen_addresses"] == ["127.0.0.1", "10.0.0.2"]
+
+
+def test_what_the_inventory_says_of_a_database_wins():
+    own = {"PGHOST": "10.9.9.9", "PGUSER": "me"}
+    env, secret = variables(SPLIT, SHOP | {"env": own})
+    # No password of ours beside somebody else's server.
+    assert {name: env.get(name) for name in ("PGPASSWORD", "PGDATABASE", "PGPORT", *own)} == {
+        "PGPASSWORD": None, "PGDATABASE": None, "PGPORT": None, **own,
+    }  # fmt: skip
+    assert env["PGSSLMODE"] == "require"
+    env, secret = variables(
+        SPLIT, SHOP | {"env": {"DATABASE_URL": "sqlite:///x", "PGSSLMODE": "prefer", "PGPORT": "6432"}}
+    )
+    assert (env["DATABASE_URL"], env["PGSSLMODE"], env["PGPORT"]) == ("sqlite:///x", "prefer", "6432")
+    assert secret == {"SECRET_KEY", "PGPASSWORD"}
+    env, secret = variables(ONE, SHOP | {"database": False})
+    assert not [name for name in env if name.startswith(("PG", "DATABASE"))]
+
+
 def test_a_database_of_the_users_own_wins():
     derived = derive("app1", ONE)["asgi_derived"]
     own = SHOP | {"secrets": SHOP["secrets"] | {"DATABASE_URL": "postgresql://elsewhere/x"}}
@@ -432,7 +551,7 @@ def test_missing_groups():
 
 def test_without_web_servers_nothing_is_said_of_public_origins():
     env = derive("app1", {"app_servers": ["app1"], "db_servers": ["app1"]})["asgi_derived"]["shop"]["env"]
-    assert env == {}
+    assert "CSRF_TRUSTED_ORIGINS" not in env
 
 
 def test_more_than_one_database_server():
@@ -530,6 +649,93 @@ def test_vault_values_are_read_by_a_real_run(tmp_path):
     assert [user.get("password") for user in users] == [None, PASSWORD]
     assert unquote(urlsplit(derived["shop"]["secrets"]["DATABASE_URL"]).password) == PASSWORD
     assert apps[0]["secret_env"] == {"SECRET_KEY": "hunter2"}
+
+
+LISTS = {
+    "nginx_sites": {
+        "name": "docs",
+        "domains": ["docs.example.com"],
+        "static": [{"url": "/docs/", "path": "/srv/docs/"}],
+    },
+    "certificates_requests": {"name": "docs", "domains": ["docs.example.com"]},
+    "postgresql_users": {"name": "crm", "password": "hunter2"},
+    "postgresql_databases": {"name": "crm"},
+    "postgresql_access": {"type": "host", "database": "crm", "user": "crm", "address": "10.9.0.0/16"},
+    "postgresql_listen_addresses": "10.0.0.9",
+}
+
+
+def lists_of_a_run(place, **inventory):
+    """What the inputs of the roles are, and what their checks say, with this inventory."""
+    play = {
+        "hosts": "localhost",
+        "gather_facts": False,
+        "vars_files": [
+            f"{ROOT}/playbooks/vars/wiring.yml",
+            *(f"{ROOT}/roles/{role}/defaults/main.yml" for role in ("nginx", "certificates", "postgresql")),
+        ],
+        "tasks": [
+            {
+                "ansible.builtin.copy": {
+                    "content": "{{ {"
+                    + ", ".join(f"'{name}': {name}" for name in (*LISTS, "postgresql_required_users"))
+                    + "} | to_json }}",
+                    "dest": str(place / "got"),
+                    "mode": "0600",
+                }
+            }
+        ],
+    }
+    (place / "play.json").write_text(json.dumps([play]))
+    groups = {name: {"hosts": {"localhost": {"ansible_connection": "local"}}} for name in ONE}
+    (place / "hosts.json").write_text(json.dumps({"all": {"children": groups}}))
+    (place / "all.json").write_text(json.dumps({"asgi_apps": [SHOP], **inventory}))
+    command = [
+        "ansible-playbook",
+        "-i",
+        str(place / "hosts.json"),
+        "-e",
+        f"@{place}/all.json",
+        str(place / "play.json"),
+    ]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return json.loads((place / "got").read_text())
+
+
+def test_an_inventory_adds_to_lists_that_are_derived(tmp_path):
+    alone = lists_of_a_run(tmp_path)
+    more = lists_of_a_run(tmp_path, **{f"{name}_extra": [entry] for name, entry in LISTS.items()})
+    for name, entry in LISTS.items():
+        assert more[name] == [*alone[name], entry] and (alone[name] or name == "postgresql_listen_addresses"), name
+
+
+def test_an_inventory_that_sets_the_roles_of_the_database_lacks_none(tmp_path):
+    """The roles that applications log in as are derived: a deploy would fail for them after the databases were set up."""
+    inputs = {
+        "postgresql_port": 5432, "postgresql_max_connections": 100, "postgresql_settings": {}, "postgresql_user_settings": {},
+        "postgresql_certificate": "/a.pem", "postgresql_certificate_key": "/a.key",
+    }  # fmt: skip
+    got = lists_of_a_run(tmp_path)
+    assert postgresql_problems({**inputs, **got}) == []
+    own = {"postgresql_users": [{"name": "shop", "password": PASSWORD}]}
+    said = " ".join(postgresql_problems({**inputs, **got, **lists_of_a_run(tmp_path, **own)}))
+    login = got["postgresql_users"][1]["name"]
+    assert (
+        f"postgresql_users lacks the role '{login}'" in said
+        and "postgresql_users_extra" in said
+        and PASSWORD not in said
+    )
+    # Another address needs none of them.
+    elsewhere = SHOP | {"secrets": SHOP["secrets"] | {"DATABASE_URL": "postgresql://shop@/shop"}}
+    assert derive("app1", ONE, elsewhere)["postgresql_required_users"] == []
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_what_is_added_beside_a_list_of_the_inventorys_own_is_not_lost_silently(name):
+    assert extra_problems({name: [1, 2], f"{name}_extra": [2]}, [name]) == []
+    (said,) = extra_problems({name: [1, 2], f"{name}_extra": [3]}, [name])
+    assert said.startswith(f"{name}_extra adds to the {name} that is derived") and "put its entries there" in said
 
 
 @pytest.mark.parametrize(

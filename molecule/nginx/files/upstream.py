@@ -4,6 +4,7 @@ usage: upstream.py NAME SOCKET
 
 /            what arrived, as JSON        /slow?SECONDS   the same, later        /headers   security headers of its own
 /die         drops the connection         /accel?PATH     asks nginx to serve another path
+/big?BYTES   headers as large as that     /named?PATH     the same as /accel, and says how it is called and kept
 """
 
 import asyncio
@@ -49,8 +50,12 @@ async def serve(reader, writer):
                 extra = (
                     "Strict-Transport-Security: max-age=60\r\nX-Frame-Options: DENY\r\nReferrer-Policy: no-referrer\r\n"
                 )
-            if path == "/accel":
+            if path in ("/accel", "/named"):
                 extra = f"X-Accel-Redirect: {query}\r\n"
+            if path == "/named":
+                extra += 'Content-Disposition: attachment; filename="bill"\r\nCache-Control: private, max-age=5\r\n'
+            if path == "/big":
+                extra = f"X-Big: {'b' * int(query)}\r\n"
             text = json.dumps(answer).encode()
             writer.write(
                 f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{extra}Content-Length: {len(text)}\r\n\r\n".encode()

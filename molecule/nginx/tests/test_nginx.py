@@ -544,6 +544,36 @@ def test_uploaded_files_cannot_act(target):
     assert target.curl("https://shop.test/media/").status == 403
 
 
+def test_uploads_that_the_application_alone_hands_out(target):
+    for path in (
+        "/protected/bill.html",
+        "/media/private/bill.html",
+        "/media/./private/bill.html",
+        "/media//private/bill.html",
+    ):
+        answer = target.curl(f"https://shop.test{path}")
+        assert answer.status == 404 and "for one visitor" not in answer.body, path
+    answer = target.curl("https://shop.test/accel?/protected/bill.html")
+    assert answer.status == 200 and "for one visitor" in answer.body
+    assert (
+        answer.header("content-disposition") == "attachment" and answer.header("cache-control") == "private, no-store"
+    )
+    assert "sandbox" in answer.header("content-security-policy")
+    # What the application says itself is there once.
+    answer = target.curl("https://shop.test/named?/media/private/bill.html")
+    assert answer.header("content-disposition") == 'attachment; filename="bill"'
+    assert answer.header("cache-control") == "private, max-age=5" and "for one visitor" in answer.body
+    for path in ("/protected/../../secret.txt", "/protected/..%2f..%2fsecret.txt"):
+        assert "not to be served" not in target.curl(f"https://shop.test/named?{path}").body
+
+
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+def test_large_headers_of_an_answer_pass(target, version):
+    for size in (15_000, 40_000, 60_000):
+        answer = target.curl(f"https://shop.test/big?{size}", version)
+        assert (answer.rc, answer.status, len(answer.header("x-big"))) == (0, 200, size)
+
+
 def test_a_backend_site_answers_its_proxies_alone(target):
     url = f"http://shop.test:{BACKEND_PORT}/a"
     claims = [

@@ -217,6 +217,66 @@ def test_what_only_the_superuser_can_restore_has_to_be_named(host, config):
         superuser(host, "DROP EVENT TRIGGER seen; DROP FUNCTION seen()", "shop")
 
 
+HIDDEN = """
+CREATE TABLE diary (id int PRIMARY KEY, owner text);
+CREATE TABLE page (diary int REFERENCES diary);
+INSERT INTO diary SELECT i, 'owner ' || i % 3 FROM generate_series(1, 100) i;
+INSERT INTO page SELECT id FROM diary;
+CREATE MATERIALIZED VIEW pages AS SELECT count(*) AS n FROM page JOIN diary ON id = diary;
+ALTER TABLE diary ENABLE ROW LEVEL SECURITY;
+ALTER TABLE diary FORCE ROW LEVEL SECURITY;
+CREATE POLICY own ON diary USING (owner = current_setting('blog.user', true));
+"""
+
+
+def test_rows_that_are_hidden_from_their_owner_too_are_backed_up_and_proven(host):
+    assert as_application(host, HIDDEN, "blog").rc == 0
+    try:
+        assert as_application(host, "SELECT count(*) FROM diary", "blog").stdout.strip() == "0"
+        next_second()
+        run = backup(host, "run", "blog")
+        assert run.rc == 0, run.stderr
+        assert host.run("%s restore blog", PROGRAM).rc == 0
+        assert superuser(host, "SELECT count(*) FROM diary", "blog") == "100"
+        # They are hidden again, and what is counted is all of them.
+        assert (
+            as_application(host, "SELECT count(*), (SELECT n FROM pages) FROM diary", "blog").stdout.strip() == "0|100"
+        )
+        assert superuser(host, "SELECT rolbypassrls FROM pg_roles WHERE rolname = 'blog'") == "f"
+        assert nothing_is_left_over(host)
+    finally:
+        as_application(host, "DROP TABLE diary, page CASCADE", "blog")
+        for name in databases(host):
+            if "_before_restore_" in name:
+                superuser(host, f'DROP DATABASE "{name}"')
+
+
+ACCENTS = """
+CREATE EXTENSION unaccent;
+CREATE FUNCTION plain(text) RETURNS text LANGUAGE sql IMMUTABLE STRICT AS $$ SELECT unaccent('unaccent', $1) $$;
+CREATE TABLE town (name text, sorted text GENERATED ALWAYS AS (plain(name)) STORED);
+INSERT INTO town VALUES ('Łódź');
+"""
+
+
+def test_a_function_that_relies_on_the_search_path_is_told_with_what_mends_it(host):
+    made = as_application(host, ACCENTS, "blog")
+    assert made.rc == 0, made.stderr
+    try:
+        next_second()
+        refused = backup(host, "run", "blog")
+        assert refused.rc == 1 and "ALTER FUNCTION NAME SET search_path = public" in refused.stderr, refused.stderr
+        assert status(host)["databases"]["blog"]["unproven"] in host.check_output("ls %s", DIRECTORY)
+        assert as_application(host, "ALTER FUNCTION plain SET search_path = public", "blog").rc == 0
+        next_second()
+        run = backup(host, "run", "blog")
+        assert run.rc == 0, run.stderr
+    finally:
+        as_application(host, "DROP TABLE town; DROP FUNCTION plain; DROP EXTENSION unaccent", "blog")
+        next_second()
+        backup(host, "run", "blog")
+
+
 def test_cron_makes_backups_by_itself_and_mails_what_fails(hosts):
     before = {name: len(dumps(host, "blog")) for name, host in hosts.items()}
     deliver = f"#!/bin/sh\ncat >>{MAIL}\n"

@@ -155,6 +155,51 @@ def test_deployment_checks_pass_in_the_live_release(hosts):
     assert run.rc == 0, run.stdout + run.stderr
 
 
+def ask(host, command, application="herbarium"):
+    """Run a command of psql with an application's environment, as a shell reads it."""
+    return host.run(
+        f"set -a; . /srv/{application}/live/env; PGCONNECT_TIMEOUT=5 psql -XAtc 'select current_user' {command}"
+    )
+
+
+def test_what_the_environment_says_of_the_database_leads_there(hosts):
+    """Whatever is in the password."""
+    for command in (
+        "",
+        '"$DATABASE_URL"',
+        "--username $HERBARIUM_LOGIN",
+        '"postgresql${HERBARIUM_ASYNC_URL#postgresql+asyncpg}"',
+    ):
+        run = ask(hosts["server"], command)
+        assert run.stdout.strip() == "herbarium", (command, run.stderr)
+
+
+def test_what_the_inventory_adds_is_there_beside_what_is_derived(hosts, visitor):
+    server = hosts["server"]
+    report = "PGPASSWORD=the-password-of-the-report psql -XAtc 'select current_user' -h /var/run/postgresql -U report herbarium"
+    assert server.check_output(report) == "report"
+    assert "Back in a moment" in visitor.page("http://docs.example.test/pages/unavailable.html")
+    server.check_output("openssl x509 -in /etc/ssl/vivarium/docs/fullchain.pem -noout -checkhost docs.example.test")
+
+
+def test_a_name_below_a_wildcard_is_the_sites(hosts, addresses):
+    other = Visitor(hosts["visitor"], addresses["server"], f"moss.{DOMAIN}", "moss")
+    assert (
+        other.status("/health/") == 200
+        and other.headers(f"http://moss.{DOMAIN}/x")["location"] == f"https://moss.{DOMAIN}/x"
+    )
+    text = hosts["server"].check_output(
+        "openssl x509 -in /etc/ssl/vivarium/herbarium/fullchain.pem -noout -checkhost moss.%s", DOMAIN
+    )
+    assert "does match" in text
+    # Django takes a form from there.
+    form = {"username": f"moss{int(time.time())}", "email": "moss@example.test"}
+    form |= dict.fromkeys(("password1", "password2"), "a long enough phrase 43")
+    other.submit(
+        "/accounts/sign-up/", *(word for name, value in form.items() for word in ("--form", f"{name}={value}"))
+    )
+
+
 def test_the_daily_task_runs(hosts):
     hosts["server"].check_output("systemctl start herbarium-clearsessions.service")
     assert hosts["server"].run("systemctl is-active herbarium-clearsessions.timer").stdout.strip() == "active"

@@ -89,6 +89,16 @@ def test_the_database_lets_the_application_host_in_over_tls_alone(hosts, ask_dat
     assert ask_database(hosts["app"], "sslmode=disable").rc != 0
 
 
+def test_what_the_environment_says_of_the_database_leads_there_over_tls(hosts):
+    host, read = client(hosts["app"]), "set -a; . /srv/herbarium/live/env; export PGCONNECT_TIMEOUT=5"
+    for address in ("", '"$DATABASE_URL"'):
+        run = host.run(f"{read}; psql -XAtc 'select current_user' {address}")
+        assert run.stdout.strip() == "herbarium", run.stderr
+        # The address leaves that to the variable beside it.
+        assert host.check_output(f"{read}; echo $PGSSLMODE") == "require"
+        assert host.run(f"{read}; PGSSLMODE=disable psql -XAtc 'select 1' {address}").rc != 0
+
+
 @pytest.mark.parametrize("who", ["outsider", "web"])
 def test_the_database_refuses_other_hosts_even_with_the_password(hosts, ask_database, who):
     run = ask_database(hosts[who], "sslmode=require")
