@@ -476,7 +476,7 @@ def secret_parts(value):
     account, at, _host = value.partition("://")[2].rpartition("@")
     if at and ":" in account:
         password = account.partition(":")[2]
-        yield from (account, password, unquote(password))
+        yield from (password, unquote(password))
 
 
 def forms_of(value):

@@ -119,6 +119,7 @@ SECRETS = {
     "SECRET_KEY": "x7Kq!\"$'`\\ %1 & <b>",
     "TOKEN": "abc4",
     "DATABASE_URL": "postgresql://shop-1a2b:p%40ss%20word%2F@/shop?host=/var/run/postgresql",
+    "OTHER_URL": "postgresql://shop-1a2b:0a1b2c3d4e5f60718293a4b5@10.0.0.2:5432/shop",
     "LONG": "sk_live_" + "0123456789abcdefghij" * 3,
     "PRIVATE": "-----BEGIN KEY-----\nc29tZXRoaW5nIHByaXZhdGU\n-----END KEY-----",
 }
@@ -160,7 +161,7 @@ def test_of_a_long_secret_the_beginning_is_enough(mask):
 
 
 def test_what_is_no_secret_stays(mask):
-    text = "postgresql at 5432 says 0; abc45 and xabc4 are words; https://example.com/x%20y"
+    text = "postgresql at 5432 lets shop-1a2b in; abc45 and xabc4 are words; https://example.com/x%20y"
     assert mask(text) == text
     assert mask.of_all({"a": ["abc4", 4, None, {"b": "x"}]}) == {"a": ["***", 4, None, {"b": "x"}]}
 

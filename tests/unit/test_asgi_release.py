@@ -2306,6 +2306,24 @@ def test_a_failure_is_a_sentence_and_its_output_is_kept_for_root_without_secrets
     assert step.after["details"] == step.holder["details"] and step.after["serves"] == "It has no live release."
 
 
+def test_what_the_gate_says_of_settings_is_kept_as_it_is(deploy, root, monkeypatch):
+    """The instance says the same without a mask, and the two are compared."""
+    running = {"DATABASES": {"default": ["postgresql", "", "", "shop", "0a1b2c3d4e5f"]}}
+    report = {
+        "passed": True,
+        "messages": [{"id": "x", "message": "0a1b2c3d4e5f"}],
+        "facts": {"running": running},
+        "text": "0a1b2c3d4e5f",
+    }
+    step, _seen = gate_of(deploy, monkeypatch, 0, json.dumps(report))
+    (step.release.path / "lib").mkdir()
+    (step.release.path / "lib/vivarium_gate.json").write_text(json.dumps({"secrets": ["TOKEN"]}))
+    (step.release.path / "env").write_text('TOKEN="0a1b2c3d4e5f"\n')
+    step.checked()
+    kept = json.loads((step.release.path / "gate.json").read_text())
+    assert kept["facts"]["running"] == running and kept["messages"][0]["message"] == step.output == "***"
+
+
 @pytest.mark.parametrize(
     ("step_of", "seconds", "migrations", "hooks", "said"),
     [
