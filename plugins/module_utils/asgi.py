@@ -470,13 +470,15 @@ def variables(environment):
 
 
 def secret_parts(value):
-    """A secret, each line of it, and the password where it is a URL."""
+    """A secret, each line of it, and the password or token where it is a URL."""
     yield value
     yield from (line for line in value.splitlines() if len(line) >= 8)
     account, at, _host = value.partition("://")[2].rpartition("@")
     if at and ":" in account:
         password = account.partition(":")[2]
         yield from (password, unquote(password))
+    elif at and value.startswith("http"):  # a token
+        yield from (account, unquote(account))
 
 
 def forms_of(value):

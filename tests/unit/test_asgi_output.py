@@ -119,6 +119,7 @@ SECRETS = {
     "SECRET_KEY": "x7Kq!\"$'`\\ %1 & <b>",
     "TOKEN": "abc4",
     "DATABASE_URL": "postgresql://shop-1a2b:p%40ss%20word%2F@/shop?host=/var/run/postgresql",
+    "SENTRY_DSN": "https://0123abcd@sentry.example.com/1",
     "OTHER_URL": "postgresql://shop-1a2b:0a1b2c3d4e5f60718293a4b5@10.0.0.2:5432/shop",
     "LONG": "sk_live_" + "0123456789abcdefghij" * 3,
     "PRIVATE": "-----BEGIN KEY-----\nc29tZXRoaW5nIHByaXZhdGU\n-----END KEY-----",
@@ -135,7 +136,7 @@ def mask(tmp_path, monkeypatch):
     return asgi.Mask(release)
 
 
-@pytest.mark.parametrize("value", [*SECRETS.values(), "p@ss word/", "p%40ss%20word%2F", "c29tZXRoaW5nIHByaXZhdGU"])
+@pytest.mark.parametrize("value", [*SECRETS.values(), "p@ss word/", "p%40ss%20word%2F", "0123abcd", "c29tZXRoaW5nIHByaXZhdGU"])
 @pytest.mark.parametrize(
     "form",
     [
