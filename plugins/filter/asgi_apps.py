@@ -205,7 +205,9 @@ DATABASE_SCHEME = re.compile(
 )
 SITE_FIELDS = {"read_timeout": (int, None), "internal": (dict, {})}
 # A directory of uploads.
-DIRECTORY = re.compile(r"(?!\.\.?(/|\Z))[A-Za-z0-9_.][A-Za-z0-9._-]{0,99}(/(?!\.\.?(/|\Z))[A-Za-z0-9._-]{1,100}){0,9}/?")
+DIRECTORY = re.compile(
+    r"(?!\.\.?(/|\Z))[A-Za-z0-9_.][A-Za-z0-9._-]{0,99}(/(?!\.\.?(/|\Z))[A-Za-z0-9._-]{1,100}){0,9}/?"
+)
 READ, DRAIN = 60, 30  # seconds
 CERTIFICATE_FIELDS = {"type": (str, "self_signed"), "certificate": (str, None), "key": (str, None)}
 TYPE_NAMES = {str: "a string", int: "a whole number", bool: "true or false", list: "a list", dict: "a dictionary"}
@@ -339,7 +341,9 @@ def _complete(raw, index, derived, version, problems):
     app["health_strict"] = app["health_path"] is not None
     app["health_path"] = app["health_path"] or "/"
     if not HEALTH_PATH.fullmatch(app["health_path"]):
-        written = "" if app["health_path"].isascii() else f": {quote(app['health_path'], SAFE, errors='replace')} is the same"
+        written = (
+            "" if app["health_path"].isascii() else f": {quote(app['health_path'], SAFE, errors='replace')} is the same"
+        )
         wrong(f"health_path must begin with '/' and hold no white space and no characters but those of ASCII{written}")
     app["lifespan"] = app["lifespan"] or ("off" if django else "auto")
     _choice(app, "lifespan", ("on", "off", "auto"), wrong)
