@@ -44,6 +44,11 @@ import traceback
 import zlib
 from importlib.machinery import ModuleSpec
 
+# Whoever becomes root by su keeps a path without what root needs.
+os.environ["PATH"] = os.pathsep.join(
+    dict.fromkeys([*os.environ.get("PATH", "").split(os.pathsep), "/usr/sbin", "/usr/bin", "/sbin", "/bin"])
+).strip(os.pathsep)
+
 ARGUMENTS = r"""<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>"""
 
 

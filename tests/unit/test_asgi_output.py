@@ -136,7 +136,9 @@ def mask(tmp_path, monkeypatch):
     return asgi.Mask(release)
 
 
-@pytest.mark.parametrize("value", [*SECRETS.values(), "p@ss word/", "p%40ss%20word%2F", "0123abcd", "c29tZXRoaW5nIHByaXZhdGU"])
+@pytest.mark.parametrize(
+    "value", [*SECRETS.values(), "p@ss word/", "p%40ss%20word%2F", "0123abcd", "c29tZXRoaW5nIHByaXZhdGU"]
+)
 @pytest.mark.parametrize(
     "form",
     [

@@ -96,6 +96,13 @@ def test_a_mistake_in_a_module_shows_where(carry):
     assert "modules.probe" in result["exception"] and "return {}[17]" in result["exception"]
 
 
+def test_a_path_without_what_root_needs_is_no_obstacle(carry, monkeypatch):
+    """As su leaves it, where whoever logs in is not root."""
+    monkeypatch.setenv("PATH", "/opt/own/bin:/usr/bin")
+    text = "import os\ndef main(parameters, check_mode, diff):\n    return {'changed': False, 'path': os.environ['PATH']}\n"
+    assert carry(text)["path"] == "/opt/own/bin:/usr/bin:/usr/sbin:/sbin:/bin"
+
+
 def test_the_directory_of_whoever_logs_in_is_not_imported_from(carry, tmp_path):
     (tmp_path / "json.py").write_text("raise SystemExit('imported')\n")
     (tmp_path / "zlib.py").write_text("raise SystemExit('imported')\n")
