@@ -13,6 +13,8 @@ import threading
 import time
 
 NOBODY = 65534
+# How large an answer to a question of ours may be (bytes).
+WHOLE = 1024 * 1024
 
 
 # How often to look around while an answer is waited for (seconds).
@@ -73,7 +75,9 @@ class LocalTLSConnection(http.client.HTTPConnection):
 
 
 def answer_of(connection, path, host, more=None):
-    """One GET; returns the status, the headers and the beginning of the body. OSError and HTTPException are the caller's.
+    """One GET; returns the status, the headers and the beginning of the body: the whole of it where ``more`` headers are sent.
+
+    OSError and HTTPException are the caller's.
 
     The whole takes no longer than the timeout of the connection, which by itself counts from byte to byte.
     """
@@ -107,7 +111,8 @@ def answer_of(connection, path, host, more=None):
             },
         )
         response = connection.getresponse()
-        body = response.read1(65536)  # the rest may go on for ever
+        # The rest may go on for ever.
+        body = response.read(WHOLE) if more else response.read1(65536)
         if late.is_set():
             raise TimeoutError("cut off")
         headers = {}

@@ -123,6 +123,21 @@ def test_the_checks_are_about_the_settings_that_the_callable_chooses(project):
     assert "os.environ.setdefault" in report["text"]
 
 
+@pytest.mark.parametrize(
+    ("line", "refused"),
+    [
+        ('os.environ["DJANGO_SETTINGS_MODULE"] = "shop.local"', True),
+        ("    os.environ['DJANGO_SETTINGS_MODULE']='shop.local'", True),
+        ('# os.environ["DJANGO_SETTINGS_MODULE"] = "shop.local"', False),
+        ('print(os.environ["DJANGO_SETTINGS_MODULE"] == "shop.local")', False),
+        ('os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.local")', False),
+    ],
+)
+def test_a_program_of_the_project_that_chooses_settings_is_refused(project, line, refused):
+    report = gate(project(**{"manage.py": f"import os\n{line}\n"}))
+    assert ids(report) == ({"vivarium.E031"} if refused else set())
+
+
 def test_a_callable_may_change_settings_once_they_are_made(project):
     code = ASGI.format(".setdefault('DJANGO_SETTINGS_MODULE', 'shop.settings')")
     code += "from django.conf import settings\nsettings.DEBUG = True\n"

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core import checks
 from django.db import DEFAULT_DB_ALIAS, connections
-from vivarium_code import found_in_code, is_inside, repeated
+from vivarium_code import READABLE, found_in_code, is_inside, repeated
 
 DOCS = "https://docs.djangoproject.com/en/stable/"
 TAG = "vivarium"
@@ -39,6 +39,7 @@ DEVELOPMENT_MAIL = tuple(
 )
 SMTP = "django.core.mail.backends.smtp.EmailBackend"
 CACHE_MIDDLEWARE = ("django.middleware.cache.UpdateCacheMiddleware", "django.middleware.cache.FetchFromCacheMiddleware")
+CHOSEN = re.compile(r"""^[^#\n]{0,200}\benviron\[["']DJANGO_SETTINGS_MODULE["']\]\s{0,20}=[^=]""", re.MULTILINE)
 # How long to wait for a server (seconds).
 PATIENCE = 3
 
@@ -67,6 +68,15 @@ def settings_in_force(app_configs, **kwargs):
             'Where it says os.environ["DJANGO_SETTINGS_MODULE"] = …, write os.environ.setdefault("DJANGO_SETTINGS_MODULE", …);'
             " the inventory's `settings` names the module.",
             "howto/deployment/asgi/#configuring-the-settings-module",
+        )  # fmt: skip
+    # Not run to find out: that would be a second start of Django.
+    program = Path("manage.py")
+    if program.is_file() and program.stat().st_size < READABLE and CHOSEN.search(program.read_text(errors="replace")):
+        yield message(
+            checks.Error, "E031",
+            "manage.py chooses settings of its own: migrations and commands would not see what visitors get.",
+            'Where it says os.environ["DJANGO_SETTINGS_MODULE"] = …, write os.environ.setdefault("DJANGO_SETTINGS_MODULE", …).',
+            "ref/django-admin/#django-admin-and-manage-py",
         )  # fmt: skip
 
 
