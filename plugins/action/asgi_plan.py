@@ -44,7 +44,9 @@ def parts_of(application, source, process):
     others = {key: value for key, value in process.items() if key not in unused}
     return {
         "source": source.identity,
-        "install": digest(application["python"], server.get("packages"), application["install"], application["build"]),
+        "install": digest(
+            application["python"], server.get("packages"), *(application[key] for key in ("install", "build", "static"))
+        ),
         "env": digest(application["public_env"], application["secret_env"]),
         "checks": digest(process.get("library"), [application[key] for key in CHECK_KEYS])
         if application["framework"] == "django" or application["asgi_middleware"]

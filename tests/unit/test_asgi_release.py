@@ -1689,7 +1689,7 @@ def test_units_that_nobody_describes_any_more_are_found(tmp_path, monkeypatch):
 
 
 APP = {
-    "name": "shop", "python": "python3", "install": {}, "build": [], "server": "uvicorn", "serve_with": "uvicorn",
+    "name": "shop", "python": "python3", "install": {}, "build": [], "static": [], "server": "uvicorn", "serve_with": "uvicorn",
     "application": "a:b", "workers": 2,
     "worker_class": None, "server_options": [], "access_log": False, "lifespan": "off", "sandbox_allow": [],
     "hang_timeout": 60,
@@ -1708,6 +1708,8 @@ PROCESS = {"servers": {"uvicorn": {"packages": ["u"], "command": "c"}, "other": 
         ({"secret_env": {"B": "3"}}, {}, {"env"}),
         ({"public_env": {"A": "2"}}, {}, {"env"}),
         ({"python": "python3.14"}, {}, {"install"}),
+        ({"build": ["npm run build"]}, {}, {"install"}),
+        ({"static": ["python manage.py compress"]}, {}, {"install"}),
         ({"workers": 3}, {}, {"process"}),
         ({"hang_timeout": 0}, {}, {"process"}),
         ({"sandbox": {"PrivateTmp": None}}, {}, {"process"}),
