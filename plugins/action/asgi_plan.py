@@ -9,10 +9,10 @@ import time
 
 from ansible.errors import AnsibleError
 from ansible_collections.vivarium.server.plugins.filter.env_file import env_file
-from ansible_collections.vivarium.server.plugins.modules.asgi_plan import GONE
+from ansible_collections.vivarium.server.plugins.module_utils._asgi.plan import GONE
+from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.run import agreed
+from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.source import resolve_application
 from ansible_collections.vivarium.server.plugins.plugin_utils.files import FilesAction
-from ansible_collections.vivarium.server.plugins.plugin_utils.run import agreed
-from ansible_collections.vivarium.server.plugins.plugin_utils.source import resolve_application
 
 # What of an application's description its deployment checks look at, beside the environment.
 CHECK_KEYS = ("check_fail_level", "waivers", "migrate")

@@ -11,10 +11,14 @@ import socket
 
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible_collections.vivarium.server.plugins.action.asgi_plan import parts_of
-from ansible_collections.vivarium.server.plugins.module_utils.asgi import STEPS
+from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases import STEPS
+from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.run import agreed, is_dead, known, this_run
+from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.source import (
+    SourceError,
+    packed,
+    resolve_application,
+)
 from ansible_collections.vivarium.server.plugins.plugin_utils.files import FilesAction
-from ansible_collections.vivarium.server.plugins.plugin_utils.run import agreed, is_dead, known, this_run
-from ansible_collections.vivarium.server.plugins.plugin_utils.source import SourceError, packed, resolve_application
 
 # What a run on the host never goes on to by itself: it may outlive its controller.
 DELIBERATE = ("migrated", "live")

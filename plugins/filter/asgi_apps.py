@@ -53,7 +53,7 @@ options:
   inputs:
     description: The other inputs of the role, by their names, to be checked as well.
     type: dict
-author: Vivarium maintainers
+author: Vivarium maintainers (@vivarium)
 """
 
 EXAMPLES = r"""
@@ -221,7 +221,9 @@ SITE_FIELDS = {"read_timeout": (int, None), "internal": (dict, {})}
 DIRECTORY = re.compile(
     r"(?!\.\.?(/|\Z))[A-Za-z0-9_.][A-Za-z0-9._-]{0,99}(/(?!\.\.?(/|\Z))[A-Za-z0-9._-]{1,100}){0,9}/?"
 )
-READ, DRAIN = 60, 30  # seconds
+# Seconds.
+READ = 60
+DRAIN = 30
 CERTIFICATE_FIELDS = {"type": (str, "self_signed"), "certificate": (str, None), "key": (str, None)}
 TYPE_NAMES = {str: "a string", int: "a whole number", bool: "true or false", list: "a list", dict: "a dictionary"}
 

@@ -30,7 +30,7 @@ options:
     description: Units to remove, as M(vivarium.server.asgi_plan) names them.
     type: list
     elements: str
-author: Vivarium maintainers
+author: Vivarium maintainers (@vivarium)
 """
 
 EXAMPLES = r"""

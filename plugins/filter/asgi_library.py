@@ -28,7 +28,7 @@ options:
     description: The role's table of servers; C(library) of a row names the modules of the server.
     type: dict
     required: true
-author: Vivarium maintainers
+author: Vivarium maintainers (@vivarium)
 """
 
 EXAMPLES = r"""

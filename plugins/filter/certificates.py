@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 
-from ansible_collections.vivarium.server.plugins.module_utils.certificates import problem
+from ansible_collections.vivarium.server.plugins.module_utils._certificates.certificates import problem
 from ansible_collections.vivarium.server.plugins.plugin_utils.domains import domain_problem, is_address
 from ansible_collections.vivarium.server.plugins.plugin_utils.forms import extra_problems, is_number
 
@@ -90,7 +90,7 @@ def _problems(request, label):
         ]
         if len(given) == 2:
             # Its library takes a fifth of a second to load, in each task that checks: only where there is something to look at.
-            from ansible_collections.vivarium.server.plugins.plugin_utils.pem import pair_problems
+            from ansible_collections.vivarium.server.plugins.plugin_utils._certificates.pem import pair_problems
 
             problems += pair_problems(
                 str(request["certificate"]), str(request["key"]), [str(d) for d in domains], label

@@ -23,7 +23,7 @@ options:
       - Tab and newline are the only control characters allowed; systemd would silently leave out a variable with any other.
     type: dict
     required: true
-author: Vivarium maintainers
+author: Vivarium maintainers (@vivarium)
 """
 
 EXAMPLES = r"""

@@ -18,7 +18,7 @@ options:
     description: The inputs of the role P(vivarium.server.env_file#role), by their names.
     type: dict
     required: true
-author: Vivarium maintainers
+author: Vivarium maintainers (@vivarium)
 """
 
 EXAMPLES = r"""

@@ -19,7 +19,7 @@ options:
     description: The inputs of the role P(vivarium.server.python#role), by their names.
     type: dict
     required: true
-author: Vivarium maintainers
+author: Vivarium maintainers (@vivarium)
 """
 
 EXAMPLES = r"""

@@ -39,7 +39,7 @@ options:
 seealso:
   - plugin: vivarium.server.scram_matches
     plugin_type: test
-author: Vivarium maintainers
+author: Vivarium maintainers (@vivarium)
 """
 
 EXAMPLES = r"""

@@ -73,7 +73,7 @@ options:
     description: The hosts that are left out of the run, as P(vivarium.server.wiring_hosts#filter) takes them.
     type: raw
     default: ""
-author: Vivarium maintainers
+author: Vivarium maintainers (@vivarium)
 """
 
 EXAMPLES = r"""

@@ -3,9 +3,6 @@
 
 from __future__ import annotations
 
-from ansible.plugins.lookup import LookupBase
-from ansible_collections.vivarium.server.plugins.plugin_utils.source import resolve_application
-
 DOCUMENTATION = r"""
 name: asgi_source
 short_description: Find the sources of applications and tell their versions
@@ -18,7 +15,7 @@ options:
   _terms:
     description: The applications, completed by P(vivarium.server.asgi_apps#filter).
     required: true
-author: Vivarium maintainers
+author: Vivarium maintainers (@vivarium)
 """
 
 EXAMPLES = r"""
@@ -33,6 +30,9 @@ _list:
   type: list
   elements: str
 """
+
+from ansible.plugins.lookup import LookupBase
+from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.source import resolve_application
 
 
 class LookupModule(LookupBase):

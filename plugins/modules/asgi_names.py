@@ -20,7 +20,7 @@ options:
     type: dict
     required: true
 author:
-  - Vivarium maintainers
+  - Vivarium maintainers (@vivarium)
 """
 
 EXAMPLES = r"""
@@ -32,14 +32,3 @@ EXAMPLES = r"""
 RETURN = r"""
 # Nothing but what every module returns.
 """
-
-from ansible_collections.vivarium.server.plugins.module_utils.asgi_names import taken
-from ansible_collections.vivarium.server.plugins.module_utils.host_code import Failed
-
-
-def main(parameters, check_mode, diff):
-    """The module."""
-    sentences = taken(parameters["applications"])
-    if sentences:
-        raise Failed("\n".join(sentences))
-    return {"changed": False}

@@ -19,7 +19,7 @@ options:
     description: JSON, compressed, in base64. What it holds is in C(plugin_utils/host_code.py).
     type: str
     required: true
-author: Vivarium maintainers
+author: Vivarium maintainers (@vivarium)
 """
 
 EXAMPLES = r"""
@@ -33,7 +33,8 @@ RETURN = r"""
 import sys
 
 # The directory of whoever logs in is no place to import from.
-sys.path = [path for path in sys.path if path]
+while "" in sys.path:
+    sys.path.remove("")
 
 import binascii
 import importlib
@@ -45,9 +46,11 @@ import zlib
 from importlib.machinery import ModuleSpec
 
 # Whoever becomes root by su keeps a path without what root needs.
-os.environ["PATH"] = os.pathsep.join(
-    dict.fromkeys([*os.environ.get("PATH", "").split(os.pathsep), "/usr/sbin", "/usr/bin", "/sbin", "/bin"])
-).strip(os.pathsep)
+os.environ.update(
+    PATH=os.pathsep.join(
+        dict.fromkeys([*os.environ.get("PATH", "").split(os.pathsep), "/usr/sbin", "/usr/bin", "/sbin", "/bin"])
+    ).strip(os.pathsep)
+)
 
 ARGUMENTS = r"""<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>"""
 

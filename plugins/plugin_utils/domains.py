@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 
-from ansible_collections.vivarium.server.plugins.module_utils.certificates import is_address
+from ansible_collections.vivarium.server.plugins.module_utils._certificates.certificates import is_address
 
 LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 DOMAIN = re.compile(rf"(?=.{{1,253}}\Z){LABEL}(?:\.{LABEL})*\Z")

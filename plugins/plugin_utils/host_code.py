@@ -17,7 +17,23 @@ NAME = "vivarium.server"
 PACKAGE = f"ansible_collections.{NAME}"
 # Control characters but for line ends and tabs, and what turns the direction of writing around.
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-IMPORT = re.compile(rf"^\s*from {re.escape(PACKAGE)}\.(plugins\.module_utils\.\w+) import ", re.MULTILINE)
+IMPORT = re.compile(rf"^\s*from {re.escape(PACKAGE)}\.(plugins\.module_utils\.[\w.]+) import ", re.MULTILINE)
+# Where the code of each module lies, below module_utils; the module itself is its documentation.
+CODE = {
+    "asgi_names": "_asgi.names",
+    "asgi_plan": "_asgi.plan",
+    "asgi_release": "_deploy.deploy",
+    "asgi_remove": "_asgi.remove",
+    "asgi_status": "_asgi.status",
+    "files": "_files.files",
+    "host_facts": "_host.facts",
+    "self_signed_certificates": "_certificates.self_signed",
+}
+
+
+def code_of(module):
+    """The Python module that a module's code is, below the collection."""
+    return f"plugins.module_utils.{CODE[module]}"
 
 
 @functools.cache
@@ -51,11 +67,11 @@ class HostAction(ActionBase):
         """
         order = {
             "name": f"{NAME}.{'+'.join(modules)}",
-            "modules": [(f"{PACKAGE}.plugins.modules.{name}", parameters) for name, parameters in modules.items()],
+            "modules": [(f"{PACKAGE}.{code_of(name)}", parameters) for name, parameters in modules.items()],
             "sources": {},
         }
         for name in modules:
-            order["sources"] |= sources(f"plugins.modules.{name}")
+            order["sources"] |= sources(code_of(name))
         # One opaque string: Ansible has nothing to say of single values, whatever the verbosity.
         payload = base64.b64encode(zlib.compress(json.dumps(order, default=str).encode(), 1)).decode()
         return printable(self._execute_module(f"{NAME}.host_code", {"payload": payload}, task_vars=task_vars))

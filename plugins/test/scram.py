@@ -24,7 +24,7 @@ options:
 seealso:
   - plugin: vivarium.server.scram_verifier
     plugin_type: filter
-author: Vivarium maintainers
+author: Vivarium maintainers (@vivarium)
 """
 
 EXAMPLES = r"""

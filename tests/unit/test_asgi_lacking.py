@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from ansible_collections.vivarium.server.plugins.module_utils.asgi_lacking import END, lacking
+from ansible_collections.vivarium.server.plugins.module_utils._asgi.lacking import END, lacking
 
 # As the programs say it: uv 0.13, setuptools, meson, gcc, Django, dash.
 PACKAGES = {

@@ -10,7 +10,7 @@ import pytest
 from ansible_collections.vivarium.server.plugins.filter.asgi_apps import asgi_apps
 from ansible_collections.vivarium.server.plugins.filter.asgi_files import asgi_names
 from ansible_collections.vivarium.server.plugins.filter.wiring import wiring_applications
-from ansible_collections.vivarium.server.plugins.module_utils import asgi_names as names
+from ansible_collections.vivarium.server.plugins.module_utils._asgi import names
 
 OURS = "# Written by the role vivarium.server.asgi.\n"
 APP = {

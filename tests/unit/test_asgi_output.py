@@ -9,8 +9,8 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 from ansible_collections.vivarium.server.plugins.filter.env_file import env_file
-from ansible_collections.vivarium.server.plugins.module_utils import asgi
-from ansible_collections.vivarium.server.plugins.module_utils.asgi_output import failure
+from ansible_collections.vivarium.server.plugins.module_utils._asgi import releases as asgi
+from ansible_collections.vivarium.server.plugins.module_utils._asgi.output import failure
 
 CODE = "/srv/shop/releases/r1/code"
 TRACEBACK = f"""

@@ -33,14 +33,40 @@ import pytest
 from ansible_collections.vivarium.server.plugins.action import asgi_plan as plan_action
 from ansible_collections.vivarium.server.plugins.action import asgi_release as release_action
 from ansible_collections.vivarium.server.plugins.filter.env_file import env_file
-from ansible_collections.vivarium.server.plugins.module_utils import asgi, asgi_database, asgi_probe
-from ansible_collections.vivarium.server.plugins.modules import asgi_plan, asgi_release
-from ansible_collections.vivarium.server.plugins.plugin_utils import run as run_utils
-from ansible_collections.vivarium.server.plugins.plugin_utils.source import Source
+from ansible_collections.vivarium.server.plugins.module_utils._asgi import database as asgi_database
+from ansible_collections.vivarium.server.plugins.module_utils._asgi import plan as asgi_plan
+from ansible_collections.vivarium.server.plugins.module_utils._asgi import probe as asgi_probe
+from ansible_collections.vivarium.server.plugins.module_utils._asgi import releases as asgi
+from ansible_collections.vivarium.server.plugins.module_utils._deploy import (
+    build,
+    check,
+    instance,
+    lock,
+    packages,
+    prune,
+    stage,
+    static,
+    switch,
+)
+from ansible_collections.vivarium.server.plugins.module_utils._deploy import deploy as asgi_release
+from ansible_collections.vivarium.server.plugins.module_utils._deploy import steps as common
+from ansible_collections.vivarium.server.plugins.plugin_utils._asgi import run as run_utils
+from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.source import Source
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ME = {"run": "here/boot/1/2", "user": "me", "controller": "here"}
 OTHER = {"run": "there/boot/3/4", "user": "other", "controller": "there"}
+
+
+CONCERNS = (asgi_release, build, check, instance, lock, packages, prune, stage, static, common, switch)
+
+
+def everywhere(patch, name, value):
+    """Put something in the place of what the files of a deploy have under a name."""
+    having = [module for module in CONCERNS if hasattr(module, name)]
+    assert having
+    for module in having:
+        patch.setattr(module, name, value)
 
 
 # What takes a command of a step to systemd on a host: here it runs at once, in the code, with the environment that it is given.
@@ -57,9 +83,9 @@ os.execvp(command[0], command)
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     monkeypatch.setattr(asgi, "ROOT", tmp_path)
-    monkeypatch.setattr(asgi_release, "PROGRAMS", tmp_path)
+    everywhere(monkeypatch, "PROGRAMS", tmp_path)
     # The user of the tests is the build user here.
-    monkeypatch.setattr(asgi_release, "end_processes", lambda uid: None)
+    everywhere(monkeypatch, "end_processes", lambda uid: None)
     for program in ("shop-run", "shop-build"):
         (tmp_path / program).write_text(PROGRAM)
         (tmp_path / program).chmod(0o755)
@@ -204,14 +230,14 @@ def test_a_lock_runs_out_and_each_step_renews_it(deploy, root, monkeypatch):
     first.lock(take=True)
     first.application.lock.leave()
     now = time.time()
-    monkeypatch.setattr(asgi_release.time, "time", lambda: now + asgi_release.LOCK_LIMIT - 1)
+    monkeypatch.setattr(asgi_release.time, "time", lambda: now + lock.LOCK_LIMIT - 1)
     second = deploy()
     second.lock(take=False)
     second.application.lock.leave()
-    monkeypatch.setattr(asgi_release.time, "time", lambda: now + asgi_release.LOCK_LIMIT + 1)
+    monkeypatch.setattr(asgi_release.time, "time", lambda: now + lock.LOCK_LIMIT + 1)
     with pytest.raises(asgi.LockedError):
         deploy(holder=OTHER).lock(take=True)
-    monkeypatch.setattr(asgi_release.time, "time", lambda: now + 2 * asgi_release.LOCK_LIMIT)
+    monkeypatch.setattr(asgi_release.time, "time", lambda: now + 2 * lock.LOCK_LIMIT)
     deploy(holder=OTHER).lock(take=True)
 
 
@@ -244,14 +270,14 @@ def test_a_step_of_a_dead_run_is_waited_for(deploy, root):
 
 
 def test_a_step_of_a_dead_run_is_not_waited_for_for_ever(deploy, root, monkeypatch):
-    monkeypatch.setattr(asgi_release, "LOCK_PATIENCE", 0.3)
+    everywhere(monkeypatch, "LOCK_PATIENCE", 0.3)
     with running_step(root, OTHER, 1), pytest.raises(asgi.ReleaseError, match="still runs on this host"):
         deploy(ended=OTHER["run"]).lock(take=True)
 
 
 def test_a_lock_that_others_could_once_open_is_not_theirs_to_hold(deploy, root, monkeypatch):
     """Before an upgrade anybody could open it: an application that did so has it open still."""
-    monkeypatch.setattr(asgi_release, "LOCK_PATIENCE", 0.5)
+    everywhere(monkeypatch, "LOCK_PATIENCE", 0.5)
     with running_step(root, OTHER, 2, mode=0o644), open(root / "deploy.lock") as held:
         step, begun = deploy(ended=OTHER["run"]), time.monotonic()
         step.lock(take=True)
@@ -285,7 +311,7 @@ def test_a_lock_is_root_s_alone(deploy, root):
 
 def test_breaking_a_lock_ends_what_its_holder_still_does(deploy, root, monkeypatch):
     told = []
-    monkeypatch.setattr(asgi_release, "systemctl", lambda *words, check=True: told.append(words))
+    everywhere(monkeypatch, "systemctl", lambda *words, check=True: told.append(words))
     with subprocess.Popen(
         [sys.executable, "-c", f"import fcntl, time; fcntl.flock(open({str(root / 'deploy.lock')!r}, 'a'), fcntl.LOCK_EX);"
          " print(flush=True); time.sleep(60)"], stdout=subprocess.PIPE,
@@ -302,7 +328,7 @@ def test_breaking_a_lock_ends_what_its_holder_still_does(deploy, root, monkeypat
 
 
 def test_a_number_that_was_given_to_another_process_is_left_alone(deploy, root, monkeypatch):
-    monkeypatch.setattr(asgi_release, "systemctl", lambda *words, check=True: "")
+    everywhere(monkeypatch, "systemctl", lambda *words, check=True: "")
     with subprocess.Popen(["sleep", "60"]) as process:
         write(root / "deploy.lock", json.dumps({**OTHER, "since": time.time(), "pid": process.pid, "pid_start": "1"}))
         deploy(break_lock=True).lock(take=True)
@@ -311,9 +337,9 @@ def test_a_number_that_was_given_to_another_process_is_left_alone(deploy, root, 
 
 
 def test_a_command_that_a_dead_run_left_is_waited_for(deploy, root, monkeypatch):
-    monkeypatch.setattr(asgi_release, "LOCK_PATIENCE", 0.5)
+    everywhere(monkeypatch, "LOCK_PATIENCE", 0.5)
     left = [{"shop.step.service": "active"}, {}]
-    monkeypatch.setattr(asgi_release, "active_units", lambda *_: left.pop(0) if len(left) > 1 else left[0])
+    everywhere(monkeypatch, "active_units", lambda *_: left.pop(0) if len(left) > 1 else left[0])
     write(root / "deploy.lock", json.dumps({**OTHER, "since": time.time(), "begun": 1, "action": "deploy", "release": "r0",
           "version": "1", "from": None, "seconds": {}}))  # fmt: skip
     step = deploy(ended=OTHER["run"])
@@ -353,7 +379,7 @@ def test_a_worker_whose_playbook_was_killed_is_no_run_of_its_own():
     """It would hold the lock in the name of the process that adopted it, for ever."""
     script = """if True:
         import multiprocessing, os, signal, sys, time
-        from ansible_collections.vivarium.server.plugins.plugin_utils.run import this_run
+        from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.run import this_run
 
         def work(main, own):
             assert own == this_run(), "a worker's run is its parent's"
@@ -421,7 +447,7 @@ def take_step(step, name, take=False):
 def quiet(monkeypatch):
     """A host whose systemd does whatever it is told and whose units run; the list of what it was told."""
     told = []
-    monkeypatch.setattr(asgi_release, "systemctl", lambda *words, check=True: told.append(words) or "")
+    everywhere(monkeypatch, "systemctl", lambda *words, check=True: told.append(words) or "")
     monkeypatch.setattr(asgi, "active_units", lambda pattern, *states: {})
     monkeypatch.setattr(asgi_release.Deploy, "verify", lambda self: None)
     return told
@@ -928,7 +954,7 @@ def test_a_release_is_not_kept_for_a_stranger_who_sits_in_it(deploy, root, monke
     old = add(root, "r1", state="built")
     add(root, "r2", state="good")
     with subprocess.Popen(["sleep", "60"], cwd=old.path) as process:
-        monkeypatch.setattr(asgi_release, "processes_of", lambda uid: [])  # it is nobody's who counts
+        everywhere(monkeypatch, "processes_of", lambda uid: [])  # it is nobody's who counts
         deploy("r2").prune({})
         assert not old.path.exists()
         process.kill()
@@ -948,7 +974,7 @@ def test_releases_from_before_are_closed_to_others(deploy, root):
 
 
 def test_a_host_without_uv_is_told(deploy, root, monkeypatch):
-    monkeypatch.setattr(asgi_release, "BUILD_PATH", str(root))
+    everywhere(monkeypatch, "BUILD_PATH", str(root))
     with pytest.raises(asgi.ReleaseError, match=r"uv is not installed on this host; the role vivarium\.server\.python"):
         deploy().built()
 
@@ -1114,7 +1140,7 @@ def test_a_build_cannot_put_a_link_in_the_place_of_its_project(deploy, root, mon
         shutil.rmtree(step.tree / "api")
         (step.tree / "api").symlink_to("/etc")
 
-    monkeypatch.setattr(asgi_release, "BUILD_PATH", str(root))
+    everywhere(monkeypatch, "BUILD_PATH", str(root))
     (root / "uv").touch(mode=0o755)
     for name in ("make_venv", "seal"):
         monkeypatch.setattr(step, name, lambda *_: None)
@@ -1212,7 +1238,7 @@ def test_handing_over_stops_the_processes_and_drains_the_instances_of_others(dep
     stopping = {"shop@r3.service": "deactivating", "shop-worker@r3.service": "deactivating"}
     listed = dict.fromkeys(units, "active") | stopping
     monkeypatch.setattr(asgi, "active_units", lambda pattern, *states: listed)
-    monkeypatch.setattr(asgi_release, "systemctl", lambda *words, check=True: called.append(words))
+    everywhere(monkeypatch, "systemctl", lambda *words, check=True: called.append(words))
     step = deploy("r2", app={"processes": {"worker": {}}})
     commands = root / "releases/r2/commands"
     commands.mkdir(parents=True)
@@ -1226,7 +1252,7 @@ def test_handing_over_stops_the_processes_and_drains_the_instances_of_others(dep
 
 def test_a_first_release_is_watched_by_a_unit_of_its_own(deploy, monkeypatch):
     called = []
-    monkeypatch.setattr(asgi_release, "systemctl", lambda *words, check=True: called.append(words))
+    everywhere(monkeypatch, "systemctl", lambda *words, check=True: called.append(words))
     step = deploy("r1")
     step.hand_over({"shop@r1.service": "active"}, alone=True)
     step.hand_over({"shop@r1.service": "active", "shop@r0.service": "active"}, alone=True)
@@ -1359,7 +1385,7 @@ def test_static_files_without_a_release_are_served_for_a_while(deploy, root, mon
     step.prune_static(releases)
     assert names(root / "static") == ["css/gone.css", "css/kept.css", "x.js"]
     now = time.time()
-    monkeypatch.setattr(asgi_release.time, "time", lambda: now + asgi_release.STATIC_GRACE + 60)
+    monkeypatch.setattr(asgi_release.time, "time", lambda: now + static.STATIC_GRACE + 60)
     step.prune_static(releases)
     assert names(root / "static") == ["css/kept.css"]
 
@@ -1495,10 +1521,10 @@ def test_the_address_of_a_package_is_no_word_of_a_command(deploy, root, monkeypa
 
 def test_output_is_shortened_to_its_end():
     text = "\n".join(f"line {number}" for number in range(100))
-    assert asgi_release.shorten(f"\x1b[1m{text}\x1b[0m\n\n", 40).splitlines() == [
+    assert common.shorten(f"\x1b[1m{text}\x1b[0m\n\n", 40).splitlines() == [
         f"line {number}" for number in range(60, 100)
     ]
-    assert asgi_release.shorten("") == ""
+    assert common.shorten("") == ""
 
 
 # what a project locks, with the real uv and a package of the test's own
@@ -1570,7 +1596,7 @@ def lock_of(form, code, environment, digest):
 @pytest.fixture
 def installing(deploy, root, tmp_path, monkeypatch, package_index):
     """Install a project that locks its packages in a form, from an index of the test's own."""
-    monkeypatch.setattr(asgi_release, "BUILD_PATH", os.environ["PATH"])
+    everywhere(monkeypatch, "BUILD_PATH", os.environ["PATH"])
     own = {
         "HOME": str(tmp_path), "UV_CACHE_DIR": str(tmp_path / "cache"), "UV_DEFAULT_INDEX": package_index,
         "NO_PROXY": "127.0.0.1", "UV_COMPILE_BYTECODE": "0",
@@ -1750,14 +1776,14 @@ def test_a_release_has_one_name_on_every_host(tmp_path, monkeypatch):
 
 def test_the_report_of_the_gate_is_found_in_whatever_the_project_prints():
     report = json.dumps({"passed": False, "text": "…"})
-    assert asgi_release.report_in(f'hello\n{{"a": 1}}\n{report}\nbye') == json.loads(report)
-    assert asgi_release.report_in("Traceback …\nImproperlyConfigured: {oh}") is None
+    assert check.report_in(f'hello\n{{"a": 1}}\n{report}\nbye') == json.loads(report)
+    assert check.report_in("Traceback …\nImproperlyConfigured: {oh}") is None
 
 
 def test_a_report_that_nests_without_end_is_none():
     endless = '{"passed": true, "text": ' + "[" * 10**5 + "]" * 10**5 + "}"
-    assert asgi_release.report_in(endless) is None
-    assert asgi_release.report_in('{"passed": true, "text": [1]}\n' + endless) == {"passed": True, "text": ""}
+    assert check.report_in(endless) is None
+    assert check.report_in('{"passed": true, "text": [1]}\n' + endless) == {"passed": True, "text": ""}
 
 
 def gate_of(deploy, monkeypatch, code, report):
@@ -1930,24 +1956,24 @@ def test_a_file_of_a_project_lies_in_its_code(tmp_path):
     code = tmp_path / "code"
     write(code / "requirements/production.txt", "django")
     (code / "requirements.txt").symlink_to("requirements/production.txt")
-    assert asgi_release.project_file(code, "requirements.txt") == b"django"
-    assert asgi_release.project_file(code, "uv.lock") is None
+    assert packages.project_file(code, "requirements.txt") == b"django"
+    assert packages.project_file(code, "uv.lock") is None
     write(tmp_path / "outside")
     for target in (tmp_path / "outside", "../outside", "/proc/kcore", "missing", "pylock.toml"):
         (code / "pylock.toml").unlink(missing_ok=True)
         (code / "pylock.toml").symlink_to(target)
         with pytest.raises(asgi.ReleaseError, match=r"pylock\.toml cannot be used"):
-            asgi_release.project_file(code, "pylock.toml")
+            packages.project_file(code, "pylock.toml")
 
 
 def test_a_directory_of_requirements_that_leads_out_of_the_code_is_not_read(root, tmp_path):
     code = root / "code"
     write(tmp_path / "elsewhere/x.txt", "secret")
     write(code / "deps/x.txt", "idna")
-    assert asgi_release.project_file(code, "deps/x.txt") == b"idna"
+    assert packages.project_file(code, "deps/x.txt") == b"idna"
     (code / "away").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(asgi.ReleaseError, match=r"away/x\.txt cannot be used"):
-        asgi_release.project_file(code, "away/x.txt")
+        packages.project_file(code, "away/x.txt")
 
 
 def test_the_end_of_what_a_program_prints_is_kept_whatever_it_is():
@@ -1976,7 +2002,7 @@ def test_an_output_that_somebody_keeps_open_is_not_waited_for():
 def test_words_of_others_are_no_commands_to_a_terminal():
     assert asgi.printable("caf\u00e9\t1\n\x1b[2J\x9b2J\x07\r\u202eevil") == "caf\u00e9\t1\n[2J2Jevil"
     assert asgi.first_line("\x1b[2Jone\ntwo") == "[2Jone" and asgi.first_line("") == ""
-    assert asgi_release.shorten("a\x1b[31mb\x1b]0;t\x07\n\xff") == "ab]0;t\n\xff"
+    assert common.shorten("a\x1b[31mb\x1b]0;t\x07\n\xff") == "ab]0;t\n\xff"
 
 
 def test_processes_of_a_user_are_found_even_where_they_hide():
@@ -2002,7 +2028,7 @@ def test_a_sealed_tree_is_root_s_and_closed_to_others(tmp_path):
     (place / "deep").chmod(0o2777)
     (place / "out").symlink_to("/etc/shadow")
     before = os.stat("/etc/shadow")
-    asgi_release.seal(place, os.getuid(), os.getgid())
+    build.seal(place, os.getuid(), os.getgid())
     modes = {
         path.relative_to(tmp_path).as_posix(): path.lstat().st_mode & 0o7777 for path in [place, *place.rglob("*")]
     }
@@ -2046,12 +2072,12 @@ def test_no_program_of_a_venv_takes_a_build_over(deploy, root):
 def test_what_is_no_file_or_not_the_builder_s_is_not_sealed(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(asgi.ReleaseError, match="pipe is neither a file nor a directory"):
-        asgi_release.seal(tmp_path, os.getuid(), os.getgid())
+        build.seal(tmp_path, os.getuid(), os.getgid())
     with pytest.raises(asgi.ReleaseError, match="does not belong to the build"):
-        asgi_release.seal(tmp_path, os.getuid() + 1, os.getgid())
+        build.seal(tmp_path, os.getuid() + 1, os.getgid())
     (tmp_path / "link").symlink_to("/etc")
     with pytest.raises(asgi.ReleaseError, match="link is no directory"):
-        asgi_release.seal(tmp_path / "link", os.getuid(), os.getgid())
+        build.seal(tmp_path / "link", os.getuid(), os.getgid())
 
 
 def test_a_file_may_have_several_names(tmp_path):
@@ -2063,7 +2089,7 @@ def test_a_file_may_have_several_names(tmp_path):
     builder = 65533 if os.getuid() == 0 else os.getuid()
     for path in [tmp_path / "code", *(tmp_path / "code").rglob("*")]:
         os.chown(path, builder, -1)
-    asgi_release.seal(tmp_path / "code", builder, os.getgid())
+    build.seal(tmp_path / "code", builder, os.getgid())
     assert {(path.stat().st_uid, path.stat().st_mode & 0o777) for path in (tmp_path / "code").rglob("*.txt")} == {
         (0, 0o640)
     }
@@ -2080,7 +2106,7 @@ def test_a_release_too_deep_to_walk_through_is_refused_and_removed(deploy, root)
         os.close(above)
     os.close(handle)
     with pytest.raises(asgi.ReleaseError, match="more than 250 directories in one another"):
-        asgi_release.seal(code, os.getuid(), os.getgid())
+        build.seal(code, os.getuid(), os.getgid())
     step.clear(step.release)
     assert not step.release.path.exists()
 
@@ -2351,7 +2377,7 @@ def test_what_the_gate_says_of_settings_is_kept_as_it_is(deploy, root, monkeypat
 )
 def test_a_release_serves_on_on_what_there_is(deploy, root, step_of, seconds, migrations, hooks, said):
     live = add(root, "r1", state="good")
-    step = deploy("r2", app={"hooks": {moment: ["x"] if moment in hooks else [] for moment in asgi_release.HOOKED}})
+    step = deploy("r2", app={"hooks": {moment: ["x"] if moment in hooks else [] for moment in lock.HOOKED}})
     step.holder = {"step": step_of, "seconds": seconds}
     assert said in step.what_serves(live, {"migrations": migrations})
 

@@ -13,7 +13,7 @@ import sys
 import time
 
 import pytest
-from ansible_collections.vivarium.server.plugins.module_utils import asgi_packages
+from ansible_collections.vivarium.server.plugins.module_utils._asgi import packages as asgi_packages
 
 FILES = pathlib.Path(__file__).resolve().parents[2] / "roles/asgi/files/server"
 

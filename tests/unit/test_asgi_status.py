@@ -9,8 +9,8 @@ import ssl
 import threading
 
 import pytest
-from ansible_collections.vivarium.server.plugins.module_utils import asgi
-from ansible_collections.vivarium.server.plugins.modules import asgi_status
+from ansible_collections.vivarium.server.plugins.module_utils._asgi import releases as asgi
+from ansible_collections.vivarium.server.plugins.module_utils._asgi import status as asgi_status
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec

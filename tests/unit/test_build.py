@@ -31,7 +31,7 @@ PLANTED = """
 NEEDED = """
     README.md LICENSE CHANGELOG.md meta/runtime.yml site.yml MANIFEST.json FILES.json
     playbooks/site.yml playbooks/deploy.yml playbooks/tasks/wiring.yml playbooks/vars/wiring.yml templates/env.j2
-    plugins/modules/files.py plugins/action/files.py plugins/module_utils/asgi.py plugins/plugin_utils/domains.py
+    plugins/modules/files.py plugins/action/files.py plugins/module_utils/_asgi/releases.py plugins/plugin_utils/domains.py
     plugins/filter/nginx_sites.py plugins/filter/nginx_sites.yml roles/nginx/templates/site.conf.j2
     roles/nginx/files/too-large.html roles/nginx/meta/argument_specs.yml roles/asgi/files/drain docs/releases.md
     changelogs/config.yaml

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 from ansible_collections.vivarium.server.plugins.filter.certificates import certificate_problems, certificates_plan
-from ansible_collections.vivarium.server.plugins.module_utils.certificates import look, problem
+from ansible_collections.vivarium.server.plugins.module_utils._certificates.certificates import look, problem
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa

@@ -12,8 +12,9 @@ from pathlib import Path
 from socketserver import ThreadingMixIn, UnixStreamServer
 
 import pytest
-from ansible_collections.vivarium.server.plugins.module_utils import asgi, asgi_running
-from ansible_collections.vivarium.server.plugins.module_utils import checklist as module
+from ansible_collections.vivarium.server.plugins.module_utils._asgi import checklist as module
+from ansible_collections.vivarium.server.plugins.module_utils._asgi import releases as asgi
+from ansible_collections.vivarium.server.plugins.module_utils._asgi import running as asgi_running
 
 FACTS = {
     "debug": False,

@@ -19,8 +19,8 @@ from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from ansible_collections.vivarium.server.plugins.action import files as action
+from ansible_collections.vivarium.server.plugins.module_utils._files import files as module
 from ansible_collections.vivarium.server.plugins.module_utils.host_code import Failed
-from ansible_collections.vivarium.server.plugins.modules import files as module
 from ansible_collections.vivarium.server.plugins.plugin_utils import files as rendering
 
 OWNER = {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}

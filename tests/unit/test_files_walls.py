@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 
 import pytest
+from ansible_collections.vivarium.server.plugins.module_utils._files import files as module
 from ansible_collections.vivarium.server.plugins.module_utils.host_code import Failed
-from ansible_collections.vivarium.server.plugins.modules import files as module
 from ansible_collections.vivarium.server.plugins.plugin_utils.files import checked
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="what root does and others do")

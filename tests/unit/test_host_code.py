@@ -43,7 +43,10 @@ def carry(tmp_path, monkeypatch):
 
     def run(*texts, parameters=None):
         modules = {f"probe{number}": text for number, text in enumerate(texts)}
-        names = {f"ansible_collections.vivarium.server.plugins.modules.{name}": text for name, text in modules.items()}
+        names = {
+            f"ansible_collections.vivarium.server.plugins.module_utils.{name}": text for name, text in modules.items()
+        }
+        monkeypatch.setattr(host_code, "CODE", {name: name for name in modules})
         names |= host_code.sources("plugins.module_utils.host_code")
         monkeypatch.setattr(host_code, "sources", lambda _name: names)
         return Carried(tmp_path).on_host(dict.fromkeys(modules, parameters), {})
@@ -93,7 +96,7 @@ def test_a_text_that_is_none_costs_no_result(carry):
 def test_a_mistake_in_a_module_shows_where(carry):
     result = carry("def main(*_, **__):\n    return {}[17]\n")
     assert (result["failed"], result["msg"], result["rc"]) == (True, "17", 1)
-    assert "modules.probe" in result["exception"] and "return {}[17]" in result["exception"]
+    assert "module_utils.probe" in result["exception"] and "return {}[17]" in result["exception"]
 
 
 def test_a_path_without_what_root_needs_is_no_obstacle(carry, monkeypatch):
@@ -111,7 +114,7 @@ def test_the_directory_of_whoever_logs_in_is_not_imported_from(carry, tmp_path):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_all_that_a_module_imports_is_sent(name):
-    texts = host_code.sources(f"plugins.modules.{name}")
+    texts = host_code.sources(host_code.code_of(name))
     check = f"import sys\nsys.meta_path.insert(0, Sources({texts!r}))\nfor name in {list(texts)}: importlib.import_module(name)\n"
     text = CARRIER.replace('if __name__ == "__main__":', "if False:") + check
     done = subprocess.run(PYTHON, input=text, capture_output=True, text=True, check=False)
@@ -119,7 +122,7 @@ def test_all_that_a_module_imports_is_sent(name):
 
 
 def test_only_what_a_module_imports_is_sent():
-    assert [name.rpartition(".")[2] for name in host_code.sources("plugins.modules.files")] == ["files", "host_code"]
+    assert [name.rpartition(".")[2] for name in host_code.sources(host_code.code_of("files"))] == ["files", "host_code"]
 
 
 # What files takes is checked by test_files.py.

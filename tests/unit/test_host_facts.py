@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 import pytest
-from ansible_collections.vivarium.server.plugins.modules.host_facts import (
+from ansible_collections.vivarium.server.plugins.module_utils._host.facts import (
     default_address,
     distribution,
     installed,

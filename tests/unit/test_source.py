@@ -11,9 +11,9 @@ import sys
 import tarfile
 
 import pytest
-from ansible_collections.vivarium.server.plugins.plugin_utils import run as run_module
-from ansible_collections.vivarium.server.plugins.plugin_utils import source as module
-from ansible_collections.vivarium.server.plugins.plugin_utils.source import SourceError, resolve
+from ansible_collections.vivarium.server.plugins.plugin_utils._asgi import run as run_module
+from ansible_collections.vivarium.server.plugins.plugin_utils._asgi import source as module
+from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.source import SourceError, resolve
 
 
 @pytest.fixture(autouse=True)
@@ -434,7 +434,7 @@ MEMORY = """
 import json, resource, sys
 from ansible.plugins.loader import init_plugin_loader
 init_plugin_loader([sys.argv[1]])
-from ansible_collections.vivarium.server.plugins.plugin_utils import run, source
+from ansible_collections.vivarium.server.plugins.plugin_utils._asgi import run, source
 
 def most():
     return 1024 * max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))

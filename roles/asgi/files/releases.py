@@ -1,1 +1,1 @@
-../../../plugins/module_utils/asgi.py
+../../../plugins/module_utils/_asgi/releases.py

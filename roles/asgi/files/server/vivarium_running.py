@@ -12,7 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-# Written anew for each release (plugins/modules/asgi_release.py).
+# Written anew for each release (plugins/module_utils/_deploy/stage.py).
 TOKEN = Path(__file__).with_name("vivarium_token")
 
 

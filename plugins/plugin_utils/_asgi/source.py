@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ansible.errors import AnsibleError
-from ansible_collections.vivarium.server.plugins.plugin_utils.run import agreed, cache_directory
+from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.run import agreed, cache_directory
 
 # How long a packed source is kept for other hosts and later runs (seconds).
 KEPT = 86400

@@ -8,8 +8,8 @@ import json
 import secrets
 import time
 
-from ansible_collections.vivarium.server.plugins.module_utils.asgi import printable, read_regular, wait_until
-from ansible_collections.vivarium.server.plugins.module_utils.asgi_probe import UnixConnection, answer_of
+from ansible_collections.vivarium.server.plugins.module_utils._asgi.probe import UnixConnection, answer_of
+from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases import printable, read_regular, wait_until
 
 TOKEN = "lib/vivarium_token"  # noqa: S105  (where it lies)
 # How much is told of a difference (letters).

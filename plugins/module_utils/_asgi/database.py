@@ -8,7 +8,7 @@ import glob
 import shlex
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from ansible_collections.vivarium.server.plugins.module_utils.asgi_names import text
+from ansible_collections.vivarium.server.plugins.module_utils._asgi.names import text
 
 RELEASES = "/srv/{}/releases/*/env"
 LIMIT = 16 * 1024 * 1024

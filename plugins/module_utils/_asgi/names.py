@@ -12,6 +12,8 @@ import os
 import pwd
 import stat
 
+from ansible_collections.vivarium.server.plugins.module_utils.host_code import Failed
+
 OWN_UNITS = "/etc/systemd/system"
 # systemd.unit(5); /lib is /usr/lib.
 UNIT_PLACES = (
@@ -176,3 +178,11 @@ def entry(ask, name):
         return ask(name)
     except KeyError:
         return None
+
+
+def main(parameters, check_mode, diff):
+    """The module."""
+    sentences = taken(parameters["applications"])
+    if sentences:
+        raise Failed("\n".join(sentences))
+    return {"changed": False}

@@ -16,7 +16,12 @@ import stat
 import time
 from pathlib import Path
 
-from ansible_collections.vivarium.server.plugins.module_utils.asgi import (
+from ansible_collections.vivarium.server.plugins.module_utils._asgi.probe import (
+    LocalTLSConnection,
+    UnixConnection,
+    answer_of,
+)
+from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases import (
     PROGRAMS,
     printable,
     read_regular,
@@ -24,12 +29,7 @@ from ansible_collections.vivarium.server.plugins.module_utils.asgi import (
     systemctl_show,
     wait_until,
 )
-from ansible_collections.vivarium.server.plugins.module_utils.asgi_probe import (
-    LocalTLSConnection,
-    UnixConnection,
-    answer_of,
-)
-from ansible_collections.vivarium.server.plugins.module_utils.asgi_running import ask, differences
+from ansible_collections.vivarium.server.plugins.module_utils._asgi.running import ask, differences
 
 STRANGER = "vivarium-probe.invalid"
 DEBUG_PAGE = "DEBUG = True"
