@@ -8,6 +8,7 @@ import struct
 import time
 import zlib
 
+import play
 import pytest
 from terminal import Terminal
 from visitor import Visitor
@@ -244,3 +245,24 @@ def test_the_database_can_be_talked_to_from_a_terminal(hosts):
         terminal.until("42")
         terminal.type("\\q\r")
         assert terminal.ends() == 0
+
+
+def play_site(*options):
+    """What a run of site would do, with tags; the roles whose tasks ran, and how many changes it announces."""
+    run = play.Play("site", "--check", *options).succeed()
+    return {task.split(" : ")[0].rpartition(".")[2] for task in run.tasks() if " : " in task}, run.changed("server")
+
+
+def test_a_tag_is_the_name_of_a_role(hosts):
+    changes = ("-e", "nginx_worker_connections=2048 asgi_force=true")
+    roles, changed = play_site(*changes)
+    # The web server's configuration and a new release.
+    assert roles >= {"nginx", "asgi", "postgresql", "python", "certificates", "postgresql_backup"} and changed == 2
+    # Inputs are checked whatever follows.
+    roles, changed = play_site(*changes, "--tags", "nginx")
+    assert changed == 1
+    roles, changed = play_site(*changes, "--tags", "asgi")
+    assert changed == 1
+    assert play_site(*changes, "--tags", "postgresql")[1] == 0
+    assert play_site(*changes, "--skip-tags", "nginx,asgi")[1] == 0
+    assert play_site(*changes, "--skip-tags", "postgresql")[1] == 2
