@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -139,3 +140,14 @@ def test_a_changelog_fragment_is_one(fragment):
     found = yaml.safe_load(fragment.read_text())
     assert found and set(found) <= {*sections, "release_summary", "trivial"}
     assert all(isinstance(entry, str) for name in set(found) & sections for entry in found[name])
+
+
+def test_the_page_on_how_it_is_built_names_what_is_there():
+    """Paths as they are; a bare name of a file is one that lies somewhere in the tree."""
+    text = (ROOT / "docs/architecture.md").read_text()
+    named = set(re.findall(r"`([\w./-]+\.(?:py|yml|j2)|[\w-]+(?:/[\w.-]+)+/?)`", text))
+    tracked = {path for path in (ROOT / "plugins").rglob("*") if "__pycache__" not in path.parts}
+    tracked |= {path for name in ("roles", "playbooks", "molecule") for path in (ROOT / name).rglob("*")}
+    names = {path.name for path in tracked}
+    missing = {name for name in named if not ((ROOT / name).exists() or ("/" not in name and name in names))}
+    assert missing - {"tasks/validate.yml", "tasks/configure.yml"} == set() and len(named) > 30
