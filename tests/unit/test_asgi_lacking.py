@@ -69,6 +69,11 @@ def test_a_python_that_the_host_lacks_is_followed_by_what_to_do(said, version):
     assert f'python_versions: ["{version}"]' in advice and f"python: python{version}" in advice
 
 
+def test_a_cache_in_a_place_of_its_own_is_told():
+    said = 'error: Could not acquire lock\n  cause: Read-only file system (os error 30) at path "/srv/uv/.tmp1"'
+    assert "UV_CACHE_DIR" in lacking(said) and "MEDIA_ROOT" not in lacking(said)
+
+
 def test_a_python_that_is_too_new_is_told():
     said = "resolved to Python 3.13.5, which is incompatible with the project's Python requirement: `<3.12`"
     assert "for Python <3.12" in lacking(said) and "python_versions" in lacking(said)

@@ -86,6 +86,8 @@ def test_what_an_exception_says_may_begin_on_the_next_line():
         ("whitenoise.storage.MissingFileError: The file 'img/{x}.png' could not be found with <…>", "img/{x}.png"),
         ("OSError: [Errno 30] Read-only file system: '/srv/shop/live/code/logs'", "/var/lib/asgi-shop (HOME)"),
         ("PermissionError: [Errno 13] Permission denied: '/etc/x'", "/var/lib/asgi-shop (HOME)"),
+        ("the deployment checks say no (security.W003, security.W004):", "`waivers: {security.W003: REASON}`"),
+        ("PermissionError: [Errno 1] Operation not permitted: '/var/lib/asgi-shop/.secret'", "`sandbox_allow`"),
         ("OSError: [Errno 98] Address already in use", "needs a port of its own"),
         ("psycopg.errors.LockNotAvailable: canceling statement due to lock timeout", "pg_stat_activity"),
         ('psycopg.errors.UndefinedTable: relation "shop_item" does not exist', "shop_item"),

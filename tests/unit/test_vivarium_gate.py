@@ -317,6 +317,21 @@ def test_a_waiver_without_effect_is_told_and_stops_nothing(project):
     assert report["passed"] and [message["id"] for message in report["messages"]].count("vivarium.I024") == 4
 
 
+def test_a_middleware_that_is_derived_from_the_one_a_check_looks_for_counts(project):
+    middleware = (
+        "from django.middleware.csrf import CsrfViewMiddleware, MiddlewareMixin\n\n\nclass Own({base}):\n    pass\n"
+    )
+    replace = "MIDDLEWARE[MIDDLEWARE.index('django.middleware.csrf.CsrfViewMiddleware')] = 'shop.csrf.Own'"
+    place = project(replace, **{"shop/csrf.py": middleware.format(base="CsrfViewMiddleware")})
+    report = gate(place)
+    assert report["passed"]
+    (waived,) = [message for message in report["messages"] if message["id"] == "security.W003"]
+    assert waived["state"] == "waived" and "shop.csrf.Own" in waived["reason"]
+    # One of the same name that is not derived from it does something else.
+    (place / "shop/csrf.py").write_text(middleware.format(base="MiddlewareMixin"))
+    assert ids(gate(place)) == {"security.W003"}
+
+
 def test_what_is_critical_a_project_cannot_silence(project):
     silenced = "SILENCED_SYSTEM_CHECKS = ['security.W018', 'security.W008']"
     report = gate(project(silenced), DEBUG="true", SECURE_SSL_REDIRECT="false")

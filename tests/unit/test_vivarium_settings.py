@@ -276,6 +276,20 @@ def test_sentry_hears_of_errors_where_it_is_installed(packages, monkeypatch):
     assert len(calls) == 1, "the project's own call counts"
 
 
+def test_postgresql_in_the_place_of_another_engine_brings_its_application():
+    apps = {"INSTALLED_APPS": ["django.contrib.auth"]}
+    assert settings(apps, DATABASE_URL=POSTGRESQL)["INSTALLED_APPS"] == [
+        "django.contrib.auth",
+        "django.contrib.postgres",
+    ]
+    # A project that speaks to PostgreSQL knows what it needs, and what it has is not named twice.
+    own = apps | {"DATABASES": {"default": {"ENGINE": "django.contrib.gis.db.backends.postgis"}}}
+    assert settings(own, DATABASE_URL=POSTGRESQL)["INSTALLED_APPS"] == ["django.contrib.auth"]
+    named = {"INSTALLED_APPS": ["django.contrib.postgres.apps.PostgresConfig"]}
+    assert settings(named, DATABASE_URL=POSTGRESQL)["INSTALLED_APPS"] == named["INSTALLED_APPS"]
+    assert settings(apps)["INSTALLED_APPS"] == ["django.contrib.auth"]
+
+
 # 2. What the checklist demands wins over the project.
 
 

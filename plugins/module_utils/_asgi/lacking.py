@@ -101,6 +101,10 @@ NO_PYTHON = re.compile(
 )
 LEAST = re.compile(r"(?:>=|==|~=)\s{0,9}(3\.[0-9]{1,2})")
 NO_ADVICE = ""
+READ_ONLY = (
+    "A build can write to the new release and keeps caches in a directory of its own, no other: leave UV_CACHE_DIR and the"
+    " like out of asgi_build_environment."
+)
 
 
 def lacking(output):
@@ -128,7 +132,7 @@ def lacking(output):
             f"The host lacks {header[1]}. Add the Debian package that holds this file, a library's with -dev at its end, to"
             " python_packages."
         )
-    return NO_ADVICE
+    return READ_ONLY if "Read-only file system" in output else NO_ADVICE
 
 
 def other_python(found):

@@ -94,6 +94,10 @@ ADVICE = (
         "Add a requirements.txt with Django and psycopg[binary,pool], or what `uv lock` writes.",
     ),
     (
+        r"^the deployment checks say no \((?P<name>[\w.]{1,60})",
+        "Mend what they name, or say why it stays: `waivers: {{{name}: REASON}}` of the application.",
+    ),
+    (
         r"No module named '(psycopg2?|psycopg_pool)'|Error loading psycopg2",
         "Add psycopg[binary,pool] to the packages that the project locks, or say `database: false`.",
     ),
@@ -132,6 +136,11 @@ ADVICE = (
     (
         r"Permission denied",
         "The application can write to MEDIA_ROOT and to its home, /var/lib/asgi-{app} (HOME), and read its own release.",
+    ),
+    (
+        r"Operation not permitted",
+        "The sandbox refuses what needs privileges, a change of owner (chown) for instance, even of a file of one's own: turn"
+        " that off in the project's settings. What can be let through is `sandbox_allow` and `sandbox`.",
     ),
     (
         r"Address already in use",

@@ -128,7 +128,7 @@ class Lock(Step):
 
         said, _end, printed = self.mask()(str(error)).partition("\n")
         if getattr(error, "complete", False):
-            found = Failure(said.rstrip(":"), printed.splitlines(), advice(printed, self.app["name"]))
+            found = Failure(said.rstrip(":"), printed.splitlines(), advice(f"{said}\n{printed}", self.app["name"]))
         else:
             found = failure(said, printed, os.path.realpath(self.release.path / "code"), self.app["name"])
         details, helps = list(found.details), lacking(printed)

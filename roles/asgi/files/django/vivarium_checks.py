@@ -281,7 +281,8 @@ def senders(app_configs, **kwargs):
     elif mail_answers() is False:
         place = f"{mail_server()['host'] or 'localhost (EMAIL_HOST is empty)'}:{mail_server()['port']}"
         yield message(
-            checks.Info, "I019", f"No mail server answers at {place}: mail is lost, reports of errors too.",
+            checks.Info, "I019",
+            f"No mail server answers at {place}: mail is lost, reports of errors too, and a page that sends some fails.",
             "Set EMAIL_URL.", "topics/email/#smtp-backend",
         )  # fmt: skip
 

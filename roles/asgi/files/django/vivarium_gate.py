@@ -19,6 +19,12 @@ from pathlib import Path
 # What Django's checklist calls critical is not for a project to silence; a waiver with a reason can.
 CRITICAL = ("security.W009", "security.W018", "security.W020", "security.W025")
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+# Django looks for these by their name.
+MIDDLEWARE = {
+    "security.W001": "django.middleware.security.SecurityMiddleware",
+    "security.W002": "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "security.W003": "django.middleware.csrf.CsrfViewMiddleware",
+}
 SILENCED = "the project silences it (SILENCED_SYSTEM_CHECKS)"
 
 
@@ -94,6 +100,24 @@ def run_checks(with_database):
     return messages
 
 
+def in_its_place(identifier):
+    """Why a middleware that Django does not find is there all the same: one of the project's is derived from it."""
+    if identifier not in MIDDLEWARE:
+        return None
+    from django.conf import settings
+    from django.utils.module_loading import import_string
+
+    wanted = import_string(MIDDLEWARE[identifier])
+    for name in settings.MIDDLEWARE:
+        try:
+            found = import_string(name)
+        except ImportError:
+            continue
+        if isinstance(found, type) and issubclass(found, wanted):
+            return f"{name} is derived from it"
+    return None
+
+
 def judged(messages, context):
     """The messages with what is to be done about each: failed, waived (with the reason) or told."""
     waivers, standing = context["waivers"], context["standing_waivers"]
@@ -106,6 +130,7 @@ def judged(messages, context):
         reason = waivers.get(message.id) or standing.get(message.id)
         if not reason and message.is_silenced() and message.id not in CRITICAL:
             reason = SILENCED
+        reason = reason or in_its_place(message.id)
         state = "waived" if reason else "failed" if LEVELS.index(level) >= limit else "told"
         result.append({
             "id": message.id or "", "level": level, "state": state, "reason": reason,

@@ -148,7 +148,9 @@ class Production:
     def databases(self):
         databases = {alias: dict(database) for alias, database in (self.get("DATABASES") or {}).items()}
         if "DATABASE_URL" in self.environment:
-            databases["default"] = self.database_of_url(databases.get("default", {}))
+            before = databases.get("default", {})
+            databases["default"] = self.database_of_url(before)
+            self.applications_of(databases["default"], before)
         for database in databases.values():
             # Under ASGI a kept connection belongs to a thread that may never come back.
             database["CONN_MAX_AGE"] = 0
@@ -183,6 +185,13 @@ class Production:
             "PORT": query.pop("port", str(url.port or "")),
             "OPTIONS": {**(project.get("OPTIONS", {}) if kin else {}), **query},
         }
+
+    def applications_of(self, database, before):
+        """A project written for another engine does not name what PostgreSQL's fields and indexes want (postgres.E005)."""
+        kinds, applications = (".postgresql", ".postgis"), list(self.get("INSTALLED_APPS"))
+        became = database["ENGINE"].endswith(kinds) and not before.get("ENGINE", "").endswith(kinds)
+        if became and not any(name.startswith("django.contrib.postgres") for name in applications):
+            self.set(INSTALLED_APPS=[*applications, "django.contrib.postgres"])
 
     def settle_sqlite(self, database):
         """A file inside the release could not be written and would go with it: it lies in the application's home."""
