@@ -150,9 +150,11 @@ def _listed(value):
     return [word for word in (str(each).strip() for each in words) if word]
 
 
-def wiring_without(pattern, skip=""):
+def wiring_without(pattern, skip="", groups=None):
     """Return the pattern for the hosts of a play without those of -e skip_unreachable."""
-    return ":".join([pattern, *(f"!{host}" for host in _listed(skip))])
+    # An inventory may do without a group; Ansible would warn of its name.
+    names = [name for name in pattern.split(":") if groups is None or name in groups]
+    return ":".join([*(names or ["all", "!all"]), *(f"!{host}" for host in _listed(skip))])
 
 
 def wiring_skipped(skip):
@@ -181,7 +183,7 @@ def _check_skipped(skipped, groups):
 def wiring_hosts(names, groups, reached, also="", skip=""):
     """Return the pattern for the hosts of a play; an error where it would match none, which Ansible takes for a success."""
     names, others = names.split(":"), also.split(":") if also else []
-    pattern = wiring_without(":".join([*names, *others]), skip)
+    pattern = wiring_without(":".join([*names, *others]), skip, groups)
     # Nobody runs anything then, often without an inventory.
     if any(context.CLIARGS.get(each) for each in ("syntax", "listhosts", "listtasks", "listtags")):
         return pattern

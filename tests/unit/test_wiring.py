@@ -15,7 +15,7 @@ from ansible_collections.vivarium.server.plugins.filter.asgi_apps import asgi_ap
 from ansible_collections.vivarium.server.plugins.filter.certificates import certificate_problems
 from ansible_collections.vivarium.server.plugins.filter.nginx_sites import nginx_site_problems
 from ansible_collections.vivarium.server.plugins.filter.postgresql import postgresql_problems
-from ansible_collections.vivarium.server.plugins.filter.wiring import wiring, wiring_left, wiring_names
+from ansible_collections.vivarium.server.plugins.filter.wiring import wiring, wiring_left, wiring_names, wiring_without
 from ansible_collections.vivarium.server.plugins.plugin_utils.forms import extra_problems
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -773,3 +773,11 @@ def test_every_host_has_what_psycopg_loads(app, expected):
     """The server's own package brings it too, to the host of the database alone."""
     for host in ("app1", "app2"):
         assert derive(host, WIDE, app)["python_libraries"] == expected
+
+
+def test_a_group_that_the_inventory_does_without_is_not_asked_for():
+    groups = {"all": ["app1", "app2"], "web_servers": ["app1"], "app_servers": ["app1", "app2"]}
+    assert wiring_without("web_servers:db_servers", "", groups) == "web_servers"
+    assert wiring_without("web_servers:app_servers", "app2", groups) == "web_servers:app_servers:!app2"
+    # No host, and no word of it.
+    assert wiring_without("db_servers", "app2", groups) == "all:!all:!app2"
