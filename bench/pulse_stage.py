@@ -46,7 +46,6 @@ class PulseStage(Stage):
         }
         variables = {
             "asgi_apps": [application],
-            "asgi_build_environment": {"UV_CACHE_DIR": f"{SHARED}/bench/uv"},
             "python_environment": {"PIP_CACHE_DIR": f"{SHARED}/bench/pip"},
         }
         self.inventory(HOST, variables, "web", "app")

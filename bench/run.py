@@ -134,7 +134,6 @@ class Bench(Stage):
                     "timers": {"prune": {"command": "python manage.py prune_drafts", "on_calendar": "daily"}},
                 }
             ],
-            "asgi_build_environment": {"UV_CACHE_DIR": f"{SHARED}/bench/uv"},
             "python_environment": {"PIP_CACHE_DIR": f"{SHARED}/bench/pip"},
         }
 
