@@ -27,48 +27,6 @@ from ansible_collections.vivarium.server.plugins.plugin_utils.forms import (
 )
 from ansible_collections.vivarium.server.plugins.plugin_utils.hsts import decided, header, hsts_problems
 
-DOCUMENTATION = r"""
-name: asgi_apps
-short_description: Complete and check the list of applications
-version_added: 0.1.0
-description:
-  - Takes what a user wrote in C(asgi_apps) and returns the same list with every default filled in, so that roles and
-    templates never guess.
-  - Stops with one message that lists every mistake by the name of its variable. Values of secrets are never shown.
-positional: derived
-options:
-  _input:
-    description: The applications, as documented for the role P(vivarium.server.asgi#role).
-    type: list
-    elements: dict
-    required: true
-  derived:
-    description:
-      - What the topology adds to each application, by application name. C(env) and C(secrets) go under the
-        application's own, which win; other keys are added as they are.
-    type: dict
-  version:
-    description: Overrides the C(version) of every git source.
-    type: str
-  inputs:
-    description: The other inputs of the role, by their names, to be checked as well.
-    type: dict
-author: Vivarium maintainers (@vivarium)
-"""
-
-EXAMPLES = r"""
-- name: Show each application's unit and first domain
-  ansible.builtin.debug:
-    msg: "{{ asgi_apps | vivarium.server.asgi_apps | map(attribute='name') }}"
-"""
-
-RETURN = r"""
-_value:
-  description: The applications, completed.
-  type: list
-  elements: dict
-"""
-
 SERVERS = ("uvicorn", "gunicorn", "hypercorn", "daphne", "granian")
 # Gunicorn's worker classes that speak ASGI, and the row of the role's table of servers that knows how to run with each.
 WORKER_CLASSES = {"uvicorn_worker.UvicornWorker": "gunicorn", "asgi": "gunicorn_asgi"}

@@ -6,46 +6,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-DOCUMENTATION = r"""
-name: asgi_files
-positional: stale_units, sandbox
-short_description: List the files that the asgi role owns for its applications
-version_added: 0.1.0
-description:
-  - An application has users, directories, unit templates for its releases and their sockets, a unit that brings the live release
-    back at boot, one that drains old releases, a program that runs commands as the application and one that does so as its build
-    user, a unit for each process and timer, and a file with the words of each timer's command.
-options:
-  _input:
-    description: The applications, completed by P(vivarium.server.asgi_apps#filter).
-    type: list
-    elements: dict
-    required: true
-  sandbox:
-    description:
-      - The directives of systemd.exec(5) that every unit of an application has (C(service)), those that its builds have in their
-        place (C(build)), and those that an entry of C(sandbox_allow) stands for (C(switches)).
-    type: dict
-  stale_units:
-    description: Units to remove, as M(vivarium.server.asgi_plan) names them.
-    type: list
-    elements: str
-author: Vivarium maintainers (@vivarium)
-"""
-
-EXAMPLES = r"""
-- name: Write the files of the applications
-  vivarium.server.files:
-    files: "{{ asgi_apps | vivarium.server.asgi_apps | vivarium.server.asgi_files }}"
-"""
-
-RETURN = r"""
-_value:
-  description: Entries for the option C(files) of M(vivarium.server.files).
-  type: list
-  elements: dict
-"""
-
 UNITS = "/etc/systemd/system"
 PROGRAMS = "/usr/local/lib/asgi"
 COMMANDS = f"{PROGRAMS}/commands"

@@ -10,7 +10,7 @@ from ansible_collections.vivarium.server.plugins.filter.asgi_apps import CLEARSE
 DOCUMENTATION = r"""
 name: asgi_library
 positional: path, servers
-short_description: List the Python modules that a release gets beside the application's code
+short_description: List the Python modules that a release gets beside the application's code (internal)
 version_added: 0.1.0
 description:
   - The settings on top of a Django project's own, the checks that Django's do not make, what makes the ASGI callable by a call,

@@ -9,7 +9,7 @@ from ansible_collections.vivarium.server.plugins.plugin_utils.forms import envir
 
 DOCUMENTATION = r"""
 name: env_file_problems
-short_description: Say what is wrong with the inputs of the env_file role
+short_description: Say what is wrong with the inputs of the env_file role (internal)
 version_added: 0.1.0
 description:
   - Names the variable that cannot be written, and never shows a value.

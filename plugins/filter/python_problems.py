@@ -9,7 +9,7 @@ from ansible_collections.vivarium.server.plugins.plugin_utils.forms import PACKA
 
 DOCUMENTATION = r"""
 name: python_problems
-short_description: Say what is wrong with the inputs of the python role
+short_description: Say what is wrong with the inputs of the python role (internal)
 version_added: 0.1.0
 description:
   - Each input has a form that it must have, since they reach paths, command lines and the environment of what runs as root.

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: asgi_source
-short_description: Find the sources of applications and tell their versions
+short_description: Find the sources of applications and tell their versions (internal)
 version_added: 0.1.0
 description:
   - Resolves the source of each application on the controller, as a deploy would, and tells its version. Stops with an error that

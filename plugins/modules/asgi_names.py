@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: asgi_names
-short_description: Refuse applications whose names are taken on a host
+short_description: Refuse applications whose names are taken on a host (internal)
 version_added: 0.1.0
 description:
   - Fails where the host has a unit, a user, a group, a directory, a program or a site of a name that an application would have,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: asgi_plan
-short_description: Tell what the applications of a host need to be as wanted
+short_description: Tell what the applications of a host need to be as wanted (internal)
 version_added: 0.1.0
 description:
   - Resolves the source of each application on the controller (a git reference to its commit, a directory to a digest of

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: asgi_release
-short_description: Take a release of an application through the steps of a deploy
+short_description: Take a release of an application through the steps of a deploy (internal)
 version_added: 0.1.0
 description:
   - One call takes one step of a deploy, or several that follow one another. Each is safe to kill and to run again; until C(live)

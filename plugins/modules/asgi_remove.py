@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: asgi_remove
-short_description: Take applications off a host
+short_description: Take applications off a host (internal)
 version_added: 0.1.0
 description:
   - Stops everything that belongs to an application and removes its units, programs, releases, caches and users.

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: host_facts
-short_description: Tell what a host is, and what of it is there already
+short_description: Tell what a host is, and what of it is there already (internal)
 version_added: 0.1.0
 description:
   - Gathers the facts that the roles of this collection need (C(distribution), C(distribution_major_version) and
