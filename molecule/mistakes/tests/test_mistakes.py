@@ -472,7 +472,7 @@ def test_a_release_by_hand_goes_live_as_the_documentation_says(hosts):
 def test_what_was_there_before_goes_into_the_inventory_as_the_documentation_says(hosts):
     lines = [line for line in commands("PostgreSQL", "adopt") if line.startswith("postgresql_")]
     inventory = yaml.safe_load("\n".join(lines))
-    assert set(inventory) > {"postgresql_users", "postgresql_databases", "postgresql_access"}
+    assert set(inventory) > {"postgresql_users_extra", "postgresql_databases_extra", "postgresql_access_extra"}
     site(crm_password="the-password-of-the-crm", **inventory).succeed()
     for host in hosts.values():
         address = host.check_output("hostname -I").split()[0]
