@@ -604,3 +604,26 @@ def test_a_directory_runs_nothing_on_the_controller(tmp_path):
     subprocess.run([*git, "config", "core.fsmonitor", str(tmp_path / "monitor")], check=True)
     resolve({"path": "code"}, tmp_path, tmp_path / "cache")
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["x", "a=b"])
+def test_a_directory_starts_no_program_of_its_own(repository, tmp_path, name):
+    """A checkout that came with its .git has a configuration of somebody else's."""
+    (repository.path / ".git/info/attributes").write_text(f"* filter={name}\n")
+    ran = tmp_path / "ran"
+    for key in ("clean", "smudge", "process"):
+        repository.git("config", f"filter.{name}.{key}", f"echo {key} >> {ran}; cat")
+    hook = repository.path / ".git/hooks/post-index-change"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\necho hook >> {ran}\n")
+    hook.chmod(0o755)
+    os.utime(repository.path / "app", (1, 1))
+    assert resolve({"path": str(repository.path)}, "/", tmp_path / "git").version.startswith("shop ")
+    assert not ran.exists(), ran.read_text()
+
+
+def test_a_directory_with_changes_is_still_told_apart(repository, tmp_path):
+    commit = repository.git("rev-parse", "--short", "HEAD")
+    assert resolve({"path": str(repository.path)}, "/", tmp_path / "git").version == f"shop {commit}"
+    repository.write("app", "two")
+    assert resolve({"path": str(repository.path)}, "/", tmp_path / "git").version == f"shop {commit}-dirty"

@@ -509,9 +509,30 @@ def _tree_digest(root, names):
 def _describe(root):
     """What git calls the state of a directory, or its own name where git knows nothing of it."""
     try:
-        return f"{root.name} {_git('describe', '--always', '--dirty', '--tags', cwd=root).decode().strip()}"
+        # Not describe's own --dirty: it writes to the repository, which has hooks, and looks into submodules, which have filters.
+        name = _git("describe", "--always", "--tags", cwd=root).decode(errors="replace").strip()
+        without = _without_filters(root)
+        look = ("status", "--porcelain", "--untracked-files=no", "--ignore-submodules=dirty")
+        changed = without is not None and _git(*without, *look, cwd=root)
     except GitError:
         return root.name
+    return f"{root.name} {name}{'-dirty' if changed else ''}"
+
+
+def _without_filters(root):
+    """Options of git that turn off the filters of a repository's own configuration, which are programs; None where none can."""
+    listing = _git("config", "--null", "--show-scope", "--list", cwd=root).decode(errors="surrogateescape").split("\0")
+    ours, others = {}, set()
+    for scope, entry in zip(listing[::2], listing[1::2], strict=False):
+        key, _newline, value = entry.partition("\n")
+        if key.startswith("filter."):
+            if scope in ("system", "global", "command"):
+                ours[key] = value
+            else:
+                others.add(key)
+    if any("=" in key for key in others):
+        return None
+    return [word for key in sorted(others) for word in ("-c", f"{key}={ours.get(key, '')}")]
 
 
 def _gzipped(archive, target):
