@@ -627,3 +627,33 @@ def test_a_directory_with_changes_is_still_told_apart(repository, tmp_path):
     assert resolve({"path": str(repository.path)}, "/", tmp_path / "git").version == f"shop {commit}"
     repository.write("app", "two")
     assert resolve({"path": str(repository.path)}, "/", tmp_path / "git").version == f"shop {commit}-dirty"
+
+
+def test_a_link_in_the_place_of_a_directory_brings_nothing_of_the_controller_along(repository, tmp_path):
+    """git still lists the files that lay there; behind the link are others of the same names."""
+    repository.commit(**{"keys/id_rsa": "an example", "deep/er/id_rsa": "an example"})
+    outside = tmp_path / "ssh"
+    outside.mkdir()
+    (outside / "id_rsa").write_text("of the operator")
+    for place in ("keys", "deep/er"):
+        (repository.path / place / "id_rsa").unlink()
+        (repository.path / place).rmdir()
+        (repository.path / place).symlink_to(outside)
+    source = resolve({"path": str(repository.path)}, "/", tmp_path / "git")
+    source.archive(tmp_path / "code.tar.gz")
+    with tarfile.open(tmp_path / "code.tar.gz") as archive:
+        assert sorted((member.name, member.issym()) for member in archive) == [
+            ("app", False), ("deep/er", True), ("keys", True),
+        ]  # fmt: skip
+
+
+def test_a_pipe_among_bundles_is_not_waited_for(repository, tmp_path):
+    repository.commit(**{".gitignore": "dist\n"})
+    repository.write("dist/app.js")
+    os.mkfifo(repository.path / "dist/pipe")
+    source = {"path": str(repository.path), "include": ["dist"]}
+    script = "import json, sys, conftest\nfrom test_source import resolve\nprint(resolve(json.loads(sys.argv[1]), '/', sys.argv[2]).kind)"
+    words = [sys.executable, "-c", script, json.dumps(source), str(tmp_path / "git")]
+    subprocess.run(words, cwd=pathlib.Path(__file__).parent, check=True, timeout=30)
+    with pytest.raises(SourceError, match="there is no dist/pipe"):
+        resolve({**source, "include": ["dist/pipe"]}, "/", tmp_path / "git")

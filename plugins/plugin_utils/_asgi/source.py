@@ -421,13 +421,15 @@ def _names(root, include, exclude):
     names = set(_tracked(root, exclude))
     for wanted in include:
         path = root / wanted
-        if not path.exists():
+        if not path.is_file() and not path.is_dir():
             raise SourceError(
                 f"source.include: there is no {wanted} in {root}; what makes it must have run before the deploy"
             )
         if root not in path.resolve().parents:
             raise SourceError(f"source.include: {wanted} leads out of {root}")
-        names |= {os.path.join(wanted, name) for name in _walk(path, {".git"})} if path.is_dir() else {wanted}
+        found = {os.path.join(wanted, name) for name in _walk(path, {".git"})} if path.is_dir() else {wanted}
+        # A pipe would be waited for.
+        names |= {name for name in found if (root / name).is_symlink() or (root / name).is_file()}
     return sorted(names)
 
 
@@ -459,9 +461,10 @@ def _tracked(root, exclude=()):
         names = tracked | {name for name in _listed(root, "--others", "--exclude-standard") if _is_source(name)}
     else:
         names = _walk(root)
-    found = set()
+    found, known = set(), {}
     for name in names:
-        if _left_out(name, exclude):
+        # git knows files by names that a link leads away from since: it is the link that is sent.
+        if _left_out(name, exclude) or _behind_link(root, name, known):
             continue
         path = root / name
         if path.is_symlink() or path.is_file():
@@ -471,6 +474,14 @@ def _tracked(root, exclude=()):
         elif path.is_dir():
             raise SourceError(f"source.path: the submodule {path} is not checked out (git submodule update --init)")
     return sorted(found)
+
+
+def _behind_link(root, name, known):
+    """Whether one of the directories that a file lies in is a link; ``known`` are those that were looked at."""
+    directory = os.path.dirname(name)
+    if directory and directory not in known:
+        known[directory] = os.path.islink(root / directory) or _behind_link(root, directory, known)
+    return bool(directory) and known[directory]
 
 
 def _listed(root, *which):
