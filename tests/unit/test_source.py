@@ -657,3 +657,22 @@ def test_a_pipe_among_bundles_is_not_waited_for(repository, tmp_path):
     subprocess.run(words, cwd=pathlib.Path(__file__).parent, check=True, timeout=30)
     with pytest.raises(SourceError, match="there is no dist/pipe"):
         resolve({**source, "include": ["dist/pipe"]}, "/", tmp_path / "git")
+
+
+def test_an_archive_that_is_replaced_meanwhile_is_not_kept_under_the_name_of_the_other(tmp_path):
+    place = tmp_path / "shop.tar.gz"
+
+    def put(text):
+        (tmp_path / "app").write_text(text)
+        with tarfile.open(place, "w:gz") as archive:
+            archive.add(tmp_path / "app", "app")
+        return place.read_bytes()
+
+    good = put("good")
+    source = resolve({"archive": str(place)}, "/", tmp_path / "git")
+    put("other")
+    with pytest.raises(SourceError, match="was changed while it was packed"):
+        module.packed(source)
+    place.write_bytes(good)
+    with tarfile.open(module.packed(resolve({"archive": str(place)}, "/", tmp_path / "git"))) as archive:
+        assert archive.extractfile("app").read() == b"good"

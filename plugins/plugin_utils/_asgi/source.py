@@ -84,6 +84,8 @@ class Source:
                 raise SourceError(f"source.path: files in {root} were changed while they were packed; run again")
         elif self.kind == "archive":
             _gzipped(self.location, target)
+            if _read_into(hashlib.sha256(), self.location).hexdigest() != self.fingerprint:
+                raise SourceError(f"source.archive: {self.location} was changed while it was packed; run again")
         else:
             raise SourceError(f"a {self.kind} has no archive")
 
