@@ -652,7 +652,7 @@ def test_a_pipe_among_bundles_is_not_waited_for(repository, tmp_path):
     repository.write("dist/app.js")
     os.mkfifo(repository.path / "dist/pipe")
     source = {"path": str(repository.path), "include": ["dist"]}
-    script = "import json, sys, conftest\nfrom test_source import resolve\nprint(resolve(json.loads(sys.argv[1]), '/', sys.argv[2]).kind)"
+    script = "import json, sys, conftest\nfrom test_source import resolve\nresolve(json.loads(sys.argv[1]), '/', sys.argv[2])"
     words = [sys.executable, "-c", script, json.dumps(source), str(tmp_path / "git")]
     subprocess.run(words, cwd=pathlib.Path(__file__).parent, check=True, timeout=30)
     with pytest.raises(SourceError, match="there is no dist/pipe"):
@@ -676,3 +676,26 @@ def test_an_archive_that_is_replaced_meanwhile_is_not_kept_under_the_name_of_the
     place.write_bytes(good)
     with tarfile.open(module.packed(resolve({"archive": str(place)}, "/", tmp_path / "git"))) as archive:
         assert archive.extractfile("app").read() == b"good"
+
+
+@pytest.mark.parametrize("odd", [b"\xff", "\u2028y".encode(), b"\xc2\x85"])
+def test_a_branch_of_an_odd_name_stops_nobodys_deploys(repository, tmp_path, odd):
+    """A server tells of each whose name ends like the one that is asked for."""
+    commit = repository.git("rev-parse", "HEAD")
+    for name in (b"refs/heads/x" + odd + b"/refs/heads/main", b"refs/tags/v" + odd):
+        subprocess.run([b"git", b"update-ref", name, b"HEAD"], cwd=repository.path, check=True)
+    assert resolve({"git": str(repository.path), "version": "main"}, "/", tmp_path / "git").fingerprint == commit
+    assert resolve({"path": str(repository.path)}, "/", tmp_path / "git").version.startswith("shop v")
+
+
+def test_a_name_in_a_repository_is_no_command_of_a_terminal(repository, tmp_path):
+    commit = repository.git("rev-parse", "HEAD")
+    name = b"\x1b]0;x\x07\x9b2J\xff"
+    words = [b"git", b"update-index", b"--add", b"--cacheinfo", b"160000", commit.encode(), name]
+    subprocess.run(words, cwd=repository.path, check=True)
+    repository.git("commit", "--quiet", "--message", "x")
+    application = {"name": "shop", "source": {"git": str(repository.path), "version": "main"}}
+    with pytest.raises(module.AnsibleError) as error:
+        module.resolve_application(application, {})
+    assert "the submodule ]0;x" in str(error.value)
+    assert all(letter.isprintable() or letter == "\n" for letter in str(error.value))

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ansible.errors import AnsibleError
+from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases import printable
 from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.run import agreed, cache_directory
 
 # How long a packed source is kept for other hosts and later runs (seconds).
@@ -42,6 +43,10 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 
 class SourceError(Exception):
     """The source cannot be used; the message names the variable and the reason."""
+
+    def __str__(self):
+        # Names of files, and what a server answered, are words of somebody else's.
+        return printable(super().__str__())
 
 
 class GitError(SourceError):
@@ -257,7 +262,11 @@ def _remote_commit(url, version, ssh_options):
     """The commit that a branch or a tag names in the remote repository."""
     names = (f"refs/tags/{version}^{{}}", f"refs/tags/{version}", f"refs/heads/{version}")
     lines = _git("ls-remote", "--", url, *names, ssh_options=ssh_options)
-    found = {name: commit for commit, name in (line.split("\t") for line in lines.decode().splitlines())}
+    # Others come along whose names end like ours, in any bytes.
+    found = {
+        name: commit
+        for commit, _tab, name in (line.partition("\t") for line in lines.decode(errors="replace").split("\n"))
+    }
     commit = next((found[name] for name in names if name in found), None)
     if not commit:
         raise SourceError(f"source.version: '{version}' is no branch, tag or full commit of the repository")
@@ -523,7 +532,7 @@ def _describe(root):
     """What git calls the state of a directory, or its own name where git knows nothing of it."""
     try:
         # Not describe's own --dirty: it writes to the repository, which has hooks, and looks into submodules, which have filters.
-        name = _git("describe", "--always", "--tags", cwd=root).decode(errors="replace").strip()
+        name = printable(_git("describe", "--always", "--tags", cwd=root).decode(errors="replace").strip())
         without = _without_filters(root)
         look = ("status", "--porcelain", "--untracked-files=no", "--ignore-submodules=dirty")
         changed = without is not None and _git(*without, *look, cwd=root)
