@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
@@ -699,3 +700,49 @@ def test_a_name_in_a_repository_is_no_command_of_a_terminal(repository, tmp_path
         module.resolve_application(application, {})
     assert "the submodule ]0;x" in str(error.value)
     assert all(letter.isprintable() or letter == "\n" for letter in str(error.value))
+
+
+def bomb(repository, name, levels):
+    """A branch whose trees hold the same trees ten times: 10 ** levels files in a few kilobytes."""
+
+    def store(*words, given):
+        run = subprocess.run(
+            ["git", *words], cwd=repository.path, input=given, text=True, check=True, capture_output=True
+        )
+        return run.stdout.strip()
+
+    inner, kind = store("hash-object", "-w", "--stdin", given="x"), "100644 blob"
+    for level in range(levels):
+        names = [".gitattributes" if not level and not number else f"n{number}" for number in range(10)]
+        inner, kind = store("mktree", given="".join(f"{kind} {inner}\t{each}\n" for each in names)), "040000 tree"
+    commit = store("commit-tree", "-m", "x", inner, given="")
+    repository.git("update-ref", f"refs/heads/{name}", commit)
+    return commit
+
+
+def test_trees_in_trees_cost_the_controller_no_memory(repository, tmp_path, monkeypatch):
+    bomb(repository, "many", 8)
+    monkeypatch.setattr(module, "MOST_LISTED", 4 * 1024 * 1024)
+    monkeypatch.setattr(module._Room, "__init__", functools.partialmethod(module._Room.__init__, 4 * 1024 * 1024))
+    with pytest.raises(SourceError, match="it has more files than is good for any host"):
+        resolve({"git": str(repository.path), "version": "many"}, "/", tmp_path / "git")
+    bomb(repository, "few", 3)
+    assert resolve({"git": str(repository.path), "version": "few"}, "/", tmp_path / "git").kind == "git"
+
+
+def test_submodules_in_submodules_come_to_an_end(repository, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "REMOTE", module.re.compile(".+"))
+    monkeypatch.setattr(module._Room, "__init__", functools.partialmethod(module._Room.__init__, modules=20))
+    commit, inner = repository.git("rev-parse", "HEAD"), repository
+    for level in range(3):
+        outer = Repository(tmp_path / f"work/level{level}")
+        outer.write(".gitmodules", "".join(f'[submodule "{n}"]\npath = n{n}\nurl = {inner.path}\n' for n in range(4)))
+        for number in range(4):
+            outer.git("update-index", "--add", "--cacheinfo", f"160000,{commit},n{number}")
+        outer.git("add", ".gitmodules")
+        outer.git("commit", "--quiet", "--message", "x")
+        commit, inner = outer.git("rev-parse", "HEAD"), outer
+    with pytest.raises(SourceError, match="there are more than"):
+        resolve({"git": str(inner.path), "version": "main"}, "/", tmp_path / "git")
+    found = resolve({"git": str(tmp_path / "work/level1"), "version": "main"}, "/", tmp_path / "git")
+    assert len(found.modules) == 20

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import fcntl
 import hashlib
+import itertools
 import os
 import re
 import shlex
@@ -31,6 +32,11 @@ KEPT = 86400
 POINTER = 1024
 # A file of attributes is read up to this size (bytes).
 MOST_ATTRIBUTES = 1024 * 1024
+# How much of a list of files, or of their contents, is held at once (bytes): some ten times Linux. A few kilobytes of trees in
+# trees are as many files as somebody likes.
+MOST_LISTED = 64 * 1024 * 1024
+# How many submodules there may be in all, in one another as well; each is asked of whatever server it names.
+MOST_MODULES = 300
 POINTER_BEGINS = b"version https://git-lfs.github.com/spec/"
 # What is no smaller than this goes through git piece by piece.
 BIG = "core.bigFileThreshold=8m"
@@ -202,8 +208,11 @@ def _deploy_key(key, basedir):
         yield f" -oIdentitiesOnly=yes -i {shlex.quote(str(path))}"
 
 
-def _git(*arguments, cwd=None, ssh_options="", given=None, into=subprocess.PIPE):
-    """Run git without ever asking for a password; return what it printed, unless that goes into a file."""
+def _git(*arguments, cwd=None, ssh_options="", given=None, into=subprocess.PIPE, most=None):
+    """Run git without ever asking for a password; return what it printed, unless that goes into a file.
+
+    With ``most``, it is ended once it has printed more than so many bytes.
+    """
     # What a git hook sets for its own repository must not lead to that one instead of ours.
     own = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY")
     environment = {name: value for name, value in os.environ.items() if name not in own}
@@ -213,15 +222,34 @@ def _git(*arguments, cwd=None, ssh_options="", given=None, into=subprocess.PIPE)
     try:
         # What a repository has configured for itself may be anybody's to run. A file that is large is never held in memory.
         command = ["git", "-c", "core.fsmonitor=false", "-c", BIG, *arguments]
-        run = subprocess.run(
-            command, cwd=cwd, env=environment, input=given, stdout=into, stderr=subprocess.PIPE, check=False
-        )
+        options = {"cwd": cwd, "env": environment}
+        if most is not None:
+            return _beginning(command, most, **options)
+        run = subprocess.run(command, **options, input=given, stdout=into, stderr=subprocess.PIPE, check=False)
     except FileNotFoundError as error:
         raise GitError("git is not installed on this controller") from error
     if run.returncode != 0:
-        reason = without_credentials(run.stderr.decode(errors="replace").strip())
-        raise GitError(f"git {arguments[0]} failed: {reason.partition('Please make sure')[0].strip()}")
+        raise _said_no(arguments[0], run.stderr)
     return run.stdout
+
+
+def _beginning(command, most, **options):
+    """What a command prints, or a little more than ``most`` bytes of it."""
+    with tempfile.TemporaryFile() as errors:
+        with subprocess.Popen(command, **options, stdout=subprocess.PIPE, stderr=errors) as process:
+            said = process.stdout.read(most + 1)
+            if len(said) > most:
+                process.kill()
+                return said
+        if process.returncode != 0:
+            errors.seek(0)
+            raise _said_no("ls-tree", errors.read())
+    return said
+
+
+def _said_no(command, errors):
+    reason = without_credentials(errors.decode(errors="replace").strip())
+    return GitError(f"git {command} failed: {reason.partition('Please make sure')[0].strip()}")
 
 
 def _repository_url(url, basedir):
@@ -307,19 +335,44 @@ def _with_modules(source, cache, ssh_options):
     """The source with its submodules, and known to hold what it is to hold."""
     try:
         there = source.location, source.fingerprint, source.base
-        names, modules = _contents(*there, source.exclude, cache, ssh_options)
+        names, modules = _contents(*there, source.exclude, cache, ssh_options, _Room())
     except SourceError as error:
         raise SourceError(f"source.git: {error}") from error
     _inside(source.subdirectory, names, f"the repository at {source.version}")
     return dataclasses.replace(source, modules=tuple(modules))
 
 
-def _contents(url, commit, repository, exclude, cache, ssh_options):
+@dataclass
+class _Room:
+    """What is left of the limits for a source with all its submodules."""
+
+    listed: int = MOST_LISTED
+    modules: int = MOST_MODULES
+
+    def take(self, listed=0, modules=0):
+        self.listed -= listed
+        self.modules -= modules
+        if self.listed < 0:
+            raise SourceError(
+                f"it has more files than is good for any host (their names take more than {MOST_LISTED >> 20} MiB)"
+            )
+        if self.modules < 0:
+            raise SourceError(f"there are more than {MOST_MODULES} submodules in one another")
+
+
+def _entries(commit, repository, room, *more):
+    """The entries of a commit's trees: what stands before each name, and the name. No more is read than there is room for."""
+    listing = _git("ls-tree", "-r", "-z", "--full-tree", *more, commit, cwd=repository, most=room.listed)
+    room.take(listed=len(listing))
+    for entry in filter(None, listing.decode(errors="surrogateescape").split("\0")):
+        said, _tab, name = entry.partition("\t")
+        yield said.split(), name
+
+
+def _contents(url, commit, repository, exclude, cache, ssh_options, room):
     """The files of a commit by their names, and its submodules, which are fetched: path, commit and repository of each."""
-    listing = _git("ls-tree", "-r", "-z", "--full-tree", commit, cwd=repository).decode(errors="surrogateescape")
     names, links = [], {}
-    for entry in filter(None, listing.split("\0")):
-        (_mode, kind, found), name = entry.partition("\t")[0].split(), entry.partition("\t")[2]
+    for (_mode, kind, found), name in _entries(commit, repository, room):
         if kind == "commit":
             links[name] = found
         else:
@@ -328,16 +381,17 @@ def _contents(url, commit, repository, exclude, cache, ssh_options):
         if not any(_left_out(name, [place]) or place.startswith(f"{name}/") for name in (*names, *links)):
             raise SourceError(f"source.exclude: there is no {place} in the repository")
     if any(name.rpartition("/")[2] == ".gitattributes" for name in names):
-        _refuse_pointers_of(commit, repository, exclude)
+        _refuse_pointers_of(commit, repository, exclude, room)
     names = [name for name in names if not _left_out(name, exclude)]
     links = {path: inner for path, inner in links.items() if not _left_out(path, exclude)}
     modules = []
     for path, inner in links.items():
+        room.take(modules=1)
         try:
             there = _module_url(path, url, commit, repository)
             with _cached(there, cache) as other:
                 _fetch(there, inner, other, ssh_options)
-            inside, deeper = _contents(there, inner, other, _below(exclude, path), cache, ssh_options)
+            inside, deeper = _contents(there, inner, other, _below(exclude, path), cache, ssh_options, room)
         except SourceError as error:
             out = " (source.exclude leaves it out)" if isinstance(error, GitError) else ""
             raise SourceError(f"the submodule {path}: {str(error).removeprefix('source.version: ')}{out}") from error
@@ -380,21 +434,23 @@ def _beside(url, relative):
     return f"{base}{'' if base.endswith((':', '/')) else '/'}{relative}"
 
 
-def _refuse_pointers_of(commit, repository, exclude):
+def _refuse_pointers_of(commit, repository, exclude, room):
     """Whether files of a commit lie in Git LFS: attributes say so, and the files themselves hold no more than where they are."""
-    listing = _git("ls-tree", "-r", "-l", "-z", "--full-tree", commit, cwd=repository).decode(errors="surrogateescape")
-    attributes, small = [], []
-    for entry in filter(None, listing.split("\0")):
-        (_mode, _kind, found, size), name = entry.partition("\t")[0].split(), entry.partition("\t")[2]
+    # By what is in them: the same file may be there a million times.
+    attributes, small = {}, {}
+    for (_mode, _kind, found, size), name in _entries(commit, repository, room, "-l"):
         if not size.isdigit() or int(size) > MOST_ATTRIBUTES:
             continue
         if name.rpartition("/")[2] == ".gitattributes":
-            attributes.append((found, name))
+            attributes[found] = name
         elif int(size) <= POINTER and not _left_out(name, exclude):
-            small.append((found, name))
-    if not any(re.search(rb"\bfilter=lfs\b", content) for _name, content in _blobs(attributes, repository)):
+            small[found] = name
+    if not any(
+        re.search(rb"\bfilter=lfs\b", content)
+        for _name, content in _blobs(attributes, repository, MOST_LISTED // MOST_ATTRIBUTES)
+    ):
         return
-    for name, content in _blobs(small, repository):
+    for name, content in _blobs(small, repository, MOST_LISTED // POINTER):
         if content.startswith(POINTER_BEGINS):
             raise SourceError(
                 f"{name} lies in Git LFS, and the repository has a pointer to it alone. Deploy a checkout that has the file"
@@ -402,16 +458,18 @@ def _refuse_pointers_of(commit, repository, exclude):
             )
 
 
-def _blobs(objects, repository):
-    """The contents of small files of a repository, by their names."""
-    given = "".join(f"{found}\n" for found, _name in objects).encode()
-    said = _git("cat-file", "--batch", cwd=repository, given=given)
-    begin = 0
-    for _found, name in objects:
-        end = said.index(b"\n", begin)
-        size = int(said[begin:end].split()[2])
-        yield name, said[end + 1 : end + 1 + size]
-        begin = end + 1 + size + 1
+def _blobs(objects, repository, most):
+    """The contents of small files of a repository, by their names; ``most`` are read at once."""
+    pairs = iter(objects.items())
+    while some := list(itertools.islice(pairs, most)):
+        given = "".join(f"{found}\n" for found, _name in some).encode()
+        said = _git("cat-file", "--batch", cwd=repository, given=given)
+        begin = 0
+        for _found, name in some:
+            end = said.index(b"\n", begin)
+            size = int(said[begin:end].split()[2])
+            yield name, said[end + 1 : end + 1 + size]
+            begin = end + 1 + size + 1
 
 
 def _git_archive(source, target):
