@@ -746,3 +746,21 @@ def test_submodules_in_submodules_come_to_an_end(repository, tmp_path, monkeypat
         resolve({"git": str(inner.path), "version": "main"}, "/", tmp_path / "git")
     found = resolve({"git": str(tmp_path / "work/level1"), "version": "main"}, "/", tmp_path / "git")
     assert len(found.modules) == 20
+
+
+@pytest.mark.parametrize("left", ["commit", "trees"])
+def test_a_fetch_that_was_cut_off_is_made_again(repository, tmp_path, left):
+    """git unpacks a small fetch as it comes in: commits, then trees, then files."""
+    commit = repository.commit(**{"inside/other": "two"})
+    source = {"git": str(repository.path), "version": commit}
+    (cached,) = [resolve(source, "/", tmp_path / "git").base]
+    listing = repository.git("ls-tree", "-r", "-t", commit).splitlines()
+    gone = {found for _mode, kind, found in (line.split("\t")[0].split() for line in listing) if kind == "blob"}
+    if left == "commit":
+        gone |= {line.split()[2] for line in listing} | {repository.git("rev-parse", f"{commit}^{{tree}}")}
+    for found in gone:
+        (cached / "objects" / found[:2] / found[2:]).unlink()
+    again = resolve(source, "/", tmp_path / "git")
+    again.archive(tmp_path / "code.tar.gz")
+    with tarfile.open(tmp_path / "code.tar.gz") as archive:
+        assert archive.extractfile("inside/other").read() == b"two"

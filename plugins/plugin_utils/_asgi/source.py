@@ -316,10 +316,12 @@ def _fetch(url, commit, repository, ssh_options):
 
 
 def _is_known(commit, repository):
+    """Whether a commit is there with all that belongs to it: of a fetch that was cut off, it may be there alone."""
     try:
-        return bool(_git("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}", cwd=repository))
+        _git("rev-list", "--quiet", "--objects", "--no-walk", f"{commit}^{{commit}}", "--", cwd=repository)
     except GitError:
         return False
+    return True
 
 
 def _left_out(name, exclude):
