@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 import tarfile
@@ -764,3 +765,23 @@ def test_a_fetch_that_was_cut_off_is_made_again(repository, tmp_path, left):
     again.archive(tmp_path / "code.tar.gz")
     with tarfile.open(tmp_path / "code.tar.gz") as archive:
         assert archive.extractfile("inside/other").read() == b"two"
+
+
+def test_a_server_that_says_nothing_is_given_up(repository, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        submodule = f'[submodule "s"]\npath = s\nurl = http://127.0.0.1:{server.getsockname()[1]}/s.git\n'
+        repository.write(".gitmodules", submodule)
+        repository.git("update-index", "--add", "--cacheinfo", f"160000,{repository.git('rev-parse', 'HEAD')},s")
+        repository.git("add", ".gitmodules")
+        repository.git("commit", "--quiet", "--message", "x")
+        words = [sys.executable, "-c", SILENT, str(repository.path), str(tmp_path / "git")]
+        run = subprocess.run(words, cwd=pathlib.Path(__file__).parent, timeout=60, capture_output=True, text=True)
+    assert "the submodule s: git fetch failed" in run.stderr, run.stderr
+
+
+SILENT = """
+import sys, conftest
+from test_source import module
+module.SILENCE = 2
+module.resolve({"git": sys.argv[1], "version": "main"}, "/", sys.argv[2])
+"""

@@ -32,6 +32,8 @@ KEPT = 86400
 POINTER = 1024
 # A file of attributes is read up to this size (bytes).
 MOST_ATTRIBUTES = 1024 * 1024
+# How long a server of HTTP may say nothing at all before it is given up (seconds).
+SILENCE = 300
 # How much of a list of files, or of their contents, is held at once (bytes): some ten times Linux. A few kilobytes of trees in
 # trees are as many files as somebody likes.
 MOST_LISTED = 64 * 1024 * 1024
@@ -218,6 +220,8 @@ def _git(*arguments, cwd=None, ssh_options="", given=None, into=subprocess.PIPE,
     environment = {name: value for name, value in os.environ.items() if name not in own}
     # Optional locks would be taken on a repository in which somebody may just be working.
     environment |= {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+    # A repository names the servers of its submodules: one that takes connections and says nothing would be waited for.
+    environment |= {"GIT_HTTP_LOW_SPEED_LIMIT": "1", "GIT_HTTP_LOW_SPEED_TIME": str(SILENCE)}
     environment["GIT_SSH_COMMAND"] = environment.get("GIT_SSH_COMMAND", "ssh -oBatchMode=yes") + ssh_options
     try:
         # What a repository has configured for itself may be anybody's to run. A file that is large is never held in memory.
