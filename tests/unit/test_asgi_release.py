@@ -2435,3 +2435,14 @@ def test_the_projects_own_program_is_what_is_run(deploy, root, monkeypatch):
     assert step.django() == ("python", "-m", "django")
     write(step.release.path / "code/manage.py")
     assert step.django() == ("python", "manage.py")
+
+
+def test_no_beginning_of_a_secret_is_left_where_a_line_is_cut(deploy, root):
+    release, secret = add(root, "r1", state="staged"), "abcdefghijklmnopqrst"
+    (release.path / "code").mkdir()
+    write(release.path / "lib/vivarium_gate.json", json.dumps({"secrets": ["TOKEN"]}))
+    write(release.path / "env", f'TOKEN="{secret}"\n')
+    step = deploy("r1")
+    for before in range(480, 501, 5):
+        step.run([], "python3", "-c", f"print('-' * {before} + '{secret}')")
+        assert "-" * 400 in step.output and "abcd" not in step.output
