@@ -37,6 +37,7 @@ from ansible_collections.vivarium.server.plugins.module_utils._asgi import datab
 from ansible_collections.vivarium.server.plugins.module_utils._asgi import plan as asgi_plan
 from ansible_collections.vivarium.server.plugins.module_utils._asgi import probe as asgi_probe
 from ansible_collections.vivarium.server.plugins.module_utils._asgi import releases as asgi
+from ansible_collections.vivarium.server.plugins.module_utils._asgi import running as asgi_running
 from ansible_collections.vivarium.server.plugins.module_utils._deploy import (
     build,
     check,
@@ -2446,3 +2447,24 @@ def test_no_beginning_of_a_secret_is_left_where_a_line_is_cut(deploy, root):
     for before in range(480, 501, 5):
         step.run([], "python3", "-c", f"print('-' * {before} + '{secret}')")
         assert "-" * 400 in step.output and "abcd" not in step.output
+
+
+@pytest.mark.parametrize("facts", ["[]", "null", "1", '"x"', '{"database": [1]}', '{"database": null}'])
+def test_a_report_of_odd_types_costs_no_deploy(root, deploy, facts):
+    """The project's code had a hand in it."""
+    asgi.Application("shop").point_live_at(add(root, "r1", state="good"))
+    release = add(root, "r2", state="built")
+    write(release.path / "code/vivarium_gate.py", f'print(\'{{"passed": true, "facts": {facts}}}\')')
+    write(release.path / "env", "")
+    (release.path / "lib").symlink_to("code")
+    assert deploy("r2").checked() is False
+
+
+@pytest.mark.parametrize("running", ['[[1, "x"]]', "[[null, 1]]", "[]", '"x"', "1"])
+def test_an_instance_that_answers_with_odd_types_has_not_said_what_it_runs_with(deploy, root, monkeypatch, running):
+    release = add(root, "r1")
+    write(release.path / "lib/vivarium_token", "token")
+    write(release.path / "gate.json", json.dumps({"facts": {"running": {"DEBUG": False}}}))
+    monkeypatch.setattr(asgi_running, "answer_of", lambda *_arguments: (200, {}, f'{{"running": {running}}}'))
+    with pytest.raises(asgi.ReleaseError, match="does not say what it runs with"):
+        deploy("r1", app={"start_timeout": 0.1, "waivers": {}}).look_at_instance(release)
