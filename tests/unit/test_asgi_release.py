@@ -2468,3 +2468,27 @@ def test_an_instance_that_answers_with_odd_types_has_not_said_what_it_runs_with(
     monkeypatch.setattr(asgi_running, "answer_of", lambda *_arguments: (200, {}, f'{{"running": {running}}}'))
     with pytest.raises(asgi.ReleaseError, match="does not say what it runs with"):
         deploy("r1", app={"start_timeout": 0.1, "waivers": {}}).look_at_instance(release)
+
+
+def test_a_process_that_does_not_stop_gives_the_requests_back(deploy, root, quiet, monkeypatch):
+    """It must be alone, and that of the release before does not end."""
+    application, asked = asgi.Application("shop"), []
+    application.point_live_at(good(root, "r1", 1, 10))
+    add(root, "r2", state="built", created=2)
+
+    def systemctl(*words, check=True):
+        asked.append(words)
+        if words[:2] == ("stop", "shop-bot@r1.service") and check:
+            raise asgi.ReleaseError("systemctl stop failed")
+        return ""
+
+    everywhere(monkeypatch, "systemctl", systemctl)
+    monkeypatch.setattr(asgi.Application, "running_units", lambda self, *_states: {"shop-bot@r1.service": "active"})
+    monkeypatch.setattr(asgi_release.Deploy, "processes", lambda self: ["bot"])
+    monkeypatch.setattr(asgi_release.Deploy, "verify", lambda self: None)
+    step = deploy("r2", app={"processes": {"bot": {"overlap": False}}})
+    step.lock(True)
+    with pytest.raises(asgi.ReleaseError, match="systemctl stop failed; requests go to release r1 again"):
+        take_step(step, "live")
+    assert application.live().id == "r1"
+    assert ("start", "--no-block", "shop-bot@r1.service") in asked
