@@ -785,3 +785,13 @@ from test_source import module
 module.SILENCE = 2
 module.resolve({"git": sys.argv[1], "version": "main"}, "/", sys.argv[2])
 """
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+@pytest.mark.parametrize("way", ["../../other/part", "../a/../../other/part", "../../../{}/other/part"])
+def test_a_submodule_of_a_local_repository_lies_beside_it(repository, find, tmp_path, way, scheme):
+    """A repository on the controller says a relative place too, and whoever writes it may not read all that is there."""
+    part = Repository(tmp_path / "other/part")
+    link(repository, "part", way.format(tmp_path.name), part.commit(module="x"))
+    with pytest.raises(SourceError, match=r"the submodule part: \.gitmodules names a directory of this controller"):
+        find({"git": f"{scheme}{repository.path}", "version": "main"})

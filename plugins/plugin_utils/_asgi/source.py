@@ -437,7 +437,12 @@ def _beside(url, relative):
             base = base[: max(base.rfind("/"), base.rfind(":") + 1)] if re.search(r"[^/:][/:]+[^/:]+$", base) else ""
     if not base:
         raise SourceError(".gitmodules names a place outside of the server")
-    return f"{base}{'' if base.endswith((':', '/')) else '/'}{relative}"
+    found = f"{base}{'' if base.endswith((':', '/')) else '/'}{relative}"
+    # Beside a repository of this controller there may be others that are not for who writes this one.
+    around = os.path.dirname(url.rstrip("/"))
+    if not REMOTE.fullmatch(url) and not os.path.normpath(found).startswith(f"{os.path.normpath(around)}/"):
+        raise SourceError(f".gitmodules names a directory of this controller that is not in {around}")
+    return found
 
 
 def _refuse_pointers_of(commit, repository, exclude, room):
