@@ -795,3 +795,19 @@ def test_a_submodule_of_a_local_repository_lies_beside_it(repository, find, tmp_
     link(repository, "part", way.format(tmp_path.name), part.commit(module="x"))
     with pytest.raises(SourceError, match=r"the submodule part: \.gitmodules names a directory of this controller"):
         find({"git": f"{scheme}{repository.path}", "version": "main"})
+
+
+def test_a_commit_has_the_same_bytes_on_each_controller(repository, tmp_path):
+    """Whatever its user has configured git to do with line ends and filters."""
+    repository.commit(**{".gitattributes": "b filter=mine\n", "a": "1\n2\n", "b": "x\n"})
+    ran, configured = tmp_path / "ran", tmp_path / "gitconfig"
+    configured.write_text(
+        f'{configured.read_text()}[core]\nautocrlf = true\n[filter "mine"]\nsmudge = "tee {ran} | tr x y"\n'
+    )
+    (tmp_path / ".config/git").mkdir(parents=True)
+    (tmp_path / ".config/git/attributes").write_text("* filter=mine\n")
+    source = resolve({"git": str(repository.path), "version": "main"}, "/", tmp_path / "git")
+    source.archive(tmp_path / "code.tar.gz")
+    with tarfile.open(tmp_path / "code.tar.gz") as archive:
+        assert [archive.extractfile(name).read() for name in ("a", "b")] == [b"1\n2\n", b"x\n"]
+    assert not ran.exists() and (tmp_path / "git").stat().st_mode & 0o077 == 0

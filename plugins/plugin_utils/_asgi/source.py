@@ -210,16 +210,19 @@ def _deploy_key(key, basedir):
         yield f" -oIdentitiesOnly=yes -i {shlex.quote(str(path))}"
 
 
-def _git(*arguments, cwd=None, ssh_options="", given=None, into=subprocess.PIPE, most=None):
+def _git(*arguments, cwd=None, ssh_options="", given=None, into=subprocess.PIPE, most=None, bare=False):
     """Run git without ever asking for a password; return what it printed, unless that goes into a file.
 
-    With ``most``, it is ended once it has printed more than so many bytes.
+    With ``most``, it is ended once it has printed more than so many bytes; ``bare`` is without what this user has configured.
     """
     # What a git hook sets for its own repository must not lead to that one instead of ours.
     own = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY")
     environment = {name: value for name, value in os.environ.items() if name not in own}
     # Optional locks would be taken on a repository in which somebody may just be working.
     environment |= {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+    if bare:
+        environment |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_ATTR_NOSYSTEM": "1"}
+        environment |= {"HOME": os.devnull, "XDG_CONFIG_HOME": os.devnull}
     # A repository names the servers of its submodules: one that takes connections and says nothing would be waited for.
     environment |= {"GIT_HTTP_LOW_SPEED_LIMIT": "1", "GIT_HTTP_LOW_SPEED_TIME": str(SILENCE)}
     environment["GIT_SSH_COMMAND"] = environment.get("GIT_SSH_COMMAND", "ssh -oBatchMode=yes") + ssh_options
@@ -267,7 +270,8 @@ def _repository_url(url, basedir):
 def _cached(url, cache):
     """A bare repository of this controller for what is fetched from a URL, for one process at a time."""
     repository = cache / f"{_digest(url.encode())[:24]}.git"
-    cache.mkdir(parents=True, exist_ok=True)
+    # What is in it is nobody else's to read.
+    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     with open(cache / f"{repository.name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (repository / "HEAD").is_file():
@@ -484,13 +488,15 @@ def _blobs(objects, repository, most):
 
 
 def _git_archive(source, target):
+    # The same bytes on each controller: line ends and filters that somebody has configured would change what a commit holds.
     # git writes the file itself: a commit of kilobytes may hold files of gigabytes. One archive follows the other.
     with open(target, "wb") as stream:
         for path, commit, repository in (("", source.fingerprint, source.base), *source.modules):
             prefix = [f"--prefix={path}/"] if path else []
             exclude = _below(source.exclude, path) if path else source.exclude
             without = [f":(exclude,literal){place}" for place in exclude]
-            _git("archive", "--format=tar.gz", "-6", *prefix, commit, "--", *without, cwd=repository, into=stream)
+            words = ("archive", "--format=tar.gz", "-6", *prefix, commit, "--", *without)
+            _git(*words, cwd=repository, into=stream, bare=True)
 
 
 def _names(root, include, exclude):
