@@ -2492,3 +2492,13 @@ def test_a_process_that_does_not_stop_gives_the_requests_back(deploy, root, quie
         take_step(step, "live")
     assert application.live().id == "r1"
     assert ("start", "--no-block", "shop-bot@r1.service") in asked
+
+
+def test_what_is_kept_of_a_failure_is_no_command_of_a_terminal(deploy, root):
+    """An instance answers with whatever it likes, the first line of its answer as well."""
+    add(root, "r1", state="staged")
+    step = deploy("r1")
+    step.lock(True)
+    printed = "\n".join(f"line {number}" for number in range(30))
+    assert step.tell(asgi.ReleaseError(f"no answer (\x1b]0;x\x07\x9b2J):\n{printed}")) == "no answer (]0;x2J)"
+    assert (root / "failed.log").read_text().replace("\n", "").isprintable()
