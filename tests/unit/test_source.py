@@ -811,3 +811,17 @@ def test_a_commit_has_the_same_bytes_on_each_controller(repository, tmp_path):
     with tarfile.open(tmp_path / "code.tar.gz") as archive:
         assert [archive.extractfile(name).read() for name in ("a", "b")] == [b"1\n2\n", b"x\n"]
     assert not ran.exists() and (tmp_path / "git").stat().st_mode & 0o077 == 0
+
+
+def test_a_branch_that_became_a_directory_of_branches_is_no_obstacle(repository, tmp_path):
+    """Where a server hands out no single commits, all branches are fetched."""
+    with open(tmp_path / "gitconfig", "a") as stream:
+        stream.write("[protocol]\nversion = 0\n")
+    for branch in ("fix", "fix/one"):
+        repository.git("checkout", "--quiet", "--detach")
+        if branch != "fix":
+            repository.git("branch", "--quiet", "-D", "fix")
+        repository.git("checkout", "--quiet", "-b", branch)
+        commit = repository.commit(app=f"{branch} one")
+        repository.commit(app=f"{branch} two")
+        assert resolve({"git": str(repository.path), "version": commit}, "/", tmp_path / "git").fingerprint == commit

@@ -317,7 +317,8 @@ def _fetch(url, commit, repository, ssh_options):
     try:
         _git("fetch", "--quiet", *other, "--depth=1", "--", url, commit, cwd=repository, ssh_options=ssh_options)
     except GitError:  # a server that does not hand out single commits
-        everything = ("--tags", "--", url, "+refs/heads/*:refs/heads/*")
+        # A branch that is gone must not stand in the way of one below its name.
+        everything = ("--tags", "--prune", "--", url, "+refs/heads/*:refs/heads/*")
         _git("fetch", "--quiet", *other, *everything, cwd=repository, ssh_options=ssh_options)
     if not _is_known(commit, repository):
         raise SourceError(f"source.version: commit {commit} is not in the repository")
