@@ -525,7 +525,10 @@ def _callable(application):
         tree = ast.parse(expression, mode="eval").body if is_line(expression) else None
     except (SyntaxError, RecursionError, MemoryError):
         tree = None
-    name = _called(tree) if isinstance(tree, ast.Call) and MODULE.fullmatch(module) else None
+    try:
+        name = _called(tree) if isinstance(tree, ast.Call) and MODULE.fullmatch(module) else None
+    except RecursionError:
+        name = None
     if not name:
         raise ValueError("must look like 'package.module:callable' or 'package.module:factory(…)'")
     return f"{MADE}:application", {"module": module, "name": name, "expression": expression}
@@ -729,8 +732,10 @@ def _check_source(app, version, wrong):
         if key not in SOURCE_FIELDS[kind]:
             wrong(f"source: unknown key '{key}' beside {kind}")
         elif key in ("include", "exclude"):
-            for item in value if _is(value, list) else [value] if value is not None else []:
-                if not is_form(INSIDE, item):
+            listed = _is(value, list) or value is None
+            for item in (value or []) if listed else [value]:
+                # The letters of a text would each be a path.
+                if not listed or not is_form(INSIDE, item):
                     wrong(f"source.{key}: '{item}' {INSIDE_MEANING}, in a list")
         elif value is not None and not _is(value, str):
             wrong(f"source.{key} must be a string (quote a version that looks like a number)")

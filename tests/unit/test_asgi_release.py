@@ -37,6 +37,7 @@ from ansible_collections.vivarium.server.plugins.module_utils._asgi import datab
 from ansible_collections.vivarium.server.plugins.module_utils._asgi import plan as asgi_plan
 from ansible_collections.vivarium.server.plugins.module_utils._asgi import probe as asgi_probe
 from ansible_collections.vivarium.server.plugins.module_utils._asgi import releases as asgi
+from ansible_collections.vivarium.server.plugins.module_utils._asgi import running as asgi_running
 from ansible_collections.vivarium.server.plugins.module_utils._deploy import (
     build,
     check,
@@ -2435,3 +2436,69 @@ def test_the_projects_own_program_is_what_is_run(deploy, root, monkeypatch):
     assert step.django() == ("python", "-m", "django")
     write(step.release.path / "code/manage.py")
     assert step.django() == ("python", "manage.py")
+
+
+def test_no_beginning_of_a_secret_is_left_where_a_line_is_cut(deploy, root):
+    release, secret = add(root, "r1", state="staged"), "abcdefghijklmnopqrst"
+    (release.path / "code").mkdir()
+    write(release.path / "lib/vivarium_gate.json", json.dumps({"secrets": ["TOKEN"]}))
+    write(release.path / "env", f'TOKEN="{secret}"\n')
+    step = deploy("r1")
+    for before in range(480, 501, 5):
+        step.run([], "python3", "-c", f"print('-' * {before} + '{secret}')")
+        assert "-" * 400 in step.output and "abcd" not in step.output
+
+
+@pytest.mark.parametrize("facts", ["[]", "null", "1", '"x"', '{"database": [1]}', '{"database": null}'])
+def test_a_report_of_odd_types_costs_no_deploy(root, deploy, facts):
+    """The project's code had a hand in it."""
+    asgi.Application("shop").point_live_at(add(root, "r1", state="good"))
+    release = add(root, "r2", state="built")
+    write(release.path / "code/vivarium_gate.py", f'print(\'{{"passed": true, "facts": {facts}}}\')')
+    write(release.path / "env", "")
+    (release.path / "lib").symlink_to("code")
+    assert deploy("r2").checked() is False
+
+
+@pytest.mark.parametrize("running", ['[[1, "x"]]', "[[null, 1]]", "[]", '"x"', "1"])
+def test_an_instance_that_answers_with_odd_types_has_not_said_what_it_runs_with(deploy, root, monkeypatch, running):
+    release = add(root, "r1")
+    write(release.path / "lib/vivarium_token", "token")
+    write(release.path / "gate.json", json.dumps({"facts": {"running": {"DEBUG": False}}}))
+    monkeypatch.setattr(asgi_running, "answer_of", lambda *_arguments: (200, {}, f'{{"running": {running}}}'))
+    with pytest.raises(asgi.ReleaseError, match="does not say what it runs with"):
+        deploy("r1", app={"start_timeout": 0.1, "waivers": {}}).look_at_instance(release)
+
+
+def test_a_process_that_does_not_stop_gives_the_requests_back(deploy, root, quiet, monkeypatch):
+    """It must be alone, and that of the release before does not end."""
+    application, asked = asgi.Application("shop"), []
+    application.point_live_at(good(root, "r1", 1, 10))
+    add(root, "r2", state="built", created=2)
+
+    def systemctl(*words, check=True):
+        asked.append(words)
+        if words[:2] == ("stop", "shop-bot@r1.service") and check:
+            raise asgi.ReleaseError("systemctl stop failed")
+        return ""
+
+    everywhere(monkeypatch, "systemctl", systemctl)
+    monkeypatch.setattr(asgi.Application, "running_units", lambda self, *_states: {"shop-bot@r1.service": "active"})
+    monkeypatch.setattr(asgi_release.Deploy, "processes", lambda self: ["bot"])
+    monkeypatch.setattr(asgi_release.Deploy, "verify", lambda self: None)
+    step = deploy("r2", app={"processes": {"bot": {"overlap": False}}})
+    step.lock(True)
+    with pytest.raises(asgi.ReleaseError, match="systemctl stop failed; requests go to release r1 again"):
+        take_step(step, "live")
+    assert application.live().id == "r1"
+    assert ("start", "--no-block", "shop-bot@r1.service") in asked
+
+
+def test_what_is_kept_of_a_failure_is_no_command_of_a_terminal(deploy, root):
+    """An instance answers with whatever it likes, the first line of its answer as well."""
+    add(root, "r1", state="staged")
+    step = deploy("r1")
+    step.lock(True)
+    printed = "\n".join(f"line {number}" for number in range(30))
+    assert step.tell(asgi.ReleaseError(f"no answer (\x1b]0;x\x07\x9b2J):\n{printed}")) == "no answer (]0;x2J)"
+    assert (root / "failed.log").read_text().replace("\n", "").isprintable()

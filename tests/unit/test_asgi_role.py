@@ -149,3 +149,15 @@ def test_no_secret_is_told_at_any_verbosity(run):
 def test_nothing_asks_the_host(run):
     """What this test itself writes at the end is all that runs there."""
     assert set(re.findall(r"Using module file \S+/(\w+)\.py", run[1])) <= {"copy", "stat", "file", "slurp"}
+
+
+@pytest.mark.parametrize("inside", ["code", "repository/backend", "repository/releases/1/backend"])
+@pytest.mark.parametrize("application", ["shop", "releases"])
+def test_a_timer_finds_its_release_from_its_code(tmp_path, application, inside):
+    """Wherever /srv leads, and whatever directories of the repository are called."""
+    release = tmp_path / "disk/srv" / application / "releases/20261124-101500-1a2b3c"
+    (release / inside).mkdir(parents=True)
+    (tmp_path / "command").write_text('echo "$PATH"')
+    words = ["sh", ROOT / "roles/asgi/files/in-release", tmp_path / "command"]
+    run = subprocess.run(words, cwd=release / inside, check=True, capture_output=True, text=True)
+    assert run.stdout.strip() == f"{release}/venv/bin:/usr/bin:/bin"

@@ -395,3 +395,9 @@ def test_what_an_nginx_would_lose():
 
 def test_an_nginx_of_which_no_package_knows_would_lose_all():
     assert nginx_used("=\t11\t/etc/nginx/nginx.conf\t/etc/nginx/nginx.conf\n") == ["/etc/nginx/nginx.conf"]
+
+
+@pytest.mark.parametrize("sites", ["x", 1, {"a": 1}])
+def test_an_addition_to_what_is_no_list_is_a_sentence(sites):
+    inputs = {**GOOD, "nginx_sites": sites, "nginx_sites_extra": [{"name": "x"}]}
+    assert "nginx_sites must be a list of sites" in nginx_problems(inputs)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 import tarfile
@@ -604,3 +606,222 @@ def test_a_directory_runs_nothing_on_the_controller(tmp_path):
     subprocess.run([*git, "config", "core.fsmonitor", str(tmp_path / "monitor")], check=True)
     resolve({"path": "code"}, tmp_path, tmp_path / "cache")
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["x", "a=b"])
+def test_a_directory_starts_no_program_of_its_own(repository, tmp_path, name):
+    """A checkout that came with its .git has a configuration of somebody else's."""
+    (repository.path / ".git/info/attributes").write_text(f"* filter={name}\n")
+    ran = tmp_path / "ran"
+    for key in ("clean", "smudge", "process"):
+        repository.git("config", f"filter.{name}.{key}", f"echo {key} >> {ran}; cat")
+    hook = repository.path / ".git/hooks/post-index-change"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\necho hook >> {ran}\n")
+    hook.chmod(0o755)
+    os.utime(repository.path / "app", (1, 1))
+    assert resolve({"path": str(repository.path)}, "/", tmp_path / "git").version.startswith("shop ")
+    assert not ran.exists(), ran.read_text()
+
+
+def test_a_directory_with_changes_is_still_told_apart(repository, tmp_path):
+    commit = repository.git("rev-parse", "--short", "HEAD")
+    assert resolve({"path": str(repository.path)}, "/", tmp_path / "git").version == f"shop {commit}"
+    repository.write("app", "two")
+    assert resolve({"path": str(repository.path)}, "/", tmp_path / "git").version == f"shop {commit}-dirty"
+
+
+def test_a_link_in_the_place_of_a_directory_brings_nothing_of_the_controller_along(repository, tmp_path):
+    """git still lists the files that lay there; behind the link are others of the same names."""
+    repository.commit(**{"keys/id_rsa": "an example", "deep/er/id_rsa": "an example"})
+    outside = tmp_path / "ssh"
+    outside.mkdir()
+    (outside / "id_rsa").write_text("of the operator")
+    for place in ("keys", "deep/er"):
+        (repository.path / place / "id_rsa").unlink()
+        (repository.path / place).rmdir()
+        (repository.path / place).symlink_to(outside)
+    source = resolve({"path": str(repository.path)}, "/", tmp_path / "git")
+    source.archive(tmp_path / "code.tar.gz")
+    with tarfile.open(tmp_path / "code.tar.gz") as archive:
+        assert sorted((member.name, member.issym()) for member in archive) == [
+            ("app", False), ("deep/er", True), ("keys", True),
+        ]  # fmt: skip
+
+
+def test_a_pipe_among_bundles_is_not_waited_for(repository, tmp_path):
+    repository.commit(**{".gitignore": "dist\n"})
+    repository.write("dist/app.js")
+    os.mkfifo(repository.path / "dist/pipe")
+    source = {"path": str(repository.path), "include": ["dist"]}
+    script = "import json, sys, conftest\nfrom test_source import resolve\nresolve(json.loads(sys.argv[1]), '/', sys.argv[2])"
+    words = [sys.executable, "-c", script, json.dumps(source), str(tmp_path / "git")]
+    subprocess.run(words, cwd=pathlib.Path(__file__).parent, check=True, timeout=30)
+    with pytest.raises(SourceError, match="there is no dist/pipe"):
+        resolve({**source, "include": ["dist/pipe"]}, "/", tmp_path / "git")
+
+
+def test_an_archive_that_is_replaced_meanwhile_is_not_kept_under_the_name_of_the_other(tmp_path):
+    place = tmp_path / "shop.tar.gz"
+
+    def put(text):
+        (tmp_path / "app").write_text(text)
+        with tarfile.open(place, "w:gz") as archive:
+            archive.add(tmp_path / "app", "app")
+        return place.read_bytes()
+
+    good = put("good")
+    source = resolve({"archive": str(place)}, "/", tmp_path / "git")
+    put("other")
+    with pytest.raises(SourceError, match="was changed while it was packed"):
+        module.packed(source)
+    place.write_bytes(good)
+    with tarfile.open(module.packed(resolve({"archive": str(place)}, "/", tmp_path / "git"))) as archive:
+        assert archive.extractfile("app").read() == b"good"
+
+
+@pytest.mark.parametrize("odd", [b"\xff", "\u2028y".encode(), b"\xc2\x85"])
+def test_a_branch_of_an_odd_name_stops_nobodys_deploys(repository, tmp_path, odd):
+    """A server tells of each whose name ends like the one that is asked for."""
+    commit = repository.git("rev-parse", "HEAD")
+    for name in (b"refs/heads/x" + odd + b"/refs/heads/main", b"refs/tags/v" + odd):
+        subprocess.run([b"git", b"update-ref", name, b"HEAD"], cwd=repository.path, check=True)
+    assert resolve({"git": str(repository.path), "version": "main"}, "/", tmp_path / "git").fingerprint == commit
+    assert resolve({"path": str(repository.path)}, "/", tmp_path / "git").version.startswith("shop v")
+
+
+def test_a_name_in_a_repository_is_no_command_of_a_terminal(repository, tmp_path):
+    commit = repository.git("rev-parse", "HEAD")
+    name = b"\x1b]0;x\x07\x9b2J\xff"
+    words = [b"git", b"update-index", b"--add", b"--cacheinfo", b"160000", commit.encode(), name]
+    subprocess.run(words, cwd=repository.path, check=True)
+    repository.git("commit", "--quiet", "--message", "x")
+    application = {"name": "shop", "source": {"git": str(repository.path), "version": "main"}}
+    with pytest.raises(module.AnsibleError) as error:
+        module.resolve_application(application, {})
+    assert "the submodule ]0;x" in str(error.value)
+    assert all(letter.isprintable() or letter == "\n" for letter in str(error.value))
+
+
+def bomb(repository, name, levels):
+    """A branch whose trees hold the same trees ten times: 10 ** levels files in a few kilobytes."""
+
+    def store(*words, given):
+        run = subprocess.run(
+            ["git", *words], cwd=repository.path, input=given, text=True, check=True, capture_output=True
+        )
+        return run.stdout.strip()
+
+    inner, kind = store("hash-object", "-w", "--stdin", given="x"), "100644 blob"
+    for level in range(levels):
+        names = [".gitattributes" if not level and not number else f"n{number}" for number in range(10)]
+        inner, kind = store("mktree", given="".join(f"{kind} {inner}\t{each}\n" for each in names)), "040000 tree"
+    commit = store("commit-tree", "-m", "x", inner, given="")
+    repository.git("update-ref", f"refs/heads/{name}", commit)
+    return commit
+
+
+def test_trees_in_trees_cost_the_controller_no_memory(repository, tmp_path, monkeypatch):
+    bomb(repository, "many", 8)
+    monkeypatch.setattr(module, "MOST_LISTED", 4 * 1024 * 1024)
+    monkeypatch.setattr(module._Room, "__init__", functools.partialmethod(module._Room.__init__, 4 * 1024 * 1024))
+    with pytest.raises(SourceError, match="it has more files than is good for any host"):
+        resolve({"git": str(repository.path), "version": "many"}, "/", tmp_path / "git")
+    bomb(repository, "few", 3)
+    assert resolve({"git": str(repository.path), "version": "few"}, "/", tmp_path / "git").kind == "git"
+
+
+def test_submodules_in_submodules_come_to_an_end(repository, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "REMOTE", module.re.compile(".+"))
+    monkeypatch.setattr(module._Room, "__init__", functools.partialmethod(module._Room.__init__, modules=20))
+    commit, inner = repository.git("rev-parse", "HEAD"), repository
+    for level in range(3):
+        outer = Repository(tmp_path / f"work/level{level}")
+        outer.write(".gitmodules", "".join(f'[submodule "{n}"]\npath = n{n}\nurl = {inner.path}\n' for n in range(4)))
+        for number in range(4):
+            outer.git("update-index", "--add", "--cacheinfo", f"160000,{commit},n{number}")
+        outer.git("add", ".gitmodules")
+        outer.git("commit", "--quiet", "--message", "x")
+        commit, inner = outer.git("rev-parse", "HEAD"), outer
+    with pytest.raises(SourceError, match="there are more than"):
+        resolve({"git": str(inner.path), "version": "main"}, "/", tmp_path / "git")
+    found = resolve({"git": str(tmp_path / "work/level1"), "version": "main"}, "/", tmp_path / "git")
+    assert len(found.modules) == 20
+
+
+@pytest.mark.parametrize("left", ["commit", "trees"])
+def test_a_fetch_that_was_cut_off_is_made_again(repository, tmp_path, left):
+    """git unpacks a small fetch as it comes in: commits, then trees, then files."""
+    commit = repository.commit(**{"inside/other": "two"})
+    source = {"git": str(repository.path), "version": commit}
+    (cached,) = [resolve(source, "/", tmp_path / "git").base]
+    listing = repository.git("ls-tree", "-r", "-t", commit).splitlines()
+    gone = {found for _mode, kind, found in (line.split("\t")[0].split() for line in listing) if kind == "blob"}
+    if left == "commit":
+        gone |= {line.split()[2] for line in listing} | {repository.git("rev-parse", f"{commit}^{{tree}}")}
+    for found in gone:
+        (cached / "objects" / found[:2] / found[2:]).unlink()
+    again = resolve(source, "/", tmp_path / "git")
+    again.archive(tmp_path / "code.tar.gz")
+    with tarfile.open(tmp_path / "code.tar.gz") as archive:
+        assert archive.extractfile("inside/other").read() == b"two"
+
+
+def test_a_server_that_says_nothing_is_given_up(repository, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        submodule = f'[submodule "s"]\npath = s\nurl = http://127.0.0.1:{server.getsockname()[1]}/s.git\n'
+        repository.write(".gitmodules", submodule)
+        repository.git("update-index", "--add", "--cacheinfo", f"160000,{repository.git('rev-parse', 'HEAD')},s")
+        repository.git("add", ".gitmodules")
+        repository.git("commit", "--quiet", "--message", "x")
+        words = [sys.executable, "-c", SILENT, str(repository.path), str(tmp_path / "git")]
+        run = subprocess.run(words, cwd=pathlib.Path(__file__).parent, timeout=60, capture_output=True, text=True)
+    assert "the submodule s: git fetch failed" in run.stderr, run.stderr
+
+
+SILENT = """
+import sys, conftest
+from test_source import module
+module.SILENCE = 2
+module.resolve({"git": sys.argv[1], "version": "main"}, "/", sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+@pytest.mark.parametrize("way", ["../../other/part", "../a/../../other/part", "../../../{}/other/part"])
+def test_a_submodule_of_a_local_repository_lies_beside_it(repository, find, tmp_path, way, scheme):
+    """A repository on the controller says a relative place too, and whoever writes it may not read all that is there."""
+    part = Repository(tmp_path / "other/part")
+    link(repository, "part", way.format(tmp_path.name), part.commit(module="x"))
+    with pytest.raises(SourceError, match=r"the submodule part: \.gitmodules names a directory of this controller"):
+        find({"git": f"{scheme}{repository.path}", "version": "main"})
+
+
+def test_a_commit_has_the_same_bytes_on_each_controller(repository, tmp_path):
+    """Whatever its user has configured git to do with line ends and filters."""
+    repository.commit(**{".gitattributes": "b filter=mine\n", "a": "1\n2\n", "b": "x\n"})
+    ran, configured = tmp_path / "ran", tmp_path / "gitconfig"
+    configured.write_text(
+        f'{configured.read_text()}[core]\nautocrlf = true\n[filter "mine"]\nsmudge = "tee {ran} | tr x y"\n'
+    )
+    (tmp_path / ".config/git").mkdir(parents=True)
+    (tmp_path / ".config/git/attributes").write_text("* filter=mine\n")
+    source = resolve({"git": str(repository.path), "version": "main"}, "/", tmp_path / "git")
+    source.archive(tmp_path / "code.tar.gz")
+    with tarfile.open(tmp_path / "code.tar.gz") as archive:
+        assert [archive.extractfile(name).read() for name in ("a", "b")] == [b"1\n2\n", b"x\n"]
+    assert not ran.exists() and (tmp_path / "git").stat().st_mode & 0o077 == 0
+
+
+def test_a_branch_that_became_a_directory_of_branches_is_no_obstacle(repository, tmp_path):
+    """Where a server hands out no single commits, all branches are fetched."""
+    with open(tmp_path / "gitconfig", "a") as stream:
+        stream.write("[protocol]\nversion = 0\n")
+    for branch in ("fix", "fix/one"):
+        repository.git("checkout", "--quiet", "--detach")
+        if branch != "fix":
+            repository.git("branch", "--quiet", "-D", "fix")
+        repository.git("checkout", "--quiet", "-b", branch)
+        commit = repository.commit(app=f"{branch} one")
+        repository.commit(app=f"{branch} two")
+        assert resolve({"git": str(repository.path), "version": commit}, "/", tmp_path / "git").fingerprint == commit

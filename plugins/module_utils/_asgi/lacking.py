@@ -96,8 +96,8 @@ HEADER = re.compile(r"fatal error: ([\w+-][\w./+-]{0,200}): No such file")
 # uv's words where an interpreter is of another version than the project, or a package of it, is for.
 NO_PYTHON = re.compile(
     r"No interpreter found for [^\n]{0,80}?(?P<name>3\.[0-9]{1,2})"
-    r"|incompatible with the project's Python requirement: `(?P<project>[^`\n]{1,80})`"
-    r"|\(3\.[0-9.]{1,10}\) does not satisfy Python(?P<package>[<>=!~][^\s]{1,40})"
+    r"|incompatible with the project's Python requirement: `(?P<project>[<>=!~0-9.,* ]{1,80})`"
+    r"|\(3\.[0-9.]{1,10}\) does not satisfy Python(?P<package>[<>=!~][<>=!~0-9.,*]{1,40})"
 )
 LEAST = re.compile(r"(?:>=|==|~=)\s{0,9}(3\.[0-9]{1,2})")
 NO_ADVICE = ""

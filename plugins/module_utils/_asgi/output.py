@@ -87,7 +87,7 @@ def last(pattern, text):
 
 
 # What a program says and what helps; {app} is the application, {name} what the pattern calls so. Patterns are linear: a project
-# chooses what it prints.
+# chooses what it prints, and no sentence of its own becomes a part of ours.
 ADVICE = (
     (
         r"nothing says which packages it needs",
@@ -119,12 +119,12 @@ ADVICE = (
         "Set {name} in `env` or `secrets` of the application.",
     ),
     (
-        r"Missing staticfiles manifest entry for '(?P<name>[^'\n]{1,200})'",
+        r"Missing staticfiles manifest entry for '[^'\n]{1,200}'",
         "Name a file that is there, or keep names of static files without hashes, `env: {{STATICFILES_STORAGE:"
         " django.contrib.staticfiles.storage.StaticFilesStorage}}`.",
     ),
     (
-        r"The file '(?P<name>[^'\n]{1,200})' could not be found with",
+        r"The file '(?P<name>[\w./{}@+~%-]{1,200})' could not be found with",
         "A style sheet or script names {name}, which is not there: mend that, or keep names of static files without hashes,"
         " `env: {{STATICFILES_STORAGE: django.contrib.staticfiles.storage.StaticFilesStorage}}`.",
     ),
@@ -156,7 +156,7 @@ ADVICE = (
         " it has ended.",
     ),
     (
-        r"relation \"(?P<name>[^\"\n]{1,100})\" does not exist",
+        r"relation \"(?P<name>[\w.$-]{1,100})\" does not exist",
         "The table {name} is asked for before the migration that makes it: no query on import, and no check that needs it.",
     ),
     (

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import html
 import json
 import os
 import re
@@ -469,22 +470,34 @@ def variables(environment):
     return {name: re.sub(r"\\(.)", r"\1", value, flags=re.DOTALL) for name, value in assignments}
 
 
+SEPARATORS = re.compile(r"[\s,;]+")
+# What a connection string calls a password in its middle.
+NAMED = re.compile(r"(?:pass|password|passwd|pwd|token|secret|key)=([^\s,;&]+)", re.IGNORECASE)
+
+
 def secret_parts(value):
-    """A secret, each line of it, and the password or token where it is a URL."""
+    """A secret, each line of it, each of a list of them, and the password or token where it is a URL or has one by its name."""
     yield value
-    yield from (line for line in value.splitlines() if len(line) >= 8)
-    account, at, _host = value.partition("://")[2].rpartition("@")
-    if at and ":" in account:
-        password = account.partition(":")[2]
+    lines = value.splitlines()
+    yield from (line for line in lines if len(lines) > 1 and len(line) >= 8)
+    words = SEPARATORS.split(value)
+    yield from (word for word in words if len(words) > 1 and len(word) >= 12 and "://" not in word and "=" not in word)
+    for password in NAMED.findall(value):
         yield from (password, unquote(password))
-    elif at and value.startswith("http"):  # a token
-        yield from (account, unquote(account))
+    for url in dict.fromkeys([value, *words]):
+        account, at, _host = url.partition("://")[2].rpartition("@")
+        if at and ":" in account:
+            password = account.partition(":")[2]
+            yield from (password, unquote(password))
+        elif at and url.startswith("http"):  # a token
+            yield from (account, unquote(account))
 
 
 def forms_of(value):
     """How a program may write a value."""
     forms = {value, quote(value), quote(value, safe=""), quote_plus(value), json.dumps(value)[1:-1], repr(value)[1:-1]}
-    forms.add(value.replace("'", "'\"'\"'"))
+    forms |= {json.dumps(value, ensure_ascii=False)[1:-1], ascii(value)[1:-1], html.escape(value)}
+    forms |= {repr(value.encode(errors="replace"))[2:-1], value.replace("'", "'\"'\"'"), value.replace("'", "''")}
     return {form for each in forms for form in (each, each.replace("%", "%%")) if len(form) >= 4}
 
 

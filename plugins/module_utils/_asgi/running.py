@@ -35,7 +35,11 @@ def ask(release, host, patience):
         try:
             connection = UnixConnection(release.socket, max(1, min(10, deadline - time.monotonic())))
             status, _headers, body = answer_of(connection, "/", host, {"X-Vivarium-Ask": token})
-            found.update(json.loads(body)["running"])
+            running = json.loads(body)["running"]
+            # Pairs would do for a dictionary too, with any keys.
+            if not isinstance(running, dict):
+                raise TypeError
+            found.update(running)
         except (OSError, http.client.HTTPException) as error:
             return error
         except (ValueError, TypeError, KeyError, RecursionError):

@@ -36,7 +36,9 @@ class Check(Step):
             failed = [str(each.get("id"))[:60] for each in messages_in(gate) if each.get("state") == "failed"]
             said = f" ({', '.join(dict.fromkeys(failed[:10]))})" if failed else ""
             raise ReleaseError(f"the deployment checks say no{printable(said)}:\n{self.output}", complete=True)
-        self.look_at_database(gate.get("facts", {}).get("database", {}))
+        facts = gate.get("facts")
+        database = facts.get("database") if isinstance(facts, dict) else None
+        self.look_at_database(database if isinstance(database, dict) else {})
         return False
 
     def look_at_database(self, database):

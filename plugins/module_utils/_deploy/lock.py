@@ -16,6 +16,7 @@ from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases imp
     active_units,
     end_processes,
     first_line,
+    printable,
     process_start,
     wait_until,
 )
@@ -126,7 +127,8 @@ class Lock(Step):
         from ansible_collections.vivarium.server.plugins.module_utils._asgi.lacking import lacking
         from ansible_collections.vivarium.server.plugins.module_utils._asgi.output import Failure, advice, failure
 
-        said, _end, printed = self.mask()(str(error)).partition("\n")
+        # What an instance answered may be in it, and the file is for a terminal.
+        said, _end, printed = printable(self.mask()(str(error))).partition("\n")
         if getattr(error, "complete", False):
             found = Failure(said.rstrip(":"), printed.splitlines(), advice(f"{said}\n{printed}", self.app["name"]))
         else:

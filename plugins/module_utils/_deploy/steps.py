@@ -152,7 +152,9 @@ class Step:
             stderr=subprocess.STDOUT,
         )  # fmt: skip
         self.printed = output
-        self.output = self.mask()(shorten(output))
+        mask = self.mask()
+        # Of a secret that a line is cut in, the beginning would stay; one with colours in it is found once they are gone.
+        self.output = mask(shorten(mask(output)))
         if code != 0 and time.monotonic() - begun >= limit:
             self.output += f"\nIt did not end within the {limit} s of step_timeout."
         return code

@@ -81,9 +81,9 @@ class Switch(Step):
             for unit in self.application.running_units("deactivating")
             if unit.startswith(kinds) and unit not in mine
         ]
-        if others:
-            systemctl("stop", *others)
         try:
+            if others:
+                systemctl("stop", *others)
             self.start_processes(self.release, alone)
         except ReleaseError as error:
             if before and before != self.release:

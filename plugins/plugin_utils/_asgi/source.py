@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import fcntl
 import hashlib
+import itertools
 import os
 import re
 import shlex
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ansible.errors import AnsibleError
+from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases import printable
 from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.run import agreed, cache_directory
 
 # How long a packed source is kept for other hosts and later runs (seconds).
@@ -30,6 +32,13 @@ KEPT = 86400
 POINTER = 1024
 # A file of attributes is read up to this size (bytes).
 MOST_ATTRIBUTES = 1024 * 1024
+# How long a server of HTTP may say nothing at all before it is given up (seconds).
+SILENCE = 300
+# How much of a list of files, or of their contents, is held at once (bytes): some ten times Linux. A few kilobytes of trees in
+# trees are as many files as somebody likes.
+MOST_LISTED = 64 * 1024 * 1024
+# How many submodules there may be in all, in one another as well; each is asked of whatever server it names.
+MOST_MODULES = 300
 POINTER_BEGINS = b"version https://git-lfs.github.com/spec/"
 # What is no smaller than this goes through git piece by piece.
 BIG = "core.bigFileThreshold=8m"
@@ -42,6 +51,10 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 
 class SourceError(Exception):
     """The source cannot be used; the message names the variable and the reason."""
+
+    def __str__(self):
+        # Names of files, and what a server answered, are words of somebody else's.
+        return printable(super().__str__())
 
 
 class GitError(SourceError):
@@ -84,6 +97,8 @@ class Source:
                 raise SourceError(f"source.path: files in {root} were changed while they were packed; run again")
         elif self.kind == "archive":
             _gzipped(self.location, target)
+            if _read_into(hashlib.sha256(), self.location).hexdigest() != self.fingerprint:
+                raise SourceError(f"source.archive: {self.location} was changed while it was packed; run again")
         else:
             raise SourceError(f"a {self.kind} has no archive")
 
@@ -195,26 +210,53 @@ def _deploy_key(key, basedir):
         yield f" -oIdentitiesOnly=yes -i {shlex.quote(str(path))}"
 
 
-def _git(*arguments, cwd=None, ssh_options="", given=None, into=subprocess.PIPE):
-    """Run git without ever asking for a password; return what it printed, unless that goes into a file."""
+def _git(*arguments, cwd=None, ssh_options="", given=None, into=subprocess.PIPE, most=None, bare=False):
+    """Run git without ever asking for a password; return what it printed, unless that goes into a file.
+
+    With ``most``, it is ended once it has printed more than so many bytes; ``bare`` is without what this user has configured.
+    """
     # What a git hook sets for its own repository must not lead to that one instead of ours.
     own = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY")
     environment = {name: value for name, value in os.environ.items() if name not in own}
     # Optional locks would be taken on a repository in which somebody may just be working.
     environment |= {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+    if bare:
+        environment |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_ATTR_NOSYSTEM": "1"}
+        environment |= {"HOME": os.devnull, "XDG_CONFIG_HOME": os.devnull}
+    # A repository names the servers of its submodules: one that takes connections and says nothing would be waited for.
+    environment |= {"GIT_HTTP_LOW_SPEED_LIMIT": "1", "GIT_HTTP_LOW_SPEED_TIME": str(SILENCE)}
     environment["GIT_SSH_COMMAND"] = environment.get("GIT_SSH_COMMAND", "ssh -oBatchMode=yes") + ssh_options
     try:
         # What a repository has configured for itself may be anybody's to run. A file that is large is never held in memory.
         command = ["git", "-c", "core.fsmonitor=false", "-c", BIG, *arguments]
-        run = subprocess.run(
-            command, cwd=cwd, env=environment, input=given, stdout=into, stderr=subprocess.PIPE, check=False
-        )
+        options = {"cwd": cwd, "env": environment}
+        if most is not None:
+            return _beginning(command, most, **options)
+        run = subprocess.run(command, **options, input=given, stdout=into, stderr=subprocess.PIPE, check=False)
     except FileNotFoundError as error:
         raise GitError("git is not installed on this controller") from error
     if run.returncode != 0:
-        reason = without_credentials(run.stderr.decode(errors="replace").strip())
-        raise GitError(f"git {arguments[0]} failed: {reason.partition('Please make sure')[0].strip()}")
+        raise _said_no(arguments[0], run.stderr)
     return run.stdout
+
+
+def _beginning(command, most, **options):
+    """What a command prints, or a little more than ``most`` bytes of it."""
+    with tempfile.TemporaryFile() as errors:
+        with subprocess.Popen(command, **options, stdout=subprocess.PIPE, stderr=errors) as process:
+            said = process.stdout.read(most + 1)
+            if len(said) > most:
+                process.kill()
+                return said
+        if process.returncode != 0:
+            errors.seek(0)
+            raise _said_no("ls-tree", errors.read())
+    return said
+
+
+def _said_no(command, errors):
+    reason = without_credentials(errors.decode(errors="replace").strip())
+    return GitError(f"git {command} failed: {reason.partition('Please make sure')[0].strip()}")
 
 
 def _repository_url(url, basedir):
@@ -228,7 +270,8 @@ def _repository_url(url, basedir):
 def _cached(url, cache):
     """A bare repository of this controller for what is fetched from a URL, for one process at a time."""
     repository = cache / f"{_digest(url.encode())[:24]}.git"
-    cache.mkdir(parents=True, exist_ok=True)
+    # What is in it is nobody else's to read.
+    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     with open(cache / f"{repository.name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (repository / "HEAD").is_file():
@@ -255,7 +298,11 @@ def _remote_commit(url, version, ssh_options):
     """The commit that a branch or a tag names in the remote repository."""
     names = (f"refs/tags/{version}^{{}}", f"refs/tags/{version}", f"refs/heads/{version}")
     lines = _git("ls-remote", "--", url, *names, ssh_options=ssh_options)
-    found = {name: commit for commit, name in (line.split("\t") for line in lines.decode().splitlines())}
+    # Others come along whose names end like ours, in any bytes.
+    found = {
+        name: commit
+        for commit, _tab, name in (line.partition("\t") for line in lines.decode(errors="replace").split("\n"))
+    }
     commit = next((found[name] for name in names if name in found), None)
     if not commit:
         raise SourceError(f"source.version: '{version}' is no branch, tag or full commit of the repository")
@@ -270,17 +317,20 @@ def _fetch(url, commit, repository, ssh_options):
     try:
         _git("fetch", "--quiet", *other, "--depth=1", "--", url, commit, cwd=repository, ssh_options=ssh_options)
     except GitError:  # a server that does not hand out single commits
-        everything = ("--tags", "--", url, "+refs/heads/*:refs/heads/*")
+        # A branch that is gone must not stand in the way of one below its name.
+        everything = ("--tags", "--prune", "--", url, "+refs/heads/*:refs/heads/*")
         _git("fetch", "--quiet", *other, *everything, cwd=repository, ssh_options=ssh_options)
     if not _is_known(commit, repository):
         raise SourceError(f"source.version: commit {commit} is not in the repository")
 
 
 def _is_known(commit, repository):
+    """Whether a commit is there with all that belongs to it: of a fetch that was cut off, it may be there alone."""
     try:
-        return bool(_git("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}", cwd=repository))
+        _git("rev-list", "--quiet", "--objects", "--no-walk", f"{commit}^{{commit}}", "--", cwd=repository)
     except GitError:
         return False
+    return True
 
 
 def _left_out(name, exclude):
@@ -296,19 +346,44 @@ def _with_modules(source, cache, ssh_options):
     """The source with its submodules, and known to hold what it is to hold."""
     try:
         there = source.location, source.fingerprint, source.base
-        names, modules = _contents(*there, source.exclude, cache, ssh_options)
+        names, modules = _contents(*there, source.exclude, cache, ssh_options, _Room())
     except SourceError as error:
         raise SourceError(f"source.git: {error}") from error
     _inside(source.subdirectory, names, f"the repository at {source.version}")
     return dataclasses.replace(source, modules=tuple(modules))
 
 
-def _contents(url, commit, repository, exclude, cache, ssh_options):
+@dataclass
+class _Room:
+    """What is left of the limits for a source with all its submodules."""
+
+    listed: int = MOST_LISTED
+    modules: int = MOST_MODULES
+
+    def take(self, listed=0, modules=0):
+        self.listed -= listed
+        self.modules -= modules
+        if self.listed < 0:
+            raise SourceError(
+                f"it has more files than is good for any host (their names take more than {MOST_LISTED >> 20} MiB)"
+            )
+        if self.modules < 0:
+            raise SourceError(f"there are more than {MOST_MODULES} submodules in one another")
+
+
+def _entries(commit, repository, room, *more):
+    """The entries of a commit's trees: what stands before each name, and the name. No more is read than there is room for."""
+    listing = _git("ls-tree", "-r", "-z", "--full-tree", *more, commit, cwd=repository, most=room.listed)
+    room.take(listed=len(listing))
+    for entry in filter(None, listing.decode(errors="surrogateescape").split("\0")):
+        said, _tab, name = entry.partition("\t")
+        yield said.split(), name
+
+
+def _contents(url, commit, repository, exclude, cache, ssh_options, room):
     """The files of a commit by their names, and its submodules, which are fetched: path, commit and repository of each."""
-    listing = _git("ls-tree", "-r", "-z", "--full-tree", commit, cwd=repository).decode(errors="surrogateescape")
     names, links = [], {}
-    for entry in filter(None, listing.split("\0")):
-        (_mode, kind, found), name = entry.partition("\t")[0].split(), entry.partition("\t")[2]
+    for (_mode, kind, found), name in _entries(commit, repository, room):
         if kind == "commit":
             links[name] = found
         else:
@@ -317,16 +392,17 @@ def _contents(url, commit, repository, exclude, cache, ssh_options):
         if not any(_left_out(name, [place]) or place.startswith(f"{name}/") for name in (*names, *links)):
             raise SourceError(f"source.exclude: there is no {place} in the repository")
     if any(name.rpartition("/")[2] == ".gitattributes" for name in names):
-        _refuse_pointers_of(commit, repository, exclude)
+        _refuse_pointers_of(commit, repository, exclude, room)
     names = [name for name in names if not _left_out(name, exclude)]
     links = {path: inner for path, inner in links.items() if not _left_out(path, exclude)}
     modules = []
     for path, inner in links.items():
+        room.take(modules=1)
         try:
             there = _module_url(path, url, commit, repository)
             with _cached(there, cache) as other:
                 _fetch(there, inner, other, ssh_options)
-            inside, deeper = _contents(there, inner, other, _below(exclude, path), cache, ssh_options)
+            inside, deeper = _contents(there, inner, other, _below(exclude, path), cache, ssh_options, room)
         except SourceError as error:
             out = " (source.exclude leaves it out)" if isinstance(error, GitError) else ""
             raise SourceError(f"the submodule {path}: {str(error).removeprefix('source.version: ')}{out}") from error
@@ -366,24 +442,31 @@ def _beside(url, relative):
             base = base[: max(base.rfind("/"), base.rfind(":") + 1)] if re.search(r"[^/:][/:]+[^/:]+$", base) else ""
     if not base:
         raise SourceError(".gitmodules names a place outside of the server")
-    return f"{base}{'' if base.endswith((':', '/')) else '/'}{relative}"
+    found = f"{base}{'' if base.endswith((':', '/')) else '/'}{relative}"
+    # Beside a repository of this controller there may be others that are not for who writes this one.
+    around = os.path.dirname(url.rstrip("/"))
+    if not REMOTE.fullmatch(url) and not os.path.normpath(found).startswith(f"{os.path.normpath(around)}/"):
+        raise SourceError(f".gitmodules names a directory of this controller that is not in {around}")
+    return found
 
 
-def _refuse_pointers_of(commit, repository, exclude):
+def _refuse_pointers_of(commit, repository, exclude, room):
     """Whether files of a commit lie in Git LFS: attributes say so, and the files themselves hold no more than where they are."""
-    listing = _git("ls-tree", "-r", "-l", "-z", "--full-tree", commit, cwd=repository).decode(errors="surrogateescape")
-    attributes, small = [], []
-    for entry in filter(None, listing.split("\0")):
-        (_mode, _kind, found, size), name = entry.partition("\t")[0].split(), entry.partition("\t")[2]
+    # By what is in them: the same file may be there a million times.
+    attributes, small = {}, {}
+    for (_mode, _kind, found, size), name in _entries(commit, repository, room, "-l"):
         if not size.isdigit() or int(size) > MOST_ATTRIBUTES:
             continue
         if name.rpartition("/")[2] == ".gitattributes":
-            attributes.append((found, name))
+            attributes[found] = name
         elif int(size) <= POINTER and not _left_out(name, exclude):
-            small.append((found, name))
-    if not any(re.search(rb"\bfilter=lfs\b", content) for _name, content in _blobs(attributes, repository)):
+            small[found] = name
+    if not any(
+        re.search(rb"\bfilter=lfs\b", content)
+        for _name, content in _blobs(attributes, repository, MOST_LISTED // MOST_ATTRIBUTES)
+    ):
         return
-    for name, content in _blobs(small, repository):
+    for name, content in _blobs(small, repository, MOST_LISTED // POINTER):
         if content.startswith(POINTER_BEGINS):
             raise SourceError(
                 f"{name} lies in Git LFS, and the repository has a pointer to it alone. Deploy a checkout that has the file"
@@ -391,26 +474,30 @@ def _refuse_pointers_of(commit, repository, exclude):
             )
 
 
-def _blobs(objects, repository):
-    """The contents of small files of a repository, by their names."""
-    given = "".join(f"{found}\n" for found, _name in objects).encode()
-    said = _git("cat-file", "--batch", cwd=repository, given=given)
-    begin = 0
-    for _found, name in objects:
-        end = said.index(b"\n", begin)
-        size = int(said[begin:end].split()[2])
-        yield name, said[end + 1 : end + 1 + size]
-        begin = end + 1 + size + 1
+def _blobs(objects, repository, most):
+    """The contents of small files of a repository, by their names; ``most`` are read at once."""
+    pairs = iter(objects.items())
+    while some := list(itertools.islice(pairs, most)):
+        given = "".join(f"{found}\n" for found, _name in some).encode()
+        said = _git("cat-file", "--batch", cwd=repository, given=given)
+        begin = 0
+        for _found, name in some:
+            end = said.index(b"\n", begin)
+            size = int(said[begin:end].split()[2])
+            yield name, said[end + 1 : end + 1 + size]
+            begin = end + 1 + size + 1
 
 
 def _git_archive(source, target):
+    # The same bytes on each controller: line ends and filters that somebody has configured would change what a commit holds.
     # git writes the file itself: a commit of kilobytes may hold files of gigabytes. One archive follows the other.
     with open(target, "wb") as stream:
         for path, commit, repository in (("", source.fingerprint, source.base), *source.modules):
             prefix = [f"--prefix={path}/"] if path else []
             exclude = _below(source.exclude, path) if path else source.exclude
             without = [f":(exclude,literal){place}" for place in exclude]
-            _git("archive", "--format=tar.gz", "-6", *prefix, commit, "--", *without, cwd=repository, into=stream)
+            words = ("archive", "--format=tar.gz", "-6", *prefix, commit, "--", *without)
+            _git(*words, cwd=repository, into=stream, bare=True)
 
 
 def _names(root, include, exclude):
@@ -421,13 +508,15 @@ def _names(root, include, exclude):
     names = set(_tracked(root, exclude))
     for wanted in include:
         path = root / wanted
-        if not path.exists():
+        if not path.is_file() and not path.is_dir():
             raise SourceError(
                 f"source.include: there is no {wanted} in {root}; what makes it must have run before the deploy"
             )
         if root not in path.resolve().parents:
             raise SourceError(f"source.include: {wanted} leads out of {root}")
-        names |= {os.path.join(wanted, name) for name in _walk(path, {".git"})} if path.is_dir() else {wanted}
+        found = {os.path.join(wanted, name) for name in _walk(path, {".git"})} if path.is_dir() else {wanted}
+        # A pipe would be waited for.
+        names |= {name for name in found if (root / name).is_symlink() or (root / name).is_file()}
     return sorted(names)
 
 
@@ -459,9 +548,10 @@ def _tracked(root, exclude=()):
         names = tracked | {name for name in _listed(root, "--others", "--exclude-standard") if _is_source(name)}
     else:
         names = _walk(root)
-    found = set()
+    found, known = set(), {}
     for name in names:
-        if _left_out(name, exclude):
+        # git knows files by names that a link leads away from since: it is the link that is sent.
+        if _left_out(name, exclude) or _behind_link(root, name, known):
             continue
         path = root / name
         if path.is_symlink() or path.is_file():
@@ -471,6 +561,14 @@ def _tracked(root, exclude=()):
         elif path.is_dir():
             raise SourceError(f"source.path: the submodule {path} is not checked out (git submodule update --init)")
     return sorted(found)
+
+
+def _behind_link(root, name, known):
+    """Whether one of the directories that a file lies in is a link; ``known`` are those that were looked at."""
+    directory = os.path.dirname(name)
+    if directory and directory not in known:
+        known[directory] = os.path.islink(root / directory) or _behind_link(root, directory, known)
+    return bool(directory) and known[directory]
 
 
 def _listed(root, *which):
@@ -509,9 +607,30 @@ def _tree_digest(root, names):
 def _describe(root):
     """What git calls the state of a directory, or its own name where git knows nothing of it."""
     try:
-        return f"{root.name} {_git('describe', '--always', '--dirty', '--tags', cwd=root).decode().strip()}"
+        # Not describe's own --dirty: it writes to the repository, which has hooks, and looks into submodules, which have filters.
+        name = printable(_git("describe", "--always", "--tags", cwd=root).decode(errors="replace").strip())
+        without = _without_filters(root)
+        look = ("status", "--porcelain", "--untracked-files=no", "--ignore-submodules=dirty")
+        changed = without is not None and _git(*without, *look, cwd=root)
     except GitError:
         return root.name
+    return f"{root.name} {name}{'-dirty' if changed else ''}"
+
+
+def _without_filters(root):
+    """Options of git that turn off the filters of a repository's own configuration, which are programs; None where none can."""
+    listing = _git("config", "--null", "--show-scope", "--list", cwd=root).decode(errors="surrogateescape").split("\0")
+    ours, others = {}, set()
+    for scope, entry in zip(listing[::2], listing[1::2], strict=False):
+        key, _newline, value = entry.partition("\n")
+        if key.startswith("filter."):
+            if scope in ("system", "global", "command"):
+                ours[key] = value
+            else:
+                others.add(key)
+    if any("=" in key for key in others):
+        return None
+    return [word for key in sorted(others) for word in ("-c", f"{key}={ours.get(key, '')}")]
 
 
 def _gzipped(archive, target):
