@@ -417,12 +417,20 @@ def _complete_site(app, label, problems):
         # An answer that may take long outlives a deploy.
         app["drain_timeout"] = max(DRAIN, longest or 0)
     app["site"]["read_timeout"] = longest or READ
-    for url, directory in app["site"]["internal"].items() if sound else ():
+    internal = app["site"]["internal"] if sound else {}
+    # Where the uploads of each would be found by visitors; nobody finds them there either.
+    public = {
+        f"{app['media_url']}{str(directory).rstrip('/')}/": str(directory).rstrip("/")
+        for directory in internal.values()
+    }
+    for url, directory in internal.items():
         where = f"{label}: site.internal"
         if not is_form(URL, url):
             problems.append(f"{where}: '{url}' must be a path that begins and ends with '/', and more than that")
         elif url in (app["static_url"], app["media_url"]):
             problems.append(f"{where}: '{url}' is where visitors find files that are for all")
+        elif app["media_url"] and public.get(url, str(directory).rstrip("/")) != str(directory).rstrip("/"):
+            problems.append(f"{where}: '{url}' is where the uploads in '{public[url]}' lie, which are internal too")
         if not is_form(DIRECTORY, directory):
             problems.append(f"{where}.{url} must be a directory of the application's uploads, such as private")
 

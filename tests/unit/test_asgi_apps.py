@@ -358,6 +358,10 @@ def test_numbers_booleans_and_lists_are_good_values_of_the_environment():
         ({"source": {"package": "x", "subdirectory": "a"}}, "source: unknown key 'subdirectory' beside package"),
         ({"source": {"path": "x", "include": ["a", "../b"]}}, "source.include: '../b' must be a path inside the code"),
         ({"source": {"path": "x", "include": "a/"}}, "source.include: 'a/' must be a path inside the code"),
+        (
+            {"site": {"internal": {"/bills/": "bills", "/media/bills/": "other"}}},
+            "site.internal: '/media/bills/' is where the uploads in 'bills' lie, which are internal too",
+        ),
         ({"source": {"path": "x", "include": "dist"}}, "source.include: 'dist' must be a path inside the code"),
         ({"source": {"path": "x", "exclude": "d"}}, "source.exclude: 'd' must be a path inside the code"),
         ({"application": f"shop.asgi:make{'()' * 1500}"}, "application must look like 'package.module:callable'"),

@@ -825,3 +825,8 @@ def test_a_branch_that_became_a_directory_of_branches_is_no_obstacle(repository,
         commit = repository.commit(app=f"{branch} one")
         repository.commit(app=f"{branch} two")
         assert resolve({"git": str(repository.path), "version": commit}, "/", tmp_path / "git").fingerprint == commit
+
+
+def test_nothing_lies_below_a_file_that_could_be_left_out(repository, tmp_path):
+    with pytest.raises(SourceError, match="there is no app/x in the repository"):
+        resolve({"git": str(repository.path), "version": "main", "exclude": ["app/x"]}, "/", tmp_path / "git")

@@ -389,7 +389,9 @@ def _contents(url, commit, repository, exclude, cache, ssh_options, room):
         else:
             names.append(name)
     for place in exclude:
-        if not any(_left_out(name, [place]) or place.startswith(f"{name}/") for name in (*names, *links)):
+        # What lies in a submodule is looked for there.
+        inside = any(place.startswith(f"{name}/") for name in links)
+        if not inside and not any(_left_out(name, [place]) for name in (*names, *links)):
             raise SourceError(f"source.exclude: there is no {place} in the repository")
     if any(name.rpartition("/")[2] == ".gitattributes" for name in names):
         _refuse_pointers_of(commit, repository, exclude, room)
