@@ -151,6 +151,7 @@ def test_what_is_noted_of_the_running_settings_holds_no_password(project):
         "CHANNEL_LAYERS": {
             "one": redis_layer("redis://:hunter2@127.0.0.1:1/0"),
             "two": redis_layer(("127.0.0.1", 1)),
+            "four": redis_layer("redis://127.0.0.1:1/0?password=hunter2&db=1"),
             "three": redis_layer({"address": "redis://:hunter2@127.0.0.1:2", "password": "hunter2"}),
         },
     }
@@ -162,7 +163,7 @@ def test_what_is_noted_of_the_running_settings_holds_no_password(project):
     found = report["facts"]["running"]
     assert found["CACHES"] == {"default": [REDIS, "redis://127.0.0.1:1/0"]}
     assert [hosts[1:] for hosts in found["CHANNEL_LAYERS"].values()] == [
-        ["redis://127.0.0.1:1/0"], ["127.0.0.1:1"], ["redis://127.0.0.1:2"],
+        ["redis://127.0.0.1:1/0"], ["127.0.0.1:1"], ["redis://127.0.0.1:1/0?password=&db=1"], ["redis://127.0.0.1:2"],
     ]  # fmt: skip
     assert found["SECRET_KEY"] != SECRET and len(found["SECRET_KEY"]) == 64
 

@@ -9,11 +9,14 @@ import hmac
 import importlib
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
 # Written anew for each release (plugins/module_utils/_deploy/stage.py).
 TOKEN = Path(__file__).with_name("vivarium_token")
+# What an address may say after its question mark.
+NAMED = re.compile(r"\b(pass|password|passwd|pwd|token|secret|key)=[^&]*", re.IGNORECASE)
 
 
 def load(path):
@@ -84,7 +87,7 @@ def places(said):
         said = said.get("address") or [said.get("host"), said.get("port")]
     if isinstance(said, str):
         scheme, separator, rest = said.rpartition("://")
-        return [scheme + separator + rest.rsplit("@", 1)[-1]]
+        return [scheme + separator + NAMED.sub(r"\1=", rest.rsplit("@", 1)[-1])]
     if isinstance(said, (list, tuple)):
         if len(said) == 2 and isinstance(said[1], int):
             return [f"{said[0]}:{said[1]}"]
