@@ -122,6 +122,7 @@ class Connection(http.client.HTTPConnection):
 
 over, seen = threading.Event(), {name: {"requests": 0, "failures": []} for name in sys.argv[1:]}
 threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+print("begun", flush=True)
 while not over.wait(0.05):
     for name, count in seen.items():
         count["requests"] += 1
@@ -146,6 +147,8 @@ def asking(host, *names):
         ["podman", "exec", "-i", host.backend.name, "runuser", "-u", "www-data", "--", "python3", "-c", ASKER, *names],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
+    # A program in a container may take its time to start.
+    assert process.stdout.readline() == "begun\n", process.communicate(timeout=60)
     try:
         yield
     finally:

@@ -70,11 +70,11 @@ def test_a_release_that_one_host_cannot_start_goes_live_on_none(hosts):
     before = live(hosts)
     change(asgi="import sys\nassert sys.version_info >= (3, 12), 'not on this host'")
     play = Play("deploy", asgi_only="herbarium").fail()
-    assert play.failed_at("app2", "herbarium", "start") and "not on this host" in play.message("app2")
-    assert "the release failed on another host (app2: start)" in " ".join(play.message("app1").split())
+    assert play.failed_at("app2", "herbarium", "check") and "not on this host" in play.message("app2")
+    assert "the release failed on another host (app2: check)" in " ".join(play.message("app1").split())
     assert live(hosts) == before
     assert last_line(hosts, "app1")["outcome"] == last_line(hosts, "app2")["outcome"] == "failed"
-    assert last_line(hosts, "app1")["reason"] == "it failed on another host (app2: start)"
+    assert last_line(hosts, "app1")["reason"] == "it failed on another host (app2: check)"
     for app in APPS:
         assert hosts[app].file("/srv/herbarium/deploy.lock").content_string == ""
 
