@@ -67,7 +67,8 @@ class Play:
         found = [
             text for part in shown for text in re.findall(rf"^ok: \[{host}\] =>(.*?)^(?=\S|\Z)", part, re.M | re.S)
         ]
-        return "\n".join([*(yaml.safe_load(found[-1])["msg"] if found else []), self.failure(host)])
+        # Of each application that failed.
+        return "\n".join([*(line for text in found for line in yaml.safe_load(text)["msg"]), self.failure(host)])
 
     def failure(self, host):
         """What a host's last failure says."""

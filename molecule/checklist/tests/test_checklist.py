@@ -370,6 +370,32 @@ def test_what_nginx_sends_is_compared_with_the_inventory(hosts):
         assert "nginx says max-age=63072000, and the inventory (hsts) none: the playbook site" in heading["how"]
 
 
+def test_a_migration_that_waits_for_a_table_does_not_keep_its_readers(hosts):
+    """A long transaction holds the table; whoever comes after a migration that queues for it would wait as long."""
+    migration = (
+        "from django.db import migrations\n\nclass Migration(migrations.Migration):\n    dependencies = []\n"
+        "    operations = [migrations.RunSQL('ALTER TABLE auth_user ADD COLUMN note text', migrations.RunSQL.noop)]\n"
+    )
+    hold = "BEGIN; LOCK TABLE auth_user IN ACCESS SHARE MODE; SELECT pg_sleep(30);"
+    # Each line is what a reader waited, in seconds.
+    ask = "psql -qtc 'SELECT count(*) FROM auth_user' shop >/dev/null"
+    read = f"for i in $(seq 200); do s=$(date +%s); {ask}; echo $(($(date +%s) - s)); sleep 0.3; done"
+    files = {"notes/__init__.py": "", "notes/migrations/__init__.py": "", "notes/migrations/0001_note.py": migration}
+    sources = variant(hosts, "notes", files | {"+shop/settings.py": "\nINSTALLED_APPS += ['notes']\n"})
+    for host in hosts.values():
+        host.check_output(f"systemd-run --quiet --unit=holder --uid=postgres psql -c {shlex.quote(hold)} shop")
+        host.check_output(
+            f"systemd-run --quiet --unit=reader --uid=postgres sh -c {shlex.quote(read + ' >/tmp/waited')}"
+        )
+    code, output = deploy(sources=sources)
+    assert code == 0, output
+    for host in hosts.values():
+        assert "note" in host.check_output("runuser -u postgres -- psql -Atc '\\d auth_user' shop")
+        host.check_output("systemctl stop reader.service")
+        waited = [int(line) for line in host.check_output("cat /tmp/waited").split() if line.isdigit()]
+        assert len(waited) > 10 and max(waited) < 12, waited
+
+
 def test_a_deploy_with_a_new_key_and_more_services_keeps_everybody_signed_in(hosts, admins):
     before = {name: live(host) for name, host in hosts.items()}
     files = {
@@ -397,32 +423,6 @@ def test_a_deploy_with_a_new_key_and_more_services_keeps_everybody_signed_in(hos
     for name, host in hosts.items():
         assert live(host) != before[name] and is_signed_in(admins[name])
         assert Visitor(host, "127.0.0.1", DOMAIN).page("/static/made.css") == "b{}"
-
-
-def test_a_migration_that_waits_for_a_table_does_not_keep_its_readers(hosts):
-    """A long transaction holds the table; whoever comes after a migration that queues for it would wait as long."""
-    migration = (
-        "from django.db import migrations\n\nclass Migration(migrations.Migration):\n    dependencies = []\n"
-        "    operations = [migrations.RunSQL('ALTER TABLE auth_user ADD COLUMN note text', migrations.RunSQL.noop)]\n"
-    )
-    hold = "BEGIN; LOCK TABLE auth_user IN ACCESS SHARE MODE; SELECT pg_sleep(30);"
-    # Each line is what a reader waited, in seconds.
-    ask = "psql -qtc 'SELECT count(*) FROM auth_user' shop >/dev/null"
-    read = f"for i in $(seq 200); do s=$(date +%s); {ask}; echo $(($(date +%s) - s)); sleep 0.3; done"
-    files = {"notes/__init__.py": "", "notes/migrations/__init__.py": "", "notes/migrations/0001_note.py": migration}
-    sources = variant(hosts, "notes", files | {"+shop/settings.py": "\nINSTALLED_APPS += ['notes']\n"})
-    for host in hosts.values():
-        host.check_output(f"systemd-run --quiet --unit=holder --uid=postgres psql -c {shlex.quote(hold)} shop")
-        host.check_output(
-            f"systemd-run --quiet --unit=reader --uid=postgres sh -c {shlex.quote(read + ' >/tmp/waited')}"
-        )
-    code, output = deploy(sources=sources)
-    assert code == 0, output
-    for host in hosts.values():
-        assert "note" in host.check_output("runuser -u postgres -- psql -Atc '\\d auth_user' shop")
-        host.check_output("systemctl stop reader.service")
-        waited = [int(line) for line in host.check_output("cat /tmp/waited").split() if line.isdigit()]
-        assert len(waited) > 10 and max(waited) < 12, waited
 
 
 def test_cache_and_sessions_are_in_redis(hosts, admins):
