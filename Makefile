@@ -17,7 +17,7 @@ help: ## Show this list
 	@echo
 	@echo "  S=nginx      the scenario of make scenario"
 	@echo "  STEP=verify  only this step of it: create, converge, idempotence, check, verify, login, destroy"
-	@echo "  KEEP=1       leave its hosts running; JOBS=2 scenarios side by side; PYTHON=python3.13 for the venv"
+	@echo "  KEEP=1       leave its hosts running; JOBS=3 scenarios side by side; PYTHON=python3.13 for the venv"
 
 setup: ## Install what is missing on this machine, then the development tools into .venv
 	@tools/setup
