@@ -473,13 +473,13 @@ def test_what_was_there_before_goes_into_the_inventory_as_the_documentation_says
     lines = [line for line in commands("PostgreSQL", "adopt") if line.startswith("postgresql_")]
     inventory = yaml.safe_load("\n".join(lines))
     assert set(inventory) > {"postgresql_users_extra", "postgresql_databases_extra", "postgresql_access_extra"}
-    site(crm_password="the-password-of-the-crm", **inventory).succeed()
+    site(vault_crm_password="the-password-of-the-crm", **inventory).succeed()
     for host in hosts.values():
         address = host.check_output("hostname -I").split()[0]
         ask = "PGPASSWORD=the-password-of-the-crm psql -XAtc 'SHOW max_connections' -h %s -U crm crm"
         assert host.check_output(ask, address) == "300"
         answers(host, "shop")
-    again = site(crm_password="the-password-of-the-crm", **inventory).succeed()
+    again = site(vault_crm_password="the-password-of-the-crm", **inventory).succeed()
     assert all(again.changed(name) == 0 for name in hosts), again.output
     site().succeed()
     site(asgi_remove="crm", asgi_purge="crm").succeed()
