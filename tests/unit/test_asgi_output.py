@@ -113,9 +113,9 @@ def test_what_a_program_prints_takes_no_time():
         "Set the " + "A" * 400_000,
         "A: \n" * 99_999,
     ):
-        begun = time.monotonic()
+        begun = time.process_time()
         failure("it failed:", text, CODE, "shop")
-        assert time.monotonic() - begun < 5
+        assert time.process_time() - begun < 5
 
 
 SECRETS = {

@@ -626,6 +626,24 @@ def test_requests_are_taken_back_once_from_a_release_that_falls_over(root, drain
     assert "release r2 (None) did not stay up, and requests went back to r1" in told[0] and told[1] == "it fell"
 
 
+def test_visitors_do_not_wait_for_a_process_that_takes_its_time_to_end(root, drain, monkeypatch):
+    """Requests and the verdict come first, then the one that must be alone ends, then the earlier one starts."""
+    told = []
+    application = asgi.Application("shop")
+    monkeypatch.setattr(
+        drain, "systemctl", lambda *words: told.append((application.live().id, new.record["state"], *words)) or 0
+    )
+    old, new = good(root, "r1", 1, 10), good(root, "r2", 2, 20)
+    old.note(processes=["worker", "poller"])
+    new.note(processes=["worker", "poller"], alone=["poller"])
+    application.point_live_at(new)
+    assert drain.take_back(application, old, new, "it fell")
+    at = {words[2:]: index for index, words in enumerate(told)}
+    assert told[at["start", "--no-block", "shop-worker@r1.service"]][:2] == ("r2", "good")
+    stopped, started = at["stop", "shop-poller@r2.service"], at["start", "--no-block", "shop-poller@r1.service"]
+    assert stopped < started and told[stopped][:2] == told[started][:2] == ("r1", "bad")
+
+
 def test_requests_are_not_taken_back_from_another_release(root, drain, monkeypatch):
     monkeypatch.setattr(drain, "systemctl", lambda *words: 0)
     old, new, other = good(root, "r1", 1, 10), good(root, "r2", 2, 20), good(root, "r3", 3, 30)
@@ -2285,7 +2303,9 @@ def test_whom_kept_releases_log_in_as_is_known(root, monkeypatch):
     add(root, "r5")
     own = {"DATABASE_URL": "sqlite:///x", "PGUSER": "shop-2c3d", "PGHOST": "db"}
     write(add(root, "r6").path / "env", env_file(own))
-    assert asgi_database.database_roles("shop") == ["shop", "shop-0a1b", "shop-2c3d"]
+    # A value of several lines is one value, and what was written by hand counts.
+    write(add(root, "r7").path / "env", "PGUSER='shop-4e5f'\nODD='\n" + env_file({"TEXT": "a\nPGUSER=nobody\n"}))
+    assert asgi_database.database_roles("shop") == ["shop", "shop-0a1b", "shop-2c3d", "shop-4e5f"]
     assert asgi_database.database_roles("none") == []
     # One that cannot be read may log in as anybody.
     (root / "releases/r5/env").symlink_to("/nowhere")
@@ -2351,6 +2371,19 @@ def test_what_the_gate_says_of_settings_is_kept_as_it_is(deploy, root, monkeypat
     step.checked()
     kept = json.loads((step.release.path / "gate.json").read_text())
     assert kept["facts"]["running"] == running and kept["messages"][0]["message"] == step.output == "***"
+
+
+def test_a_disk_that_is_full_does_not_take_the_place_of_the_reason(deploy, root, monkeypatch):
+    add(root, "r2", state="built")
+    step = deploy("r2")
+    step.lock(True, "build")
+    (root / "failed.log").mkdir()  # what cannot be written, whoever runs this
+    printed = "\n".join(f"line {number}" for number in range(50))
+    assert (
+        step.tell(asgi.ReleaseError(f"the build command 'npm ci' failed:\n{printed}"))
+        == "the build command 'npm ci' failed"
+    )
+    assert step.holder["details"][-1] == "line 49"
 
 
 @pytest.mark.parametrize(

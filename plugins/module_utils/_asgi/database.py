@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import shlex
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ansible_collections.vivarium.server.plugins.module_utils._asgi.names import text
+from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases import variables
 
 RELEASES = "/srv/{}/releases/*/env"
 LIMIT = 16 * 1024 * 1024
@@ -16,21 +16,10 @@ LIMIT = 16 * 1024 * 1024
 HERE = ("/var/run/postgresql", "/run/postgresql", "127.0.0.1", "::1", "localhost")
 
 
-def variables(environment, *names):
-    """Those of these variables that an environment file has."""
-    found = {}
-    for line in environment.decode(errors="replace").splitlines():
-        key, _, value = line.partition("=")
-        if key in names:
-            with contextlib.suppress(ValueError):
-                found[key] = "".join(shlex.split(value))
-    return found
-
-
 def database_place(environment):
     """Where the database of an environment file is, without who logs in there; None where it names none, or no address."""
     try:
-        url = urlsplit(variables(environment, "DATABASE_URL")["DATABASE_URL"])
+        url = urlsplit(variables(environment.decode(errors="replace"))["DATABASE_URL"])
         query = dict(parse_qsl(url.query))
         # As libpq has it: what the query says wins.
         host = query.get("host") or url.hostname or "the default host"
@@ -49,7 +38,7 @@ def database_roles(application):
         environment = text(path, LIMIT)
         if not environment:
             return None
-        said = variables(environment, "DATABASE_URL", "PGUSER")
+        said = variables(environment.decode(errors="replace"))
         with contextlib.suppress(ValueError):
             found |= {unquote(urlsplit(said.get("DATABASE_URL", "")).username or "")}
         found |= {said.get("PGUSER", "")}

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import select
+import shlex
 import signal
 import socket
 import stat
@@ -462,12 +463,22 @@ class Mask:
 
 
 MASKED = "***"
+# Between our quotes a value may be several lines.
+ASSIGNMENT = re.compile(
+    r'^(?P<name>[A-Za-z_]\w*)=(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<bare>[^\n]*))', re.MULTILINE | re.DOTALL
+)
 
 
 def variables(environment):
-    """The variables of an environment file."""
-    assignments = re.findall(r'^([A-Za-z_]\w*)="((?:[^"\\]|\\.)*)"', environment, re.MULTILINE | re.DOTALL)
-    return {name: re.sub(r"\\(.)", r"\1", value, flags=re.DOTALL) for name, value in assignments}
+    """The variables of an environment file; one that somebody has written by hand may be without our quotes."""
+    found = {}
+    for assignment in ASSIGNMENT.finditer(environment):
+        if assignment["quoted"] is not None:
+            found[assignment["name"]] = re.sub(r"\\(.)", r"\1", assignment["quoted"], flags=re.DOTALL)
+        else:
+            with contextlib.suppress(ValueError):
+                found[assignment["name"]] = "".join(shlex.split(assignment["bare"]))
+    return found
 
 
 SEPARATORS = re.compile(r"[\s,;]+")

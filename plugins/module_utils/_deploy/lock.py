@@ -138,9 +138,11 @@ class Lock(Step):
             found = found._replace(advice=helps)
         if printed and len(printed.splitlines()) > len(details):
             path = self.application.root / FAILED
-            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w") as stream:
-                stream.write(f"{time.strftime('%F %T %Z')}, release {self.release.id}: {said}\n{printed}\n")
-            details.append(f"All of it: sudo cat {path}")
+            # A disk that is full is not the reason that people are to read.
+            with contextlib.suppress(OSError):
+                with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w") as stream:
+                    stream.write(f"{time.strftime('%F %T %Z')}, release {self.release.id}: {said}\n{printed}\n")
+                details.append(f"All of it: sudo cat {path}")
         if self.owns_lock:
             self.holder |= {"details": details, "advice": found.advice}
             self.end(reason=found.reason)

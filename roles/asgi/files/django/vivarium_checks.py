@@ -26,7 +26,7 @@ context = {
     "migrate": True,
     "hsts_header": None,
     "settings": "",
-    "commands": {},
+    "commands": [],
 }
 
 LOCAL_CACHE = "django.core.cache.backends.locmem.LocMemCache"
