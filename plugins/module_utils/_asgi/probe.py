@@ -12,6 +12,10 @@ import ssl
 import threading
 import time
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
 NOBODY = 65534
 # How large an answer to a question of ours may be (bytes).
 WHOLE = 1024 * 1024
@@ -24,17 +28,21 @@ LOOK = 0.5
 class UnixConnection(http.client.HTTPConnection):
     """To an instance's socket, which systemd holds: a request waits in it until the server takes it in, if it ever does."""
 
-    def __init__(self, path, timeout, group=None, meanwhile=None):
+    timeout: float
+
+    def __init__(
+        self, path: str, timeout: float, group: int | None = None, meanwhile: Callable[[], None] | None = None
+    ) -> None:
         super().__init__("localhost", timeout=timeout)
         self.path, self.group, self.meanwhile = path, group, meanwhile
 
-    def connect(self):
+    def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         with contextlib.nullcontext() if self.group is None else member_of(self.group):
             self.sock.connect(self.path)
 
-    def getresponse(self):
+    def getresponse(self) -> http.client.HTTPResponse:
         deadline = time.monotonic() + self.timeout
         while self.meanwhile and not select.select([self.sock], [], [], LOOK)[0]:
             self.meanwhile()
@@ -44,7 +52,7 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 @contextlib.contextmanager
-def member_of(group):
+def member_of(group: int) -> Iterator[None]:
     """For a moment nobody, in one group: root may connect to a socket that is closed to the ones it is for."""
     before = os.getgroups()
     os.setgroups([])
@@ -61,11 +69,14 @@ def member_of(group):
 class LocalTLSConnection(http.client.HTTPConnection):
     """TLS to this host under the name of a site: whether the certificate is trusted is not the question here."""
 
-    def __init__(self, port, domain, timeout):
+    timeout: float
+    sock: ssl.SSLSocket
+
+    def __init__(self, port: int, domain: str, timeout: float) -> None:
         super().__init__("127.0.0.1", port, timeout=timeout)
         self.domain = domain
 
-    def connect(self):
+    def connect(self) -> None:
         super().connect()
         # Without the system's authorities, which take a while to load.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -74,7 +85,9 @@ class LocalTLSConnection(http.client.HTTPConnection):
         self.sock = context.wrap_socket(self.sock, server_hostname=self.domain)
 
 
-def answer_of(connection, path, host, more=None):
+def answer_of(
+    connection: UnixConnection | LocalTLSConnection, path: str, host: str, more: dict[str, str] | None = None
+) -> tuple[int, dict[str, str], str]:
     """One GET; returns the status, the headers and the beginning of the body: the whole of it where ``more`` headers are sent.
 
     OSError and HTTPException are the caller's.
@@ -83,7 +96,7 @@ def answer_of(connection, path, host, more=None):
     """
     late = threading.Event()
 
-    def cut(carrier):
+    def cut(carrier: socket.socket) -> None:
         late.set()
         with contextlib.suppress(OSError):
             socket.socket.shutdown(carrier, socket.SHUT_RDWR)
@@ -115,7 +128,7 @@ def answer_of(connection, path, host, more=None):
         body = response.read(WHOLE) if more else response.read1(65536)
         if late.is_set():
             raise TimeoutError("cut off")
-        headers = {}
+        headers: dict[str, str] = {}
         for name, value in response.getheaders():
             headers[name.lower()] = "\n".join(filter(None, [headers.get(name.lower()), value]))
         return response.status, headers, body.decode(errors="replace")
@@ -128,12 +141,19 @@ def answer_of(connection, path, host, more=None):
         connection.close()
 
 
-def ask(connection, path, host):
+def ask(connection: UnixConnection | LocalTLSConnection, path: str, host: str) -> int:
     """One GET; returns the status alone."""
     return answer_of(connection, path, host)[0]
 
 
-def ask_socket(path, url, host, timeout=10, group=None, meanwhile=None):
+def ask_socket(
+    path: str,
+    url: str,
+    host: str,
+    timeout: float = 10,
+    group: int | None = None,
+    meanwhile: Callable[[], None] | None = None,
+) -> int:
     """Ask an instance on its socket; with a group as a member of it, such as nginx is, and with no other right.
 
     While it does not answer, ``meanwhile`` is called again and again; what that raises ends the question.
@@ -141,11 +161,11 @@ def ask_socket(path, url, host, timeout=10, group=None, meanwhile=None):
     return ask(UnixConnection(path, timeout, group, meanwhile), url, host)
 
 
-def ask_site(port, domain, url, timeout=10):
+def ask_site(port: int, domain: str, url: str, timeout: float = 10) -> int:
     host = domain if port == 443 else f"{domain}:{port}"
     return ask(LocalTLSConnection(port, domain, timeout), url, host)
 
 
-def healthy(status, strict):
+def healthy(status: int, strict: bool) -> bool:
     """A path of the user's own must answer 2xx or 3xx; for the default one any answer but a server error will do."""
     return 200 <= status < (400 if strict else 500)

@@ -16,12 +16,15 @@ import socket
 import stat
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, TypeVar
 from urllib.parse import quote, quote_plus, unquote
 
-T = TypeVar("T")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import IO, Any, TypeVar
+
+    T = TypeVar("T")
 
 ROOT = Path("/srv")
 PROGRAMS = "/usr/local/lib/asgi"
