@@ -8,6 +8,7 @@ import base64
 import getpass
 import itertools
 import socket
+from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible_collections.vivarium.server.plugins.action.asgi_plan import parts_of
@@ -27,12 +28,12 @@ WITH_MODULE = 1024 * 1024
 NOT_SENT = ("env", "secrets", "public_env", "secret_env", "certificate")
 
 
-def holder():
+def holder() -> dict[str, str]:
     """Who deploys."""
     return {"run": this_run(), "user": getpass.getuser(), "controller": socket.gethostname()}
 
 
-def runs_of(states):
+def runs_of(states: list[str]) -> list[list[str]]:
     """The steps of a task, in as many lists as it makes runs on the host."""
     starts = [0, *(index for index, state in enumerate(states) if index and state in DELIBERATE), len(states)]
     return [states[begin:end] for begin, end in itertools.pairwise(starts)]
@@ -55,8 +56,9 @@ class ActionModule(FilesAction):
         "empty_database": {"type": "bool", "default": False},
     }
 
-    def run(self, tmp=None, task_vars=None):
+    def run(self, tmp: None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
+        task_vars = task_vars or {}
         _unused, arguments = self.validate_argument_spec(self.argument_spec)
         application, release, process = arguments["application"], arguments["release"], arguments["process"] or {}
         self.host = task_vars["inventory_hostname"]
@@ -85,7 +87,7 @@ class ActionModule(FilesAction):
         }
         # A deploy key stays here.
         data["application"]["source"] = {key: value for key, value in application["source"].items() if key != "key"}
-        result = {"changed": False}
+        result: dict[str, Any] = {"changed": False}
         for states in runs_of(arguments["state"]):
             changed, output = result["changed"], result.get("output")
             try:
@@ -101,16 +103,23 @@ class ActionModule(FilesAction):
                 break
         return result
 
-    def _failed_elsewhere(self):
+    def _failed_elsewhere(self) -> str | None:
         """Where this release has failed in this run, unless it was here."""
         failed = known(f"failed: {self.fleet}")
         return failed if failed and not failed.startswith(f"{self.host}:") else None
 
-    def _tell_fleet(self, states, step=None):
+    def _tell_fleet(self, states: list[str], step: str | None = None) -> None:
         step = step or STEPS.get(states[0], "a step on the controller")
         agreed(f"failed: {self.fleet}", lambda: f"{self.host}: {step}")
 
-    def _take(self, states, arguments, data, process, task_vars):
+    def _take(
+        self,
+        states: list[str],
+        arguments: dict[str, Any],
+        data: dict[str, Any],
+        process: dict[str, Any],
+        task_vars: dict[str, Any],
+    ) -> dict[str, Any]:
         """Steps that are one run on the host, unless the fleet says that they are not to be taken here."""
         application, data = arguments["application"], {**data, "state": states}
         if states != ["abandoned"] and self._failed_elsewhere():
@@ -133,7 +142,9 @@ class ActionModule(FilesAction):
             agreed(f"migrated: {self.fleet}", lambda: self.host)
         return result
 
-    def _stage(self, data, application, process, task_vars):
+    def _stage(
+        self, data: dict[str, Any], application: dict[str, Any], process: dict[str, Any], task_vars: dict[str, Any]
+    ) -> dict[str, Any]:
         source = resolve_application(application, task_vars)
         data["parts"] = parts_of(application, source, process)
         if data["kind"] == "package":
@@ -153,10 +164,10 @@ class ActionModule(FilesAction):
         finally:
             self._remove_tmp_path(self._connection._shell.tmpdir)
 
-    def _steps(self, data, task_vars):
+    def _steps(self, data: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Steps on the host; once more where a run that has died on this controller holds the lock."""
 
-        def run():
+        def run() -> dict[str, Any]:
             return self.on_host({"asgi_release": data}, task_vars)
 
         result = run()

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.vivarium.server.plugins.filter.env_file import text
@@ -22,34 +24,34 @@ LONGEST_VALUE = 100_000
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
-def is_line(value):
+def is_line(value: object) -> bool:
     """Whether a value is one line of text that has something in it; no control characters, none that turn text around."""
     return isinstance(value, str) and len(value) <= LONGEST and bool(value.strip()) and value.isprintable()
 
 
-def is_form(form, value):
+def is_form(form: re.Pattern[str], value: object) -> bool:
     """Whether a value is text that has a form from its first character to its last."""
     return isinstance(value, str) and bool(form.fullmatch(value))
 
 
-def is_number(value, lowest, highest):
+def is_number(value: object, lowest: int, highest: int) -> bool:
     """Whether a value is a whole number, as a number or in plain digits as -e gives it."""
     if isinstance(value, bool) or not re.fullmatch("[0-9]{1,12}", str(value)):
         return False
-    return lowest <= int(value) <= highest
+    return lowest <= int(str(value)) <= highest
 
 
-def is_switch(value):
+def is_switch(value: object) -> bool:
     """Whether a value is true or false, also as -e gives it."""
     return str(value).lower() in TRUE + FALSE
 
 
-def is_true(value):
+def is_true(value: object) -> bool:
     """Whether such a value is true."""
     return str(value).lower() in TRUE
 
 
-def extra_problems(inputs, names):
+def extra_problems(inputs: dict[str, Any], names: Iterable[str]) -> list[str]:
     """What is wrong with what an inventory adds to lists that are derived (NAME_extra); a list that it sets is taken as it is."""
     problems = []
     for name in names:
@@ -63,7 +65,7 @@ def extra_problems(inputs, names):
     return problems
 
 
-def environment_problems(variable, environment):
+def environment_problems(variable: str, environment: object) -> list[str]:
     """What is wrong with a dictionary of environment variables; a value is never told."""
     if not isinstance(environment, dict):
         return [f"{variable} must be a dictionary"]
