@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+
 NOBODY = 65534
 # How large an answer to a question of ours may be (bytes).
 WHOLE = 1024 * 1024
@@ -69,7 +70,6 @@ def member_of(group: int) -> Iterator[None]:
 class LocalTLSConnection(http.client.HTTPConnection):
     """TLS to this host under the name of a site: whether the certificate is trusted is not the question here."""
 
-    timeout: float
     sock: ssl.SSLSocket
 
     def __init__(self, port: int, domain: str, timeout: float) -> None:
@@ -86,7 +86,7 @@ class LocalTLSConnection(http.client.HTTPConnection):
 
 
 def answer_of(
-    connection: UnixConnection | LocalTLSConnection, path: str, host: str, more: dict[str, str] | None = None
+    connection: http.client.HTTPConnection, path: str, host: str, more: dict[str, str] | None = None
 ) -> tuple[int, dict[str, str], str]:
     """One GET; returns the status, the headers and the beginning of the body: the whole of it where ``more`` headers are sent.
 
@@ -94,7 +94,9 @@ def answer_of(
 
     The whole takes no longer than the timeout of the connection, which by itself counts from byte to byte.
     """
-    late = threading.Event()
+    limit, late = connection.timeout, threading.Event()
+    if limit is None:
+        raise ValueError("whoever asks has a limit")
 
     def cut(carrier: socket.socket) -> None:
         late.set()
@@ -104,7 +106,7 @@ def answer_of(
     try:
         connection.connect()
         # http.client lets go of it before the answer is read.
-        timer = threading.Timer(connection.timeout, cut, [connection.sock])
+        timer = threading.Timer(limit, cut, [connection.sock])
         timer.daemon = True
         timer.start()
     except BaseException:
@@ -134,14 +136,14 @@ def answer_of(
         return response.status, headers, body.decode(errors="replace")
     except (OSError, http.client.HTTPException) as error:
         if late.is_set():
-            raise TimeoutError(f"no whole answer within {connection.timeout} s") from error
+            raise TimeoutError(f"no whole answer within {limit} s") from error
         raise
     finally:
         timer.cancel()
         connection.close()
 
 
-def ask(connection: UnixConnection | LocalTLSConnection, path: str, host: str) -> int:
+def ask(connection: http.client.HTTPConnection, path: str, host: str) -> int:
     """One GET; returns the status alone."""
     return answer_of(connection, path, host)[0]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 # A secret is looked for in the code's files up to this size.
@@ -13,7 +13,7 @@ READABLE = 1_000_000
 SHORTEST = 12
 
 
-def found_in_code(secrets: dict[str, object]) -> Iterator[tuple[str, Path]]:
+def found_in_code(secrets: Mapping[str, object]) -> Iterator[tuple[str, Path]]:
     """The names of secrets that stand in a file of the code, and the file."""
     wanted = {name: str(value).encode() for name, value in secrets.items() if value and len(str(value)) >= SHORTEST}
     for directory, directories, files in os.walk("."):

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def digest(value: object) -> str:
     return hmac.new(token(), str(value).encode("utf-8", "surrogateescape"), "sha256").hexdigest()
 
 
-def running(application: str, secrets: list[str]) -> dict[str, Any]:
+def running(application: str, secrets: Sequence[str]) -> dict[str, Any]:
     """What the application at this dotted path runs with, whose environment has these secrets."""
     configured = "django.conf" in sys.modules and sys.modules["django.conf"].settings.configured
     return of_django(sys.modules["django.conf"].settings) if configured else of_others(application, secrets)
@@ -73,7 +74,7 @@ def of_django(settings: Any) -> dict[str, Any]:
     }
 
 
-def of_others(application: str, secrets: list[str]) -> dict[str, Any]:
+def of_others(application: str, secrets: Sequence[str]) -> dict[str, Any]:
     # What Starlette, FastAPI, Litestar, Quart and others call `debug`. Middleware of the inventory stands around the callable.
     debug = getattr(load(os.environ.get("VIVARIUM_ASGI_APPLICATION") or application), "debug", None)
     return {
