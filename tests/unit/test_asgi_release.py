@@ -598,7 +598,8 @@ DRAIN = importlib.machinery.SourceFileLoader("drain", str(ROOT / "roles/asgi/fil
 
 @pytest.fixture
 def drain(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "roles/asgi/files"))
+    # On the host they lie beside it.
+    monkeypatch.syspath_prepend(str(ROOT / "roles/asgi/files/server"))
     monkeypatch.setitem(sys.modules, "releases", asgi)
     spec = importlib.util.spec_from_loader("drain", DRAIN)
     program = importlib.util.module_from_spec(spec)
