@@ -8,19 +8,18 @@ import functools
 import gc
 import hashlib
 import ipaddress
-import pathlib
 import re
 from urllib.parse import quote
 
 from ansible import context
 from ansible.errors import AnsibleFilterError
-from ansible.module_utils.common.yaml import yaml_load
 from ansible.utils.display import Display
-from ansible_collections.vivarium.server.plugins.filter.asgi_apps import NAME, asgi_apps, asgi_removable
 from ansible_collections.vivarium.server.plugins.filter.asgi_files import asgi_names
 from ansible_collections.vivarium.server.plugins.filter.postgresql import RESERVE
+from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.apps.complete import asgi_apps
+from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.apps.names import NAME, asgi_removable
+from ansible_collections.vivarium.server.plugins.plugin_utils.argument_specs import options_of
 
-ROLES = pathlib.Path(__file__).resolve().parents[2] / "roles"
 SOCKET_DIRECTORY = "/var/run/postgresql"  # where Debian's PostgreSQL and its clients meet
 LOOPBACK = "127.0.0.1"
 # What libpq reads, and asyncpg; those that say together whose database it is.
@@ -189,8 +188,7 @@ def wiring_argument_spec(roles):
     """Return the options of the roles of this collection, as validate_argument_spec takes them."""
     options = {}
     for role in roles:
-        described = (ROLES / role / "meta/argument_specs.yml").read_text(encoding="utf-8")
-        options |= yaml_load(described)["argument_specs"]["main"]["options"]
+        options |= options_of(role)
     return options
 
 

@@ -10,6 +10,8 @@ from ansible_collections.vivarium.server.plugins.filter.env_file import text
 
 # Every form is for fullmatch(): `$` would let a line break at the end through.
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+# A Python module, or what is in one, by its dotted path.
+MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 # A user or a group, as useradd(8) takes it.
 ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 # A package of Debian, perhaps of one architecture, perhaps at one version or of one release.
