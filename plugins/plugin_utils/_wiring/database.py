@@ -123,7 +123,7 @@ def users(topology: Topology, app: App) -> list[dict[str, Any]]:
     known = [None if roles is None else roles.get(app["name"], []) for roles in hosts]
     # What kept releases log in as goes on. Where one of the hosts did not say, nothing is closed.
     if None not in known:
-        owner["logins"] = sorted({name for names in known for name in names})
+        owner["logins"] = sorted({name for names in known if names for name in names})
     return [
         owner,
         {

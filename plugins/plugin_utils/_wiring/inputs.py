@@ -68,7 +68,8 @@ def _derive(topology: Topology, apps: Any, version: Any) -> dict[str, Any]:
 
 def _added(topology: Topology, app: App) -> dict[str, Any]:
     """What the topology adds to an application: its database, its public origins, the way to it through nginx."""
-    env, secrets = sites.origins(topology, app), {}
+    env = sites.origins(topology, app)
+    secrets: dict[str, str] = {}
     if app["database"] and topology.is_app and topology.db:
         for name, value, secret in database.variables(topology, app):
             (secrets if secret else env)[name] = value

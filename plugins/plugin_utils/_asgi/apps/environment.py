@@ -56,7 +56,7 @@ def add_variables(app: App, added: Mapping[str, Any]) -> None:
 
 def _described(app: App) -> dict[str, str]:
     """What the application's description alone says about its environment, under Django's own setting names."""
-    env = {}
+    env: dict[str, str] = {}
     if app["asgi_middleware"]:
         env |= {
             "VIVARIUM_ASGI_APPLICATION": app["callable"],
