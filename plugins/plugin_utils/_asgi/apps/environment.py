@@ -6,10 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
-from ansible_collections.vivarium.server.plugins.filter.env_file import text
 from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.apps.schema import App, Wrong, check_strings, is_a
-from ansible_collections.vivarium.server.plugins.plugin_utils.forms import ENV_NAME, LONGEST_VALUE
+from ansible_collections.vivarium.server.plugins.plugin_utils.forms import ENV_NAME, value_problem
 
 
 def check(app: App, wrong: Wrong) -> None:
@@ -18,14 +16,8 @@ def check(app: App, wrong: Wrong) -> None:
         for key, value in app[where].items():
             if not is_a(key, str) or not ENV_NAME.fullmatch(key):
                 wrong(f"{where}: '{key}' is not a name of an environment variable")
-            elif value is None:
-                wrong(f"{where}.{key} is not set")
-            else:
-                try:
-                    if len(text(key, value)) > LONGEST_VALUE:
-                        wrong(f"{where}.{key} is longer than {LONGEST_VALUE} characters")
-                except AnsibleFilterError as error:
-                    wrong(f"{where}.{key}: {str(error).split(': ', 1)[1]}")
+            elif problem := value_problem(key, value):
+                wrong(f"{where}.{key}{problem}")
     for key in sorted(set(app["env"]) & set(app["secrets"]), key=str):
         wrong(f"{key} stands in env and in secrets; keep it in secrets alone")
 
