@@ -11,6 +11,7 @@ import subprocess
 import pytest
 import yaml
 from ansible_collections.vivarium.server.plugins.filter.asgi_files import asgi_sandbox
+from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases import PROGRAMS
 from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.apps import code, commands, schema, server
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -51,9 +52,10 @@ def test_a_sandbox_is_the_role_s_less_what_is_allowed_and_what_the_application_s
     assert not [line for line in build if line.startswith("ReadWritePaths")]
 
 
-def test_the_role_has_a_row_for_each_server():
+def test_the_role_has_a_row_for_each_server_and_its_programs_where_its_code_looks():
     variables = yaml.safe_load((ROOT / "roles/asgi/vars/main.yml").read_text())
     servers = OPTIONS["asgi_apps"]["options"]["server"]["choices"]
+    assert variables["__asgi_programs"] == PROGRAMS
     assert list(variables["__asgi_servers"]) == [*servers[:2], "gunicorn_asgi", *servers[2:]]
 
 
