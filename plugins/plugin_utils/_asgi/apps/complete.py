@@ -19,9 +19,7 @@ from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.apps import 
     server,
     site,
 )
-from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.apps import (
-    inputs as role,
-)
+from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.apps.inputs import derived_problems, input_problems
 from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.apps.schema import (
     OPTIONS,
     App,
@@ -42,7 +40,7 @@ def asgi_apps(
     inputs: Mapping[str, Any] | None = None,
 ) -> list[App]:
     """Return the applications with every default filled in, or raise one error that lists every mistake."""
-    problems = role.input_problems(inputs or {}) + role.derived_problems(derived or {})
+    problems = input_problems(inputs or {}) + derived_problems(derived or {})
     if not is_a(apps, list):
         raise AnsibleFilterError("asgi_apps must be a list of applications")
     derived = {} if problems else derived or {}
