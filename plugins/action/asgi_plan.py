@@ -10,7 +10,7 @@ from collections.abc import Container
 from typing import Any
 
 from ansible.errors import AnsibleError
-from ansible_collections.vivarium.server.plugins.filter.env_file import env_file
+from ansible_collections.vivarium.server.plugins.filter.env_file import text
 from ansible_collections.vivarium.server.plugins.module_utils._asgi.plan import GONE
 from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.run import agreed
 from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.source import Source, resolve_application
@@ -58,9 +58,9 @@ def parts_of(application: dict[str, Any], source: Source, process: dict[str, Any
 
 
 def secrets_of(application: dict[str, Any]) -> dict[str, str]:
-    """The digests of the secrets' lines in an environment file, by their names."""
-    lines = {name: env_file({name: value}).rstrip("\n") for name, value in application["secret_env"].items()}
-    return {name: hashlib.sha256(line.encode()).hexdigest() for name, line in lines.items()}
+    """The digests of the secrets, as an environment file has them, by their names."""
+    secrets = application["secret_env"].items()
+    return {name: hashlib.sha256(text(name, value).encode()).hexdigest() for name, value in secrets}
 
 
 class ActionModule(FilesAction):

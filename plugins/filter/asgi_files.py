@@ -7,8 +7,9 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases import PROGRAMS
+
 UNITS = "/etc/systemd/system"
-PROGRAMS = "/usr/local/lib/asgi"
 COMMANDS = f"{PROGRAMS}/commands"
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.vivarium.server.plugins.filter.asgi_apps import CLEARSESSIONS
+from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.apps.django import CLEARSESSIONS
 
 DOCUMENTATION = r"""
 name: asgi_library

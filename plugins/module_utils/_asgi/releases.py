@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 ROOT = Path("/srv")
+# Programs of the role; __asgi_programs in its vars is the same.
 PROGRAMS = "/usr/local/lib/asgi"
 # The steps as people know them (docs/releases.md).
 STEPS = {
