@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
+OTHER_PAGES = [ROOT / "README.md", ROOT / "plugins/README.md", *sorted((ROOT / "roles").glob("*/README.md"))]
 ANY = "\N{HORIZONTAL ELLIPSIS}"
 LINK = re.compile(r"(?<!!)\[[^]]*\]\(([^)\s]+)\)")
 # Code, in which brackets are no links.
@@ -20,7 +21,9 @@ CODE = re.compile(r"^( {4}[^\n]*|```.*?^```)$|`[^`\n]*`", re.MULTILINE | re.DOTA
 def quoted_messages():
     """The messages of the page, which stand as quotations, an ellipsis for what changes from case to case."""
     text = (ROOT / "docs" / "troubleshooting.md").read_text()
-    return [" ".join(block.replace("\n>", "\n").lstrip("> ").split()) for block in re.findall(r"(?m)^>.*(?:\n>.*)*", text)]
+    return [
+        " ".join(block.replace("\n>", "\n").lstrip("> ").split()) for block in re.findall(r"(?m)^>.*(?:\n>.*)*", text)
+    ]
 
 
 @functools.cache
@@ -55,8 +58,7 @@ def anchors(page):
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md", ROOT / "plugins/README.md", *sorted((ROOT / "roles").glob("*/README.md"))],
-                         ids=lambda page: str(page.relative_to(ROOT)))  # fmt: skip
+@pytest.mark.parametrize("page", [*PAGES, *OTHER_PAGES], ids=lambda page: str(page.relative_to(ROOT)))
 def test_a_link_leads_somewhere(page):
     for target in LINK.findall(CODE.sub("", page.read_text())):
         if target.startswith(("https://", "http://")):
