@@ -13,6 +13,6 @@ myst_heading_anchors = 4
 highlight_language = "none"
 # Messages are searched for as they are written.
 smartquotes = False
-# Modules of Ansible are documented elsewhere, and a directory of the repository is no page. That links lead somewhere is seen to by
-# tests/unit/test_docs.py.
+# Modules of Ansible are documented elsewhere, and a directory of the repository is no page. That links lead somewhere
+# is tests/unit/test_docs.py's to see.
 suppress_warnings = ["misc.highlighting_failure", "ref.ref", "myst.xref_missing"]
