@@ -10,7 +10,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 # Where Python may not keep what it compiled, each process of Ansible compiles everything again, and takes twice as long.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup images lint format unit build scenarios scenario test bench bench-releases bench-servers try-apps demo demo-hosts demo-down docs clean requirements
+.PHONY: help setup images lint format unit build scenarios scenario test bench bench-releases bench-servers try-apps demo demo-hosts demo-down docs changelog clean requirements
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ demo-down: ## Remove the demo's server
 
 docs: setup ## Make the site of the documentation, in logs/docs
 	@tools/docs logs/docs
+
+changelog: setup ## Bring CHANGELOG.md up to the version in galaxy.yml, from the fragments
+	@uv tool run --from antsibull-changelog==0.36.0 antsibull-changelog release --update-existing
 
 clean: ## Remove the test hosts and what tests and tools left in this directory
 	@command -v podman >/dev/null && tools/hosts down --all || true
