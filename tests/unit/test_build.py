@@ -21,7 +21,7 @@ PLANTED = """
     inventory.yml vault.yml playbooks/group_vars/all/vault.yml roles/asgi/vars/vault.yaml roles/nginx/files/vault-password
     .env .env.production shop.env roles/asgi/files/.env examples/herbarium/.env examples/herbarium/production.env .vault-pass
     id_ed25519 roles/asgi/files/id_rsa roles/asgi/files/id_rsa.pub roles/nginx/files/privkey.pem roles/nginx/files/shop.key
-    playbooks/site.retry site.retry ansible.log roles/nginx/nginx.log logs/nginx.log logs/demo-status.json
+    changelogs/.plugin-cache.yaml playbooks/site.retry site.retry ansible.log roles/nginx/nginx.log logs/nginx.log logs/demo-status.json
     .venv/lib/x.py venv/bin/python .cache/molecule/x .ansible/x .pytest_cache/x .ruff_cache/x .mypy_cache/x .git/config .idea/x
     plugins/filter/__pycache__/wiring.cpython-311.pyc roles/asgi/files/module.pyc plugins/modules/.files.py.swp
     vivarium-server-0.1.0.tar.gz other.tar.gz backup.tar shop.sql roles/postgresql/files/shop.dump
@@ -34,7 +34,7 @@ NEEDED = """
     plugins/modules/files.py plugins/action/files.py plugins/module_utils/_asgi/releases.py plugins/plugin_utils/domains.py
     plugins/filter/nginx_sites.py plugins/filter/nginx_sites.yml roles/nginx/templates/site.conf.j2
     roles/nginx/files/too-large.html roles/nginx/meta/argument_specs.yml roles/asgi/files/drain docs/releases.md
-    changelogs/config.yaml
+    changelogs/config.yaml changelogs/changelog.yaml docs/first-hour.md
 """.split()
 
 
