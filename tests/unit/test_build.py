@@ -21,12 +21,12 @@ PLANTED = """
     inventory.yml vault.yml playbooks/group_vars/all/vault.yml roles/asgi/vars/vault.yaml roles/nginx/files/vault-password
     .env .env.production shop.env roles/asgi/files/.env examples/herbarium/.env examples/herbarium/production.env .vault-pass
     id_ed25519 roles/asgi/files/id_rsa roles/asgi/files/id_rsa.pub roles/nginx/files/privkey.pem roles/nginx/files/shop.key
-    changelogs/.plugin-cache.yaml playbooks/site.retry site.retry ansible.log roles/nginx/nginx.log logs/nginx.log logs/demo-status.json
+    playbooks/site.retry site.retry ansible.log roles/nginx/nginx.log logs/nginx.log logs/demo-status.json
     .venv/lib/x.py venv/bin/python .cache/molecule/x .ansible/x .pytest_cache/x .ruff_cache/x .mypy_cache/x .git/config .idea/x
     plugins/filter/__pycache__/wiring.cpython-311.pyc roles/asgi/files/module.pyc plugins/modules/.files.py.swp
     vivarium-server-0.1.0.tar.gz other.tar.gz backup.tar shop.sql roles/postgresql/files/shop.dump
     examples/herbarium/var/media/cat.jpg examples/herbarium/db.sqlite3 examples/herbarium/.venv/x
-    examples/herbarium/node_modules/x.js plugins/modules/files.py.orig roles/nginx/tasks/main.yml~ README.md.bak
+    examples/herbarium/node_modules/x.js changelogs/.plugin-cache.yaml plugins/modules/files.py.orig roles/nginx/tasks/main.yml~ README.md.bak
 """.split()
 NEEDED = """
     README.md LICENSE CHANGELOG.md meta/runtime.yml site.yml MANIFEST.json FILES.json
