@@ -26,7 +26,8 @@ PLANTED = """
     plugins/filter/__pycache__/wiring.cpython-311.pyc roles/asgi/files/module.pyc plugins/modules/.files.py.swp
     vivarium-server-0.1.0.tar.gz other.tar.gz backup.tar shop.sql roles/postgresql/files/shop.dump
     examples/herbarium/var/media/cat.jpg examples/herbarium/db.sqlite3 examples/herbarium/.venv/x
-    examples/herbarium/node_modules/x.js changelogs/.plugin-cache.yaml plugins/modules/files.py.orig roles/nginx/tasks/main.yml~ README.md.bak
+    examples/herbarium/node_modules/x.js plugins/modules/files.py.orig roles/nginx/tasks/main.yml~ README.md.bak
+    changelogs/.plugin-cache.yaml
 """.split()
 NEEDED = """
     README.md LICENSE CHANGELOG.md meta/runtime.yml site.yml MANIFEST.json FILES.json
