@@ -10,7 +10,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 # Where Python may not keep what it compiled, each process of Ansible compiles everything again, and takes twice as long.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup images lint format unit build scenarios scenario test bench bench-releases bench-servers try-apps demo demo-hosts demo-down clean requirements
+.PHONY: help setup images lint format unit build scenarios scenario test bench bench-releases bench-servers try-apps demo demo-hosts demo-down docs changelog clean requirements
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,9 +72,15 @@ demo: demo-hosts ## Provision a local server with the example application
 demo-down: ## Remove the demo's server
 	@tools/demo down
 
+docs: setup ## Make the site of the documentation, in logs/docs
+	@tools/docs logs/docs
+
+changelog: setup ## Bring CHANGELOG.md up to the version in galaxy.yml, from the fragments
+	@uv tool run --from antsibull-changelog==0.36.0 antsibull-changelog release --update-existing
+
 clean: ## Remove the test hosts and what tests and tools left in this directory
 	@command -v podman >/dev/null && tools/hosts down --all || true
 	@rm -rf .cache .pytest_cache .ruff_cache .ansible logs
 
-requirements: setup ## Pin the development tools anew from requirements-dev.in
-	@uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-annotate --no-header requirements-dev.in -o requirements-dev.txt
+requirements: setup ## Pin the development tools anew from requirements-dev.in, and those of the site
+	@for name in dev docs; do uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-annotate --no-header requirements-$$name.in -o requirements-$$name.txt; done

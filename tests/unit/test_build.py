@@ -27,6 +27,7 @@ PLANTED = """
     vivarium-server-0.1.0.tar.gz other.tar.gz backup.tar shop.sql roles/postgresql/files/shop.dump
     examples/herbarium/var/media/cat.jpg examples/herbarium/db.sqlite3 examples/herbarium/.venv/x
     examples/herbarium/node_modules/x.js plugins/modules/files.py.orig roles/nginx/tasks/main.yml~ README.md.bak
+    changelogs/.plugin-cache.yaml
 """.split()
 NEEDED = """
     README.md LICENSE CHANGELOG.md meta/runtime.yml site.yml MANIFEST.json FILES.json
@@ -34,7 +35,7 @@ NEEDED = """
     plugins/modules/files.py plugins/action/files.py plugins/module_utils/_asgi/releases.py plugins/plugin_utils/domains.py
     plugins/filter/nginx_sites.py plugins/filter/nginx_sites.yml roles/nginx/templates/site.conf.j2
     roles/nginx/files/too-large.html roles/nginx/meta/argument_specs.yml roles/asgi/files/drain docs/releases.md
-    changelogs/config.yaml
+    changelogs/config.yaml changelogs/changelog.yaml docs/first-hour.md
 """.split()
 
 
