@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.vivarium.server.plugins.filter.env_file import text
+from ansible_collections.vivarium.server.plugins.module_utils._asgi.headings import STANDING_WAIVERS
 from ansible_collections.vivarium.server.plugins.plugin_utils.domains import domain_problem
 from ansible_collections.vivarium.server.plugins.plugin_utils.forms import (
     ACCOUNT,
@@ -73,12 +74,6 @@ RESERVED = frozenset(
     template1 ufw upower user valkey varnish
     """.split()
 )
-# Messages of Django's deployment checks that stand for a decision about the whole domain, and the key that takes it.
-STANDING_WAIVERS = {
-    "security.W004": ("max_age", "the inventory turns HSTS off (hsts)"),
-    "security.W005": ("include_subdomains", "HSTS for every subdomain binds names that may not be this site's"),
-    "security.W021": ("preload", "the browsers' preload list is for a whole domain, and hard to get off again"),
-}
 # What a decision about HSTS is called among Django's settings.
 HSTS_SETTINGS = {
     "max_age": "SECURE_HSTS_SECONDS",

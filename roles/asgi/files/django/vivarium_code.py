@@ -1,7 +1,13 @@
-"""What the checks of a deployment look for in an application's code, the working directory."""
+"""What the checks of a deployment look for in an application's code, the working directory, whatever its framework.
+
+A message is the id of its check, the text and the hint.
+"""
+
+from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 # A secret is looked for in the code's files up to this size.
@@ -10,7 +16,16 @@ READABLE = 1_000_000
 SHORTEST = 12
 
 
-def found_in_code(secrets):
+def revealed(secrets: Mapping[str, str | None]) -> Iterator[tuple[str, str, str]]:
+    """A message for each secret that stands in the code."""
+    for name, path in found_in_code(secrets):
+        yield (
+            "E009", f"{name} stands in the code, in {path}: whoever reads the code knows it.",
+            "Make a new one and keep it in Ansible Vault.",
+        )  # fmt: skip
+
+
+def found_in_code(secrets: Mapping[str, str | None]) -> Iterator[tuple[str, Path]]:
     """The names of secrets that stand in a file of the code, and the file."""
     wanted = {name: str(value).encode() for name, value in secrets.items() if value and len(str(value)) >= SHORTEST}
     for directory, directories, files in os.walk("."):
