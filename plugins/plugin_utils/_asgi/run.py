@@ -1,5 +1,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Tells runs of ansible-playbook apart, whether one still lives, and what its workers have agreed on."""
+"""Tells runs of ansible-playbook apart, whether one still lives, and what its workers have agreed on.
+
+Ansible takes each host's task in a process of its own, a fork, which hands nothing to those of other hosts before all of them have
+ended the task. What they must have in common (one commit, one name of a release, one migration, the news that it failed elsewhere)
+goes by notes: files in the directory that Ansible makes for each run, and removes at its end. The first to write one is right.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +15,13 @@ import os
 import socket
 import subprocess
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
 
+from ansible import constants
 from ansible.errors import AnsibleError
 
 PROC = Path("/proc")
-# How long it is kept what the workers of a run agreed on (seconds).
-MEMORY = 86400
 
 
 def cache_directory():
@@ -44,16 +48,12 @@ def is_dead(run):
     return boot != _boot() or str(_started_at(pid)) != start
 
 
-def agreed(question, answer):
+def agreed(question: str, answer: Callable[[], str]) -> str:
     """The answer of the first worker of this run that asks; the same for every host and every later task."""
     note = _note(question)
     if not note.exists():
-        note.parent.mkdir(parents=True, exist_ok=True)
-        for old in note.parent.iterdir():
-            # What other workers and other runs write there comes and goes.
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - old.lstat().st_mtime > MEMORY:
-                    old.unlink()
+        note.parent.mkdir(exist_ok=True)
+        # Written beside its place: who finds a note finds all of it.
         with tempfile.NamedTemporaryFile("w", dir=note.parent) as scratch:
             scratch.write(answer())
             scratch.flush()
@@ -63,7 +63,7 @@ def agreed(question, answer):
     return note.read_text()
 
 
-def known(question):
+def known(question: str) -> str | None:
     """What this run has agreed on; None where no worker has answered yet."""
     try:
         return _note(question).read_text()
@@ -71,8 +71,9 @@ def known(question):
         return None
 
 
-def _note(question):
-    return cache_directory() / "runs" / hashlib.sha256(f"{this_run()} {question}".encode()).hexdigest()
+def _note(question: str) -> Path:
+    this_run()  # a worker whose run was killed agrees on nothing any more
+    return Path(constants.DEFAULT_LOCAL_TMP, "vivarium", hashlib.sha256(question.encode()).hexdigest())
 
 
 def _started_at(pid):
