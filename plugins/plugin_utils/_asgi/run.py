@@ -1,9 +1,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Tells runs of ansible-playbook apart, whether one still lives, and what its workers have agreed on.
 
-Ansible takes each host's task in a process of its own, a fork, which hands nothing to those of other hosts before all of them have
-ended the task. What they must have in common (one commit, one name of a release, one migration, the news that it failed elsewhere)
-goes by notes: files in the directory that Ansible makes for each run, and removes at its end. The first to write one is right.
+Ansible takes each host's task in a process of its own, a fork, which hands nothing to those of other hosts before all of them
+have ended the task. What they must have in common (one commit, one name of a release, one migration, the news that it failed
+elsewhere) goes by notes: files in the directory that Ansible makes for each run, and removes at its end. The first to write one
+is right.
 """
 
 from __future__ import annotations
