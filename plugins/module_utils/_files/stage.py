@@ -1,8 +1,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Where new files come into being and old ones are kept, so that all of it can be taken back.
 
-Readers of a file see the old or the new one at any moment: it changes by a rename. Until all files are in place and proven, the old
-ones are kept in the stage, on the disk: a run that is killed is taken back by the next one.
+Readers of a file see the old or the new one at any moment: it changes by a rename. Until all files are in place and proven, the
+old ones are kept in the stage, on the disk: a run that is killed is taken back by the next one.
 """
 
 from __future__ import annotations
