@@ -9,8 +9,6 @@ import os
 import pwd
 import stat
 from collections import namedtuple
-from collections.abc import Callable, Iterator
-from typing import Any
 
 from ansible_collections.vivarium.server.plugins.module_utils._files.folders import (
     Folder,
@@ -19,6 +17,11 @@ from ansible_collections.vivarium.server.plugins.module_utils._files.folders imp
     names_in,
     within,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
 
 # What is there may be of any size: more is not read, unless what is to come is as large.
 LARGEST = 1024 * 1024

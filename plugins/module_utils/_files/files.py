@@ -9,8 +9,6 @@ import os
 import resource
 import stat
 import time
-from collections.abc import Iterator
-from typing import Any
 
 from ansible_collections.vivarium.server.plugins.module_utils._files.changes import Change, planned, unlisted
 from ansible_collections.vivarium.server.plugins.module_utils._files.folders import Refused, Tree
@@ -23,6 +21,11 @@ from ansible_collections.vivarium.server.plugins.module_utils._files.tell import
 )
 from ansible_collections.vivarium.server.plugins.module_utils._files.write import apply
 from ansible_collections.vivarium.server.plugins.module_utils.host_code import Failed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
 
 # Nobody but its owner can open the lock; who is not root has one at home. How long to wait for who holds it (seconds).
 LOCK = "/run/vivarium-files.lock"

@@ -10,7 +10,10 @@ import os
 import pwd
 import stat
 from collections import namedtuple
-from collections.abc import Iterator
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # A directory that holds more is none that we fill.
 MOST_FILES = 10_000
@@ -82,6 +85,7 @@ class Tree:
     def entered(self, above: Folder, name: str) -> Folder | None:
         path = os.path.join(above.path, name)
         if path not in self.known:
+            target = None
             with within(above, path):
                 try:
                     handle = self.opened(name, above.handle)

@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterator
-from typing import Any
 
 from ansible_collections.vivarium.server.plugins.module_utils._files.changes import ABSENT, Change, State
 from ansible_collections.vivarium.server.plugins.module_utils._files.folders import (
@@ -22,6 +20,11 @@ from ansible_collections.vivarium.server.plugins.module_utils._files.folders imp
     within,
 )
 from ansible_collections.vivarium.server.plugins.module_utils._files.tell import attributes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
 
 # Work in progress lies in a directory of this name beside the files: new/NAME is what comes, old/NAME what was there.
 STAGE = ".vivarium~"

@@ -7,9 +7,12 @@ import contextlib
 import grp
 import hashlib
 import pwd
-from collections.abc import Iterable, Iterator
 
 from ansible_collections.vivarium.server.plugins.module_utils._files.changes import ABSENT, Change, State, Unread
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 
 def difference(change: Change) -> dict[str, str]:

@@ -7,11 +7,14 @@ import contextlib
 import os
 import shlex
 import subprocess
-from typing import Any
 
 from ansible_collections.vivarium.server.plugins.module_utils._files.changes import ABSENT, Change, State
 from ansible_collections.vivarium.server.plugins.module_utils._files.folders import Folder, Refused, Tree, User, within
 from ansible_collections.vivarium.server.plugins.module_utils._files.stage import Stage, clear, give, put_back
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # How long to wait for a validator (seconds).
 VALIDATION = 600

@@ -16,7 +16,7 @@ READABLE = 1_000_000
 SHORTEST = 12
 
 
-def revealed(secrets: Mapping[str, str | None]) -> Iterator[tuple[str, str, str]]:
+def revealed(secrets: Mapping[str, object]) -> Iterator[tuple[str, str, str]]:
     """A message for each secret that stands in the code."""
     for name, path in found_in_code(secrets):
         yield (
@@ -25,7 +25,7 @@ def revealed(secrets: Mapping[str, str | None]) -> Iterator[tuple[str, str, str]
         )  # fmt: skip
 
 
-def found_in_code(secrets: Mapping[str, str | None]) -> Iterator[tuple[str, Path]]:
+def found_in_code(secrets: Mapping[str, object]) -> Iterator[tuple[str, Path]]:
     """The names of secrets that stand in a file of the code, and the file."""
     wanted = {name: str(value).encode() for name, value in secrets.items() if value and len(str(value)) >= SHORTEST}
     for directory, directories, files in os.walk("."):
