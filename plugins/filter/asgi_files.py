@@ -140,4 +140,9 @@ class FilterModule:
     """Ansible's entry point."""
 
     def filters(self):
-        return {"asgi_files": asgi_files, "asgi_commands": asgi_commands, "asgi_names": asgi_names, "asgi_serve": asgi_serve}
+        return {
+            "asgi_files": asgi_files,
+            "asgi_commands": asgi_commands,
+            "asgi_names": asgi_names,
+            "asgi_serve": asgi_serve,
+        }
