@@ -8,8 +8,9 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
+from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases import PROGRAMS
+
 UNITS = "/etc/systemd/system"
-PROGRAMS = "/usr/local/lib/asgi"
 COMMANDS = f"{PROGRAMS}/commands"
 # Where a word of ours belongs in the command of the role's table of servers.
 PLACE = re.compile(r"\{([a-z_]+)\}")
