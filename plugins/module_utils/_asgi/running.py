@@ -32,6 +32,7 @@ def ask(release, host, patience):
     found = {}
 
     def complaint():
+        status = "unknown"
         try:
             connection = UnixConnection(release.socket, max(1, min(10, deadline - time.monotonic())))
             status, _headers, body = answer_of(connection, "/", host, {"X-Vivarium-Ask": token})

@@ -102,6 +102,7 @@ class Tree:
     def entered(self, above, name):
         path = os.path.join(above.path, name)
         if path not in self.known:
+            target = None
             with within(above, path):
                 try:
                     handle = self.opened(name, above.handle)
