@@ -27,7 +27,8 @@ def run(*command, cwd, **environment):
         check=False,
         stdin=subprocess.DEVNULL,
     )
-    assert process.returncode == 0, process.stdout + process.stderr
+    said = process.stdout + process.stderr
+    assert process.returncode == 0 and "[DEPRECATION WARNING]" not in said, said
     return process.stdout
 
 
