@@ -10,6 +10,11 @@ import re
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.vivarium.server.plugins.filter.scram import scram_matches
+from ansible_collections.vivarium.server.plugins.module_utils._postgresql.names import (
+    LIST_SETTINGS,
+    SCRATCH,
+    quoted,
+)
 from ansible_collections.vivarium.server.plugins.plugin_utils.forms import (
     PACKAGE,
     extra_problems,
@@ -32,8 +37,6 @@ RESERVED_ROLES = frozenset(
 RESERVED_DATABASES = frozenset(
     {"postgres", "template0", "template1", "all", "sameuser", "samerole", "samegroup", "replication"}
 )
-# postgresql_backup makes and drops a database and a role of this name.
-SCRATCH = "vivarium_scratch"
 
 # A line of pg_hba.conf as the role writes it for a database.
 ACCESS = re.compile(rf'(?P<kind>[a-z]+) +"(?P<database>{NAME.pattern})" +\+?"[^" ]+" +(?:[0-9a-fA-F.:/]+ +)?[a-z0-9-]+')
@@ -67,8 +70,6 @@ SETTINGS_ELSEWHERE = {
         "Debian's cluster decides it",
     ),
 }
-# ALTER ROLE … SET would quote the value of these as one name.
-LIST_SETTINGS = frozenset({"search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries"})
 ATTRIBUTES = {
     "superuser": False,
     "createdb": False,
@@ -401,15 +402,11 @@ def postgresql_access(access, databases, users=()):
         kind = entry.get("type", "hostssl")
         address = "" if kind == "local" else str(ipaddress.ip_network(entry["address"]))
         method = entry.get("method") or "scram-sha-256"
-        user = "+" * (entry["user"] in groups) + _quote(entry["user"])
-        line = f"{kind:<8} {_quote(entry['database']):<20} {user:<20} {address:<20} {method}"
+        user = "+" * (entry["user"] in groups) + quoted(entry["user"])
+        line = f"{kind:<8} {quoted(entry['database']):<20} {user:<20} {address:<20} {method}"
         if line not in lines:
             lines.append(line)
     return lines
-
-
-def _quote(name):
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _literal(text):
@@ -492,7 +489,7 @@ def postgresql_plan(state, users, databases, access, user_settings, remove=(), p
         (
             name,
             f"what {login} has in the database {name}",
-            [f"REASSIGN OWNED BY {_quote(login)} TO {_quote(entry['owner'])}"],
+            [f"REASSIGN OWNED BY {quoted(login)} TO {quoted(entry['owner'])}"],
         )
         for name, entry in there.items()
         for login in _own_members(entry)
@@ -674,9 +671,9 @@ def _privileges(database, access, there):
     wanted = [database["owner"]] if database["owner"] else []
     wanted += [entry["user"] for entry in access if entry["database"] == name and entry.get("method") != "reject"]
     return [
-        *([f"REVOKE ALL ON DATABASE {_quote(name)} FROM PUBLIC"] if there["public"] else []),
+        *([f"REVOKE ALL ON DATABASE {quoted(name)} FROM PUBLIC"] if there["public"] else []),
         *(
-            f"GRANT CONNECT ON DATABASE {_quote(name)} TO {_quote(role)}"
+            f"GRANT CONNECT ON DATABASE {quoted(name)} TO {quoted(role)}"
             for role in sorted(set(wanted))
             if role not in there["connects"]
         ),
@@ -737,8 +734,8 @@ def _unused_logins(user, users, server):
 
 def _end_of_login(name, owner):
     """Nobody logs in as a role any more; one that was made for a password goes, unless it owns something."""
-    closed = f"ALTER ROLE {_quote(name)} NOLOGIN PASSWORD NULL"
-    gone = f"DO $$BEGIN DROP ROLE {_quote(name)}; EXCEPTION WHEN dependent_objects_still_exist THEN {closed}; END$$"
+    closed = f"ALTER ROLE {quoted(name)} NOLOGIN PASSWORD NULL"
+    gone = f"DO $$BEGIN DROP ROLE {quoted(name)}; EXCEPTION WHEN dependent_objects_still_exist THEN {closed}; END$$"
     return [
         closed if name == owner else gone,
         f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = {_literal(name)}",  # noqa: S608
@@ -750,7 +747,7 @@ def _membership(user, roles):
     owner = user.get("member_of")
     if not owner or owner in roles.get(user["name"], {}).get("member_of", []):
         return []
-    return [f"GRANT {_quote(owner)} TO {_quote(user['name'])}"]
+    return [f"GRANT {quoted(owner)} TO {quoted(user['name'])}"]
 
 
 def _role_settings(user, defaults, roles):
@@ -762,7 +759,7 @@ def _role_settings(user, defaults, roles):
     settings |= {"role": user["member_of"]} if user.get("member_of") else {}
     wanted = {key: _text(value) for key, value in settings.items() if value is not None}
     there = dict(entry.split("=", 1) for entry in roles.get(user["name"], {}).get("settings") or [])
-    role_name = _quote(user["name"])
+    role_name = quoted(user["name"])
     reset = not set(there) <= set(wanted)
     return [
         *([f"ALTER ROLE {role_name} RESET ALL"] if reset else []),
@@ -775,7 +772,7 @@ def _role_settings(user, defaults, roles):
 
 
 def _setting(name):
-    return ".".join(_quote(part) for part in name.split("."))
+    return ".".join(quoted(part) for part in name.split("."))
 
 
 def _same_locale(name):
