@@ -81,7 +81,10 @@ def test_the_archive_holds_what_users_need_and_nothing_else(installed):
     assert {"README.md", "LICENSE", "meta", "playbooks", "plugins", "roles"} <= inside
     assert not inside & {".git", ".venv", ".collections", "molecule", "tools", "logs", "bench", "Makefile"}
     # What ansible-test is told, for whoever tests the archive.
-    assert {path.name for path in (installed / "ansible_collections/vivarium/server/tests").iterdir()} == {"config.yml", "sanity"}
+    assert {path.name for path in (installed / "ansible_collections/vivarium/server/tests").iterdir()} == {
+        "config.yml",
+        "sanity",
+    }
 
 
 def test_a_clone_runs_without_a_step_in_between():
