@@ -6,9 +6,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from typing import Any
 
 from ansible.errors import AnsibleError
-from ansible_collections.vivarium.server.plugins.filter.env_file import env_file
+from ansible_collections.vivarium.server.plugins.filter.env_file import text
 from ansible_collections.vivarium.server.plugins.module_utils._asgi.plan import GONE
 from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.run import agreed
 from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.source import resolve_application
@@ -55,10 +56,10 @@ def parts_of(application, source, process):
     }
 
 
-def secrets_of(application):
-    """The digests of the secrets' lines in an environment file, by their names."""
-    lines = {name: env_file({name: value}).rstrip("\n") for name, value in application["secret_env"].items()}
-    return {name: hashlib.sha256(line.encode()).hexdigest() for name, line in lines.items()}
+def secrets_of(application: dict[str, Any]) -> dict[str, str]:
+    """The digests of the secrets, as an environment file has them, by their names."""
+    secrets = application["secret_env"].items()
+    return {name: hashlib.sha256(text(name, value).encode()).hexdigest() for name, value in secrets}
 
 
 class ActionModule(FilesAction):

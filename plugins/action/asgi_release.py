@@ -32,10 +32,10 @@ def holder():
     return {"run": this_run(), "user": getpass.getuser(), "controller": socket.gethostname()}
 
 
-def runs_of(states):
+def runs_of(steps):
     """The steps of a task, in as many lists as it makes runs on the host."""
-    starts = [0, *(index for index, state in enumerate(states) if index and state in DELIBERATE), len(states)]
-    return [states[begin:end] for begin, end in itertools.pairwise(starts)]
+    starts = [0, *(index for index, step in enumerate(steps) if index and step in DELIBERATE), len(steps)]
+    return [steps[begin:end] for begin, end in itertools.pairwise(starts)]
 
 
 class ActionModule(FilesAction):
@@ -43,7 +43,7 @@ class ActionModule(FilesAction):
 
     _supports_check_mode = False
     argument_spec = {
-        "state": {"type": "list", "elements": "str", "choices": [*STEPS, "abandoned"], "required": True},
+        "steps": {"type": "list", "elements": "str", "choices": [*STEPS, "abandoned"], "required": True},
         "application": {"type": "dict", "required": True},
         "release": {"type": "dict", "required": True},
         "process": {"type": "raw", "default": ""},
@@ -86,18 +86,18 @@ class ActionModule(FilesAction):
         # A deploy key stays here.
         data["application"]["source"] = {key: value for key, value in application["source"].items() if key != "key"}
         result = {"changed": False}
-        for states in runs_of(arguments["state"]):
+        for steps in runs_of(arguments["steps"]):
             changed, output = result["changed"], result.get("output")
             try:
-                result |= self._take(states, arguments, data, process, task_vars)
+                result |= self._take(steps, arguments, data, process, task_vars)
             except AnsibleError:
-                self._tell_fleet(states)
+                self._tell_fleet(steps)
                 raise
             result["changed"] = changed or result["changed"]
             if told := "\n".join(filter(None, (output, result.get("output")))):
                 result["output"] = told
-            if result.get("failed") or states == ["abandoned"]:
-                self._tell_fleet(states, result.get("step"))
+            if result.get("failed") or steps == ["abandoned"]:
+                self._tell_fleet(steps, result.get("step"))
                 break
         return result
 
@@ -106,27 +106,27 @@ class ActionModule(FilesAction):
         failed = known(f"failed: {self.fleet}")
         return failed if failed and not failed.startswith(f"{self.host}:") else None
 
-    def _tell_fleet(self, states, step=None):
-        step = step or STEPS.get(states[0], "a step on the controller")
+    def _tell_fleet(self, steps, step=None):
+        step = step or STEPS.get(steps[0], "a step on the controller")
         agreed(f"failed: {self.fleet}", lambda: f"{self.host}: {step}")
 
-    def _take(self, states, arguments, data, process, task_vars):
+    def _take(self, steps, arguments, data, process, task_vars):
         """Steps that are one run on the host, unless the fleet says that they are not to be taken here."""
-        application, data = arguments["application"], {**data, "state": states}
-        if states != ["abandoned"] and self._failed_elsewhere():
+        application, data = arguments["application"], {**data, "steps": steps}
+        if steps != ["abandoned"] and self._failed_elsewhere():
             raise AnsibleActionFail(
                 f"the release failed on another host ({self._failed_elsewhere()}), so it does not go on here"
             )
-        if "configured" in states:
+        if "configured" in steps:
             entries = self.order({"files": arguments["files"]}, task_vars)["files"]
             if any(entry["state"] != "present" for entry in entries):
                 raise AnsibleActionFail("files: a new release has nothing that could be absent")
             data["files"] = [{key: entry[key] for key in ("path", "mode", "content")} for entry in entries]
         # One database, one migration; a run that deploys another application to the same hosts has another name.
-        once = states == ["migrated"] and application["database"]
+        once = steps == ["migrated"] and application["database"]
         if once and known(f"migrated: {self.fleet}"):
             return {"changed": False, "msg": f"done by {known(f'migrated: {self.fleet}')}"}
-        if "staged" in states:
+        if "staged" in steps:
             return self._stage(data, application, process, task_vars)
         result = self._steps(data, task_vars)
         if once and not result.get("failed"):

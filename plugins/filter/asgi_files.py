@@ -6,8 +6,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases import PROGRAMS
+
 UNITS = "/etc/systemd/system"
-PROGRAMS = "/usr/local/lib/asgi"
 COMMANDS = f"{PROGRAMS}/commands"
 
 

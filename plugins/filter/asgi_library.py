@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 
-from ansible_collections.vivarium.server.plugins.filter.asgi_apps import CLEARSESSIONS
+from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.apps.django import CLEARSESSIONS
 
 DOCUMENTATION = r"""
 name: asgi_library

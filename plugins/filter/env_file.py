@@ -39,12 +39,15 @@ _value:
 """
 
 
+NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
+
+
 def env_file(variables):
     """One `NAME="value"` for each variable."""
     if not isinstance(variables, dict):
         raise AnsibleFilterError("env_file needs a dictionary of variables")
     for name in variables:
-        if not isinstance(name, str) or not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):
+        if not isinstance(name, str) or not NAME.fullmatch(name):
             raise AnsibleFilterError(f"{name!r} is not a name for an environment variable")
     return "".join(f'{name}="{quote(text(name, value))}"\n' for name, value in sorted(variables.items()))
 

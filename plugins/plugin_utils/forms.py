@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.vivarium.server.plugins.filter.env_file import text
+from ansible_collections.vivarium.server.plugins.filter.env_file import NAME, text
 
 # Every form is for fullmatch(): `$` would let a line break at the end through.
-ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+# What env_file takes, as an input no longer than this.
+ENV_NAME = re.compile(rf"(?=\w{{1,128}}\Z){NAME.pattern}")
+# A Python module, or what is in one, by its dotted path.
+MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 # A user or a group, as useradd(8) takes it.
 ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 # A package of Debian, perhaps of one architecture, perhaps at one version or of one release.
@@ -71,12 +75,16 @@ def environment_problems(variable, environment):
     for name, value in environment.items():
         if not is_form(ENV_NAME, name):
             problems.append(f"{variable}: {name!r:.80} is not a name of an environment variable")
-        elif value is None:
-            problems.append(f"{variable}.{name} is not set")
-        else:
-            try:
-                if len(text(name, value)) > LONGEST_VALUE:
-                    problems.append(f"{variable}.{name} is longer than {LONGEST_VALUE} characters")
-            except AnsibleFilterError as error:
-                problems.append(f"{variable}.{name}: {str(error).split(': ', 1)[1]}")
+        elif problem := value_problem(name, value):
+            problems.append(f"{variable}.{name}{problem}")
     return problems
+
+
+def value_problem(name: str, value: Any) -> str | None:
+    """What is wrong with the value of an environment variable, to be said after the variable; never the value."""
+    if value is None:
+        return " is not set"
+    try:
+        return f" is longer than {LONGEST_VALUE} characters" if len(text(name, value)) > LONGEST_VALUE else None
+    except AnsibleFilterError as error:
+        return f": {str(error).split(': ', 1)[1]}"

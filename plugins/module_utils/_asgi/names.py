@@ -12,6 +12,7 @@ import os
 import pwd
 import stat
 
+from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases import PROGRAMS
 from ansible_collections.vivarium.server.plugins.module_utils.host_code import Failed
 
 OWN_UNITS = "/etc/systemd/system"
@@ -47,7 +48,8 @@ SITES = (
 DIRECTORIES = ("/srv/{}",)
 # What the role's units and programs say of themselves.
 MARK = b"vivarium.server.asgi"
-PROGRAMS = b"/usr/local/lib/asgi/"
+# What they did before they said it.
+OWN = f"{PROGRAMS}/".encode()
 # What starts a service of its own name.
 STARTERS = ("socket", "timer", "path")
 
@@ -99,7 +101,7 @@ def of_others(name, wanted, units):
                 yield f"a directory {directory}", f"mv {directory} {directory}.before"
     yield from foreign_units(name, wanted.get("units", []), units, mine)
     for program in wanted.get("programs", []):
-        if os.path.lexists(program) and PROGRAMS not in text(program):
+        if os.path.lexists(program) and OWN not in text(program):
             yield f"a program {program}", f"mv {program} {program}.before"
     if wanted.get("sites") and not os.path.lexists(NGINX_OWN):
         for path in (place.format(site) for place in SITES for site in wanted["sites"]):
@@ -126,7 +128,7 @@ def foreign_units(name, wanted, units, mine):
             if os.path.dirname(path) == OWN_UNITS
             and (
                 MARK in (content := text(path))
-                or (mine and unit in core and (PROGRAMS in content or f"/srv/{name}/".encode() in content))
+                or (mine and unit in core and (OWN in content or f"/srv/{name}/".encode() in content))
             )
         }
         if not own:

@@ -11,8 +11,10 @@ from pathlib import Path
 from ansible_collections.vivarium.server.plugins.module_utils._asgi.names import installed_applications
 from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases import (
     Application,
+    Release,
     read_regular,
     tell_of_fallen,
+    variables,
 )
 
 UNITS = Path("/etc/systemd/system")
@@ -20,8 +22,6 @@ UNITS = Path("/etc/systemd/system")
 OURS = "vivarium.server.asgi, which removes it"
 # What brings an application back at boot.
 BOOT = "/etc/systemd/system/multi-user.target.wants/{}.service"
-# Of an environment file: a name and its value between quotes, which may be several lines.
-VARIABLE = re.compile(rb'^([A-Za-z_][A-Za-z0-9_]*)="(?:[^"\\]|\\.)*"', re.MULTILINE | re.DOTALL)
 GONE = "its interpreter is gone"
 REASONS = {
     "source": "the code changed",
@@ -123,7 +123,7 @@ def about(live, releases, units):
     }
 
 
-def other_secrets(release, wanted):
+def other_secrets(release: Release, wanted: dict[str, str]) -> list[str]:
     """The secrets that a release has otherwise than the inventory, whose digests are given by their names."""
     if not wanted:
         return []
@@ -131,8 +131,13 @@ def other_secrets(release, wanted):
         environment = read_regular(release.path / "env")
     except OSError:
         return list(wanted)
-    there = {line[1].decode(): hashlib.sha256(line[0]).hexdigest() for line in VARIABLE.finditer(environment)}
-    return sorted(name for name, digest in wanted.items() if there.get(name) != digest)
+    there = variables(environment.decode(errors="surrogateescape"))
+    digests = {
+        name: hashlib.sha256(there[name].encode(errors="surrogateescape")).hexdigest()
+        for name in wanted
+        if name in there
+    }
+    return sorted(name for name, digest in wanted.items() if digests.get(name) != digest)
 
 
 def migrated_since(live, releases):

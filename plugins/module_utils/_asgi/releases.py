@@ -20,6 +20,7 @@ from pathlib import Path
 from urllib.parse import quote, quote_plus, unquote
 
 ROOT = Path("/srv")
+# Programs of the role; __asgi_programs in its vars is the same.
 PROGRAMS = "/usr/local/lib/asgi"
 # The steps as people know them (docs/releases.md).
 STEPS = {

@@ -11,9 +11,10 @@ import subprocess
 import time
 from pathlib import Path
 
-from ansible_collections.vivarium.server.plugins.module_utils._asgi.names import MARK, text
+from ansible_collections.vivarium.server.plugins.module_utils._asgi.names import MARK, OWN, text
 from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases import (
     LOCK_LIMIT,
+    PROGRAMS,
     Application,
     LockedError,
     ReleaseError,
@@ -23,8 +24,6 @@ from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases imp
 from ansible_collections.vivarium.server.plugins.module_utils.host_code import Failed
 
 UNITS = Path("/etc/systemd/system")
-PROGRAMS = Path("/usr/local/lib/asgi")
-OWN = f"{PROGRAMS}/".encode()
 # How long to wait for a step of a deploy, or a drain, that works on the application just now (seconds).
 PATIENCE = 60
 # How long systemd may take to stop units; the longest of their own limits (seconds).
@@ -137,9 +136,9 @@ class Removal:
         for path in self.units():
             path.unlink()
         for path in (
-            PROGRAMS / f"{self.name}-run",
-            PROGRAMS / f"{self.name}-build",
-            *PROGRAMS.glob(f"commands/{self.name}-*"),
+            Path(PROGRAMS, f"{self.name}-run"),
+            Path(PROGRAMS, f"{self.name}-build"),
+            *Path(PROGRAMS).glob(f"commands/{self.name}-*"),
             Path(f"/usr/local/bin/{self.name}-manage"),
             Path(f"/etc/tmpfiles.d/asgi-{self.name}.conf"),
             # When timers ran last.

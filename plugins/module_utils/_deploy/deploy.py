@@ -31,17 +31,17 @@ def main(data, check_mode, diff):
     # Whoever runs the play may have a narrow umask; the application must read its code.
     os.umask(0o022)
     deploy = Deploy(data)
-    name, changed, states = deploy.app["name"], False, data["state"]
+    name, changed, steps = deploy.app["name"], False, data["steps"]
     try:
         # A step in the middle does not begin without the lock, or after somebody took it away.
-        deploy.lock(take=states[0] in ("locked", "staged"), step=STEPS.get(states[0]))
-        if not deploy.owns_lock and states != ["abandoned"]:
+        deploy.lock(take=steps[0] in ("locked", "staged"), step=STEPS.get(steps[0]))
+        if not deploy.owns_lock and steps != ["abandoned"]:
             raise ReleaseError("another run took over the lock, so this one stops")
-        for number, state in enumerate(states):
+        for number, step in enumerate(steps):
             if number:
-                deploy.begin(STEPS[state])
+                deploy.begin(STEPS[step])
             try:
-                changed = getattr(deploy, state)() or changed
+                changed = getattr(deploy, step)() or changed
             except (ReleaseError, OSError, subprocess.CalledProcessError) as error:
                 raise ReleaseError(deploy.tell(error)) from error
             deploy.end()

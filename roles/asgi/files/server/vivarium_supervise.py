@@ -25,6 +25,8 @@ PAUSE = 1
 # What a server may take to end when it holds nothing any more, before it is killed (seconds).
 END = 4
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+# SS_CONNECTING (not taken in yet) and SS_CONNECTED in /proc/net/unix.
+HELD = ("02", "03")
 
 
 def arguments(words):
@@ -42,11 +44,12 @@ def arguments(words):
     return parser.parse_args(words)
 
 
-def connections(path):
-    """How many connections a socket's servers hold, or are about to take in."""
-    with open("/proc/self/net/unix") as table:
-        rows = [line.split(None, 7) for line in table]
-    return sum(1 for row in rows if len(row) == 8 and row[7].strip() == path and row[5] in ("02", "03"))
+def connections(path: str) -> int:
+    """How many connections a socket's servers hold, or are about to take in; the drain of an old release asks as well."""
+    # Others bind sockets to names of any bytes.
+    with open("/proc/self/net/unix", errors="replace") as table:
+        rows = (line.split(None, 7) for line in table)
+        return sum(1 for row in rows if len(row) == 8 and row[7].strip() == path and row[5] in HELD)
 
 
 class Supervisor:
