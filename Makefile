@@ -25,7 +25,7 @@ setup: ## Install what is missing on this machine, then the development tools in
 images: setup ## Build the test hosts' images from Debian's archive, when they are missing or old
 	@tools/images
 
-lint: setup ## Check the style of YAML, roles and Python
+lint: setup ## Check the style of YAML, roles and Python, and Python's types
 	@tools/lint
 
 format: setup ## Format the Python files

@@ -160,7 +160,7 @@ class Bench(Stage):
         """What a task takes that runs a module which does nothing."""
         seconds, playbook = [], self.work / "trivial.yml"
         for number in TRIVIAL:
-            tasks = [{"ansible.builtin.ping": {}}] * number
+            tasks: list[dict] = [{"ansible.builtin.ping": {}}] * number
             playbook.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "become": True, "tasks": tasks}]))
             seconds.append(self.play(side, playbook, f"{number} trivial tasks").seconds)
         self.trivial.append((seconds[1] - seconds[0]) / (TRIVIAL[1] - TRIVIAL[0]))
@@ -235,7 +235,8 @@ class Bench(Stage):
         trivial = statistics.median(self.trivial)
         say(f"A task that runs a trivial module takes {trivial:.2f} s here. In such tasks:")
         for side in self.options.sides:
-            say(f"  {side:<10}" + ", ".join(f"{step} {self.median(step, side)[0] / trivial:.0f}" for step in STEPS))
+            found = {step: median[0] / trivial for step in STEPS if (median := self.median(step, side))}
+            say(f"  {side:<10}" + ", ".join(f"{step} {tasks:.0f}" for step, tasks in found.items()))
 
 
 def describe(report: dict, side: str) -> None:

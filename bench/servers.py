@@ -70,7 +70,7 @@ def measure(stage: PulseStage, server: str, rounds: int, seconds: int) -> dict:
     time.sleep(DRAIN + 3)
     found: dict[str, dict] = {}
     for page, path in PATHS.items():
-        taken = {way: [] for way in WAYS}
+        taken: dict[str, list[dict]] = {way: [] for way in WAYS}
         for _ in range(rounds):
             for way in WAYS:
                 taken[way].append(ask(stage, path, way, seconds))

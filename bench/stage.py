@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 BENCH = ROOT / "bench"
@@ -44,7 +45,7 @@ def say(text: str = "") -> None:
     print(text, flush=True)
 
 
-def call(*command: str | Path, **options) -> str:
+def call(*command: str | Path, **options: Any) -> str:
     result = subprocess.run(
         [str(word) for word in command], stdin=options.pop("stdin", subprocess.DEVNULL), capture_output=True, text=True,
         check=False, **options,
@@ -169,7 +170,7 @@ class Stage:
                 "ANSIBLE_SSH_CONTROL_PATH_DIR": control,
                 "BENCH_MODULE_RUNS": str(counts),
             }
-            command = [BIN / "ansible-playbook", "-i", self.work / f"{name}.yml", playbook]
+            command: list[str | Path] = [BIN / "ansible-playbook", "-i", self.work / f"{name}.yml", playbook]
             if yielding:
                 command = within(stack.enter_context(idle_group()), *command)
             begun = time.monotonic()
@@ -197,7 +198,7 @@ class Stage:
         )
 
     @contextlib.contextmanager
-    def visitors(self, name: str, domain: str, *options: str) -> Iterator[dict]:
+    def visitors(self, name: str, domain: str, *options: object) -> Iterator[dict]:
         """Visitors (tools/load) come while the block runs; afterwards the report is in the dictionary."""
         path, errors = self.work / "load.json", self.work / "load.err"
         path.unlink(missing_ok=True)

@@ -44,7 +44,7 @@ class Play:
         self.process.wait()
 
     def end(self):
-        self.output += self.process.communicate(timeout=240)[0]
+        self.output += self.process.communicate(timeout=900)[0]
         return self
 
     def succeed(self):
@@ -92,7 +92,7 @@ def database_url(host, application, release="live"):
     return shlex.split(line)[0].partition("=")[2]
 
 
-def wait_until(question, seconds=30):
+def wait_until(question, seconds=120):
     """Ask until the answer is more than no, and return it."""
     deadline = time.monotonic() + seconds
     while not (answer := question()):
@@ -149,11 +149,11 @@ def asking(host, *names):
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     # A program in a container may take its time to start.
-    assert process.stdout.readline() == "begun\n", process.communicate(timeout=60)
+    assert process.stdout.readline() == "begun\n", process.communicate(timeout=300)
     try:
         yield
     finally:
-        seen = json.loads(process.communicate(timeout=60)[0])
+        seen = json.loads(process.communicate(timeout=300)[0])
     for name, count in seen.items():
         assert count["failures"] == [] and count["requests"] > 20, (host.backend.name, name, count)
 
@@ -181,7 +181,7 @@ def visitors(web, domain, directory, *options):
                 time.sleep(0.1)
             yield report
             process.send_signal(signal.SIGTERM)
-            process.wait(timeout=120)
+            process.wait(timeout=300)
         finally:
             if process.poll() is None:
                 process.kill()

@@ -45,4 +45,4 @@ class Terminal:
         os.write(self.screen, text.encode())
 
     def ends(self):
-        return self.process.wait(timeout=90)
+        return self.process.wait(timeout=300)

@@ -11,6 +11,8 @@ import functools
 import json
 import os
 import time
+from collections.abc import Callable
+from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.plugins.callback import CallbackBase
@@ -24,7 +26,7 @@ requirements: [the environment variable BENCH_MODULE_RUNS]
 """
 
 
-def note(action, kind, name, begun):
+def note(action: ActionBase, kind: str, name: str, begun: float) -> None:
     """One line, written whole: workers write to the same file."""
     line = {
         "kind": kind,
@@ -40,9 +42,9 @@ def note(action, kind, name, begun):
         os.close(descriptor)
 
 
-def counted(method, kind, name_of):
+def counted(method: Callable[..., Any], kind: str, name_of: Callable[..., str]) -> Callable[..., Any]:
     @functools.wraps(method)
-    def wrapper(action, *args, **kwargs):
+    def wrapper(action: ActionBase, *args: Any, **kwargs: Any) -> Any:
         begun = time.monotonic()
         try:
             return method(action, *args, **kwargs)
@@ -52,7 +54,7 @@ def counted(method, kind, name_of):
     return wrapper
 
 
-def module_name(action, module_name=None, *_args, **_kwargs):
+def module_name(action: ActionBase, module_name: str | None = None, *_args: Any, **_kwargs: Any) -> str:
     # host_code carries the collection's modules to a host; the task has the name of the one that runs.
     return action._task.action if module_name in (None, "vivarium.server.host_code") else module_name
 
@@ -65,7 +67,7 @@ class CallbackModule(CallbackBase):
     CALLBACK_NAME = "module_runs"
     CALLBACK_NEEDS_ENABLED = True
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         ActionBase._execute_module = counted(ActionBase._execute_module, "module", module_name)
         ActionBase._low_level_execute_command = counted(

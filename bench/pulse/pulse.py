@@ -8,7 +8,14 @@ import asyncio
 import json
 import os
 import pathlib
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 from urllib.parse import parse_qs
+
+# What ASGI hands an application.
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 
 RELEASE = os.environ["RELEASE"]
 BUILD = pathlib.Path(__file__).with_name("build").read_text().strip()
@@ -16,7 +23,7 @@ BUILD = pathlib.Path(__file__).with_name("build").read_text().strip()
 BEATS = pathlib.Path(os.environ["HOME"], "beats")
 
 
-async def app(scope, receive, send):
+async def app(scope: Message, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         while (await receive())["type"] != "lifespan.shutdown":
             await send({"type": "lifespan.startup.complete"})
@@ -27,23 +34,23 @@ async def app(scope, receive, send):
         await PAGES.get(scope["path"], page)(scope, receive, send)
 
 
-async def page(scope, receive, send):
+async def page(scope: Message, receive: Receive, send: Send) -> None:
     await answer(send, {"release": RELEASE, "build": BUILD, "path": scope["path"]})
 
 
-async def view(scope, receive, send):
+async def view(scope: Message, receive: Receive, send: Send) -> None:
     """About as much work as a small view of Django is."""
     words = sorted(str(number * 7919 % 10007) for number in range(2500))
     await answer(send, {"release": RELEASE, "words": words[:20]})
 
 
-async def slow(scope, receive, send):
+async def slow(scope: Message, receive: Receive, send: Send) -> None:
     await body_of(receive)
     await asyncio.sleep(0.3)
     await page(scope, receive, send)
 
 
-async def beats(scope, receive, send):
+async def beats(scope: Message, receive: Receive, send: Send) -> None:
     if scope["method"] != "POST":
         await answer(send, {"release": RELEASE, "beats": BEATS.read_text().splitlines() if BEATS.exists() else []})
         return
@@ -55,7 +62,7 @@ async def beats(scope, receive, send):
     await answer(send, {"release": RELEASE}, 302, [(b"location", b"/beats/")])
 
 
-async def echo(receive, send):
+async def echo(receive: Receive, send: Send) -> None:
     await receive()
     await send({"type": "websocket.accept"})
     await send({"type": "websocket.send", "text": json.dumps({"type": "welcome", "release": RELEASE, "last": 0})})
@@ -64,7 +71,7 @@ async def echo(receive, send):
         await send({"type": "websocket.send", "text": json.dumps(reply)})
 
 
-async def body_of(receive):
+async def body_of(receive: Receive) -> bytes:
     body, more = b"", True
     while more:
         message = await receive()
@@ -72,7 +79,9 @@ async def body_of(receive):
     return body
 
 
-async def answer(send, content, status=200, headers=()):
+async def answer(
+    send: Send, content: dict[str, Any], status: int = 200, headers: Sequence[tuple[bytes, bytes]] = ()
+) -> None:
     body = json.dumps(content).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *headers]
     await send({"type": "http.response.start", "status": status, "headers": headers})

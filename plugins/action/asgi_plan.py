@@ -6,12 +6,14 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Container
+from typing import Any
 
 from ansible.errors import AnsibleError
-from ansible_collections.vivarium.server.plugins.filter.env_file import env_file
+from ansible_collections.vivarium.server.plugins.filter.env_file import text
 from ansible_collections.vivarium.server.plugins.module_utils._asgi.plan import GONE
 from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.run import agreed
-from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.source import resolve_application
+from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.source import Source, resolve_application
 from ansible_collections.vivarium.server.plugins.plugin_utils.files import FilesAction
 
 # What of an application's description its deployment checks look at, beside the environment.
@@ -32,11 +34,11 @@ PROCESS_KEYS = (
 )
 
 
-def digest(*values):
+def digest(*values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def parts_of(application, source, process):
+def parts_of(application: dict[str, Any], source: Source, process: dict[str, Any]) -> dict[str, str]:
     """The digests whose change calls for a new release, by what they stand for."""
     server = process.get("servers", {}).get(application["serve_with"], {})
     # The modules that a server runs with count where it runs with any.
@@ -55,10 +57,10 @@ def parts_of(application, source, process):
     }
 
 
-def secrets_of(application):
-    """The digests of the secrets' lines in an environment file, by their names."""
-    lines = {name: env_file({name: value}).rstrip("\n") for name, value in application["secret_env"].items()}
-    return {name: hashlib.sha256(line.encode()).hexdigest() for name, line in lines.items()}
+def secrets_of(application: dict[str, Any]) -> dict[str, str]:
+    """The digests of the secrets, as an environment file has them, by their names."""
+    secrets = application["secret_env"].items()
+    return {name: hashlib.sha256(text(name, value).encode()).hexdigest() for name, value in secrets}
 
 
 class ActionModule(FilesAction):
@@ -74,8 +76,9 @@ class ActionModule(FilesAction):
         "version": {"type": "str", "default": ""},
     }
 
-    def run(self, tmp=None, task_vars=None):
+    def run(self, tmp: None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
+        task_vars = task_vars or {}
         _unused, arguments = self.validate_argument_spec(self.argument_spec)
         applications = {app["name"]: app for app in arguments["applications"]}
         process = arguments["process"] or {}
@@ -135,7 +138,7 @@ class ActionModule(FilesAction):
         return result
 
 
-def inventory_source(application, variables):
+def inventory_source(application: dict[str, Any], variables: dict[str, Any]) -> str | None:
     """What the inventory would have put live in the place of a version that was asked for; None where it is the same."""
     source = application["source"]
     if not source.get("inventory_version"):
@@ -149,23 +152,23 @@ def inventory_source(application, variables):
     return found.identity
 
 
-def stays(name, live, wanted, git):
+def stays(name: str, live: str, wanted: str, git: bool) -> str:
     return (
         f"{name} stays at {live}, which was put live in the place of {wanted}, the inventory's. It follows the inventory again"
         f" when that has another version, or with -e asgi_force=true{' or -e asgi_version=VERSION' if git else ''}"
     )
 
 
-def step(do, release):
+def step(do: str, release: dict[str, Any]) -> dict[str, Any]:
     """What is to be done for a release."""
     title = f"{release['name']}: {release['version']}, because {' and '.join(release['reasons'])}"
     return {"do": do, "title": title, "release": release}
 
 
-def new_identifier(name, source, taken):
+def new_identifier(name: str, source: Source, taken: Container[str]) -> str:
     """The name of a new release; one source has the same name on every host that this run deploys it to."""
 
-    def now():
+    def now() -> str:
         return time.strftime("%Y%m%d-%H%M%S", time.gmtime())
 
     # Of a git source, the commit's first digits.

@@ -8,6 +8,7 @@ import base64
 import getpass
 import itertools
 import socket
+from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible_collections.vivarium.server.plugins.action.asgi_plan import parts_of
@@ -27,15 +28,15 @@ WITH_MODULE = 1024 * 1024
 NOT_SENT = ("env", "secrets", "public_env", "secret_env", "certificate")
 
 
-def holder():
+def holder() -> dict[str, str]:
     """Who deploys."""
     return {"run": this_run(), "user": getpass.getuser(), "controller": socket.gethostname()}
 
 
-def runs_of(states):
+def runs_of(steps: list[str]) -> list[list[str]]:
     """The steps of a task, in as many lists as it makes runs on the host."""
-    starts = [0, *(index for index, state in enumerate(states) if index and state in DELIBERATE), len(states)]
-    return [states[begin:end] for begin, end in itertools.pairwise(starts)]
+    starts = [0, *(index for index, step in enumerate(steps) if index and step in DELIBERATE), len(steps)]
+    return [steps[begin:end] for begin, end in itertools.pairwise(starts)]
 
 
 class ActionModule(FilesAction):
@@ -43,7 +44,7 @@ class ActionModule(FilesAction):
 
     _supports_check_mode = False
     argument_spec = {
-        "state": {"type": "list", "elements": "str", "choices": [*STEPS, "abandoned"], "required": True},
+        "steps": {"type": "list", "elements": "str", "choices": [*STEPS, "abandoned"], "required": True},
         "application": {"type": "dict", "required": True},
         "release": {"type": "dict", "required": True},
         "process": {"type": "raw", "default": ""},
@@ -55,8 +56,9 @@ class ActionModule(FilesAction):
         "empty_database": {"type": "bool", "default": False},
     }
 
-    def run(self, tmp=None, task_vars=None):
+    def run(self, tmp: None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
+        task_vars = task_vars or {}
         _unused, arguments = self.validate_argument_spec(self.argument_spec)
         application, release, process = arguments["application"], arguments["release"], arguments["process"] or {}
         self.host = task_vars["inventory_hostname"]
@@ -85,55 +87,64 @@ class ActionModule(FilesAction):
         }
         # A deploy key stays here.
         data["application"]["source"] = {key: value for key, value in application["source"].items() if key != "key"}
-        result = {"changed": False}
-        for states in runs_of(arguments["state"]):
+        result: dict[str, Any] = {"changed": False}
+        for steps in runs_of(arguments["steps"]):
             changed, output = result["changed"], result.get("output")
             try:
-                result |= self._take(states, arguments, data, process, task_vars)
+                result |= self._take(steps, arguments, data, process, task_vars)
             except AnsibleError:
-                self._tell_fleet(states)
+                self._tell_fleet(steps)
                 raise
             result["changed"] = changed or result["changed"]
             if told := "\n".join(filter(None, (output, result.get("output")))):
                 result["output"] = told
-            if result.get("failed") or states == ["abandoned"]:
-                self._tell_fleet(states, result.get("step"))
+            if result.get("failed") or steps == ["abandoned"]:
+                self._tell_fleet(steps, result.get("step"))
                 break
         return result
 
-    def _failed_elsewhere(self):
+    def _failed_elsewhere(self) -> str | None:
         """Where this release has failed in this run, unless it was here."""
         failed = known(f"failed: {self.fleet}")
         return failed if failed and not failed.startswith(f"{self.host}:") else None
 
-    def _tell_fleet(self, states, step=None):
-        step = step or STEPS.get(states[0], "a step on the controller")
+    def _tell_fleet(self, steps: list[str], step: str | None = None) -> None:
+        step = step or STEPS.get(steps[0], "a step on the controller")
         agreed(f"failed: {self.fleet}", lambda: f"{self.host}: {step}")
 
-    def _take(self, states, arguments, data, process, task_vars):
+    def _take(
+        self,
+        steps: list[str],
+        arguments: dict[str, Any],
+        data: dict[str, Any],
+        process: dict[str, Any],
+        task_vars: dict[str, Any],
+    ) -> dict[str, Any]:
         """Steps that are one run on the host, unless the fleet says that they are not to be taken here."""
-        application, data = arguments["application"], {**data, "state": states}
-        if states != ["abandoned"] and self._failed_elsewhere():
+        application, data = arguments["application"], {**data, "steps": steps}
+        if steps != ["abandoned"] and self._failed_elsewhere():
             raise AnsibleActionFail(
                 f"the release failed on another host ({self._failed_elsewhere()}), so it does not go on here"
             )
-        if "configured" in states:
+        if "configured" in steps:
             entries = self.order({"files": arguments["files"]}, task_vars)["files"]
             if any(entry["state"] != "present" for entry in entries):
                 raise AnsibleActionFail("files: a new release has nothing that could be absent")
             data["files"] = [{key: entry[key] for key in ("path", "mode", "content")} for entry in entries]
         # One database, one migration; a run that deploys another application to the same hosts has another name.
-        once = states == ["migrated"] and application["database"]
+        once = steps == ["migrated"] and application["database"]
         if once and known(f"migrated: {self.fleet}"):
             return {"changed": False, "msg": f"done by {known(f'migrated: {self.fleet}')}"}
-        if "staged" in states:
+        if "staged" in steps:
             return self._stage(data, application, process, task_vars)
         result = self._steps(data, task_vars)
         if once and not result.get("failed"):
             agreed(f"migrated: {self.fleet}", lambda: self.host)
         return result
 
-    def _stage(self, data, application, process, task_vars):
+    def _stage(
+        self, data: dict[str, Any], application: dict[str, Any], process: dict[str, Any], task_vars: dict[str, Any]
+    ) -> dict[str, Any]:
         source = resolve_application(application, task_vars)
         data["parts"] = parts_of(application, source, process)
         if data["kind"] == "package":
@@ -153,10 +164,10 @@ class ActionModule(FilesAction):
         finally:
             self._remove_tmp_path(self._connection._shell.tmpdir)
 
-    def _steps(self, data, task_vars):
+    def _steps(self, data: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Steps on the host; once more where a run that has died on this controller holds the lock."""
 
-        def run():
+        def run() -> dict[str, Any]:
             return self.on_host({"asgi_release": data}, task_vars)
 
         result = run()

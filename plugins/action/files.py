@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ansible_collections.vivarium.server.plugins.plugin_utils.files import FilesAction
 
 
 class ActionModule(FilesAction):
     """The action behind vivarium.server.files; the module's documentation says what it does."""
 
-    def run(self, tmp=None, task_vars=None):
+    def run(self, tmp: None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Refuse bad input before anything is sent; never hand content back."""
         super().run(tmp, task_vars)
         return self.on_host({"files": self.order(self._task.args, task_vars or {})}, task_vars)

@@ -4,14 +4,18 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases import PROGRAMS
 
 UNITS = "/etc/systemd/system"
-PROGRAMS = "/usr/local/lib/asgi"
 COMMANDS = f"{PROGRAMS}/commands"
 
 
-def asgi_files(apps, stale_units=(), sandbox=None):
+def asgi_files(
+    apps: list[dict[str, Any]], stale_units: Iterable[str] = (), sandbox: dict[str, Any] | None = None
+) -> list[dict[str, Any]]:
     """The files of every application, and the removal of units that none has any more."""
     return [
         *(entry for app in apps for entry in _of(app, sandbox or {})),
@@ -24,7 +28,7 @@ def asgi_files(apps, stale_units=(), sandbox=None):
     ]
 
 
-def asgi_commands(app, path):
+def asgi_commands(app: dict[str, Any], path: str) -> list[dict[str, Any]]:
     """The commands of an application's processes, which lie in a release."""
     return [
         _command(f"{path}/commands/{process}", f"The process {process} of {app['name']}", settings)
@@ -32,17 +36,18 @@ def asgi_commands(app, path):
     ]
 
 
-def _command(path, title, settings):
+def _command(path: str, title: str, settings: dict[str, Any]) -> dict[str, Any]:
     # Its words are split here as a shell would; neither systemd nor a shell on the host ever sees anything but single words.
     variables = {"title": title, "words": shlex.split(settings["command"])}
     return {"path": path, "template": "command.j2", "mode": "0644", "vars": variables}
 
 
-def asgi_sandbox(app, table, build=False):
+def asgi_sandbox(app: dict[str, Any], table: dict[str, Any], build: bool = False) -> list[str]:
     """The sandbox as lines of a unit; ``build`` is for what makes the application's releases."""
     allowed = [table.get("switches", {})[switch] for switch in app["sandbox_allow"]]
     allowed += [table["build"]] if build and "build" in table else []
-    directives, filters = {}, ["@system-service", "~@privileged @resources"]
+    directives: dict[str, Any] = {}
+    filters = ["@system-service", "~@privileged @resources"]
     for layer in (table.get("service", {}), *allowed, app["sandbox"]):
         directives |= {key: value for key, value in layer.items() if key != "SystemCallFilter"}
         # Filters add up: what services need, less what needs privileges or raises limits, and what was asked for.
@@ -56,18 +61,18 @@ def asgi_sandbox(app, table, build=False):
     return [*lines, f"ReadWritePaths={state} -{media}"]
 
 
-def _lines(value):
+def _lines(value: Any) -> list[str]:
     """The lines that a directive's value stands for: null is none, a list is one for each element."""
     if value is None:
         return []
     return [str(line) for line in value] if isinstance(value, Sequence) and not isinstance(value, str) else [str(value)]
 
 
-def _of(app, table):
+def _of(app: dict[str, Any], table: dict[str, Any]) -> Iterator[dict[str, Any]]:
     name = app["name"]
     service, build = asgi_sandbox(app, table), asgi_sandbox(app, table, build=True)
 
-    def entry(path, template, mode="0644", **variables):
+    def entry(path: str, template: str, mode: str = "0644", **variables: Any) -> dict[str, Any]:
         return {
             "path": path,
             "template": template,
@@ -93,7 +98,7 @@ def _of(app, table):
         yield _command(f"{COMMANDS}/{name}-{timer}", f"The timer {timer} of {name}", settings)
 
 
-def asgi_names(apps):
+def asgi_names(apps: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """What the applications are called on a host, by their names."""
     return {
         app["name"]: {
@@ -108,5 +113,5 @@ def asgi_names(apps):
 class FilterModule:
     """Ansible's entry point."""
 
-    def filters(self):
+    def filters(self) -> dict[str, Callable[..., Any]]:
         return {"asgi_files": asgi_files, "asgi_commands": asgi_commands, "asgi_names": asgi_names}

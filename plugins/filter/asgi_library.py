@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from typing import Any
 
-from ansible_collections.vivarium.server.plugins.filter.asgi_apps import CLEARSESSIONS
+from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.apps.django import CLEARSESSIONS
 
 DOCUMENTATION = r"""
 name: asgi_library
@@ -49,7 +51,7 @@ _value:
 CONTEXT = ("framework", "callable", "workers", "hosts", "migrate", "waivers", "standing_waivers", "hsts_header")
 
 
-def asgi_library(app, path, servers):
+def asgi_library(app: dict[str, Any], path: str, servers: dict[str, Any]) -> list[dict[str, Any]]:
     """The modules that an application wants, and what the checks are told of it."""
     django = app["framework"] == "django"
     wanted = {
@@ -63,7 +65,9 @@ def asgi_library(app, path, servers):
     }
     sources = [f"django/{name}" for name, use in wanted.items() if use]
     sources += [f"server/{name}" for name in servers[app["serve_with"]]["library"]]
-    modules = [{"path": f"{path}/lib/{source.split('/')[1]}", "source": source} for source in sources]
+    modules: list[dict[str, Any]] = [
+        {"path": f"{path}/lib/{source.split('/')[1]}", "source": source} for source in sources
+    ]
     if app["made_by"]:
         modules.append(
             {
@@ -93,5 +97,5 @@ def asgi_library(app, path, servers):
 class FilterModule:
     """Ansible's entry point."""
 
-    def filters(self):
+    def filters(self) -> dict[str, Callable[..., Any]]:
         return {"asgi_library": asgi_library}

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 from ansible_collections.vivarium.server.plugins.module_utils._certificates.certificates import problem
 from ansible_collections.vivarium.server.plugins.plugin_utils.domains import domain_problem, is_address
@@ -15,7 +17,9 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}\Z")
 TYPES = ("self_signed", "provided")
 
 
-def certificate_problems(requests, variable="certificates_requests", days=397, remove=(), extra=()):
+def certificate_problems(
+    requests: Any, variable: str = "certificates_requests", days: Any = 397, remove: Any = (), extra: Any = ()
+) -> list[str]:
     """Return a sentence for everything that is wrong; none of them holds a part of a key."""
     if not isinstance(requests, list) or not all(isinstance(request, dict) for request in requests):
         return [f"{variable} must be a list of requests"]
@@ -42,10 +46,15 @@ def certificate_problems(requests, variable="certificates_requests", days=397, r
     return problems
 
 
-def certificates_plan(requests, directory, found=None, days=397):
+def certificates_plan(
+    requests: list[dict[str, Any]],
+    directory: str,
+    found: dict[str, dict[str, Any]] | None = None,
+    days: int | str = 397,
+) -> dict[str, list[dict[str, Any]]]:
     """Return who does what: the module's requests, and what vivarium.server.files writes for the provided ones."""
     found = found or {}
-    plan = {"self_signed": [], "directories": [], "files": []}
+    plan: dict[str, list[dict[str, Any]]] = {"self_signed": [], "directories": [], "files": []}
     for request in requests:
         home = f"{directory}/{request['name']}"
         if (request.get("type") or "self_signed") == "self_signed":
@@ -61,11 +70,11 @@ def certificates_plan(requests, directory, found=None, days=397):
     return plan
 
 
-def _text(pem):
+def _text(pem: object) -> str:
     return str(pem).replace("\r\n", "\n").strip() + "\n"
 
 
-def _problems(request, label):
+def _problems(request: dict[str, Any], label: str) -> list[str]:
     problems = []
     if not NAME.match(str(request.get("name", ""))):
         problems.append("name must be lower-case letters, digits, '-', '_' and '.', and begin with a letter or a digit")
@@ -101,5 +110,5 @@ def _problems(request, label):
 class FilterModule:
     """Ansible's entry point."""
 
-    def filters(self):
+    def filters(self) -> dict[str, Callable[..., Any]]:
         return {"certificate_problems": certificate_problems, "certificates_plan": certificates_plan}

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
@@ -39,22 +41,25 @@ _value:
 """
 
 
-def env_file(variables):
+NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
+
+
+def env_file(variables: Any) -> str:
     """One `NAME="value"` for each variable."""
     if not isinstance(variables, dict):
         raise AnsibleFilterError("env_file needs a dictionary of variables")
     for name in variables:
-        if not isinstance(name, str) or not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):
+        if not isinstance(name, str) or not NAME.fullmatch(name):
             raise AnsibleFilterError(f"{name!r} is not a name for an environment variable")
     return "".join(f'{name}="{quote(text(name, value))}"\n' for name, value in sorted(variables.items()))
 
 
-def quote(value):
+def quote(value: str) -> str:
     """Escape what is special between double quotes; the rest, newlines included, stands for itself."""
     return re.sub(r'([\\"$`])', r"\\\1", value)
 
 
-def text(name, value):
+def text(name: str, value: Any) -> str:
     """A value as text, or an error that does not show it."""
     if isinstance(value, (list, tuple)):
         items = [text(name, item) for item in value]
@@ -72,6 +77,6 @@ def text(name, value):
 class FilterModule:
     """The filters of this file."""
 
-    def filters(self):
+    def filters(self) -> dict[str, Callable[..., Any]]:
         """Their names."""
         return {"env_file": env_file}

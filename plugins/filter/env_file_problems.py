@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 from ansible_collections.vivarium.server.plugins.plugin_utils.forms import environment_problems, is_form, is_line
 
@@ -39,7 +41,7 @@ OWNER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}|[0-9]{1,10}")
 MODE = re.compile(r"[0-7]{3,4}")
 
 
-def env_file_problems(inputs):
+def env_file_problems(inputs: dict[str, Any]) -> list[str]:
     """Return a sentence for everything that is wrong; none when the inputs are usable."""
     problems = []
     for name, form, meaning in (
@@ -66,5 +68,5 @@ def env_file_problems(inputs):
 class FilterModule:
     """Ansible's entry point."""
 
-    def filters(self):
+    def filters(self) -> dict[str, Callable[..., Any]]:
         return {"env_file_problems": env_file_problems}

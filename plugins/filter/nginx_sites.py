@@ -5,10 +5,14 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Callable, Container, Iterable
+from typing import Any, TypeVar
 
 from ansible_collections.vivarium.server.plugins.plugin_utils.domains import domain_problem
 from ansible_collections.vivarium.server.plugins.plugin_utils.forms import extra_problems, is_switch, is_true
 from ansible_collections.vivarium.server.plugins.plugin_utils.hsts import decided, header, hsts_problems
+
+T = TypeVar("T")
 
 # The documentation of these filters lies beside this file, a .yml file for each.
 
@@ -36,7 +40,7 @@ CONFIGURATION = "/etc/nginx/nginx.conf"
 # What the role's nginx.conf reads, whoever put it there.
 OWN = ("/etc/nginx/sites.d/", "/etc/nginx/modules-enabled/", "/etc/nginx/mime.types", "/run/vivarium-nginx/")
 
-DEFAULTS = {
+DEFAULTS: dict[str, Any] = {
     "upstream": [],
     "enabled_by": None,
     "certificate": None,
@@ -54,7 +58,7 @@ DEFAULTS = {
 }
 
 
-def nginx_problems(inputs):
+def nginx_problems(inputs: dict[str, Any]) -> list[str]:
     """Return a sentence for everything that is wrong with the role's inputs; none when they are usable."""
     problems = extra_problems(inputs, ["nginx_sites"]) + nginx_site_problems(inputs["nginx_sites"])
     ports = [inputs["nginx_http_port"], inputs["nginx_https_port"]]
@@ -100,7 +104,7 @@ def nginx_problems(inputs):
     return problems
 
 
-def _headers_problems(headers):
+def _headers_problems(headers: Any) -> list[str]:
     if (
         not isinstance(headers, dict)
         or not all(HEADER.match(str(name)) and HEADER_VALUE.match(str(value)) for name, value in headers.items())
@@ -115,7 +119,7 @@ def _headers_problems(headers):
     return []
 
 
-def nginx_site_problems(sites, variable="nginx_sites"):
+def nginx_site_problems(sites: Any, variable: str = "nginx_sites") -> list[str]:
     """Return a sentence for everything that is wrong with the sites; none when they are usable."""
     if not isinstance(sites, list) or not all(isinstance(site, dict) for site in sites):
         return [f"{variable} must be a list of sites"]
@@ -126,19 +130,20 @@ def nginx_site_problems(sites, variable="nginx_sites"):
     return problems + _conflicts([_complete(site) for site in sites if not _texts(_complete(site))], variable)
 
 
-def nginx_sites(sites):
+def nginx_sites(sites: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the sites with every default filled in and with what the templates derive from them."""
     sites = [_complete(site) for site in sites]
-    first = {}
+    first: dict[str, str] = {}
     for site in sites:
         if site["certificate"] and not site["listen"]:
             first.setdefault(site["certificate"]["certificate"], _identifier(site["name"]))
     return [
-        {**_derive(site), "certificate_id": first.get((site["certificate"] or {}).get("certificate"))} for site in sites
+        {**_derive(site), "certificate_id": first.get((site["certificate"] or {}).get("certificate", ""))}
+        for site in sites
     ]
 
 
-def nginx_site_files(sites, directory, remove=()):
+def nginx_site_files(sites: list[dict[str, Any]], directory: str, remove: Iterable[str] = ()) -> list[dict[str, Any]]:
     """Return what vivarium.server.files writes for completed sites, and removes of those that are to go."""
     files = []
     for site in sites:
@@ -153,7 +158,7 @@ def nginx_site_files(sites, directory, remove=()):
     ]
 
 
-def nginx_used(answer, include=()):
+def nginx_used(answer: str, include: Container[str] = ()) -> list[str]:
     """Return the files that nginx would read no more if the role's nginx.conf took the place of the one that is there."""
     untouched, read, lost = set(), set(), []
     for line in answer.splitlines():
@@ -168,12 +173,12 @@ def nginx_used(answer, include=()):
     return lost if CONFIGURATION in read else [CONFIGURATION, *lost]
 
 
-def _complete(site):
+def _complete(site: dict[str, Any]) -> dict[str, Any]:
     # A null is what a wiring writes where a site does not have the thing.
     return {**DEFAULTS, **{key: value for key, value in site.items() if value is not None}}
 
 
-def _derive(site):
+def _derive(site: dict[str, Any]) -> dict[str, Any]:
     return {
         **site,
         "id": _identifier(site["name"]),
@@ -185,12 +190,12 @@ def _derive(site):
     }
 
 
-def _identifier(name):
+def _identifier(name: object) -> str:
     """The name as part of an nginx variable."""
     return str(name).replace("-", "_")
 
 
-def _location(entry):
+def _location(entry: dict[str, Any]) -> dict[str, Any]:
     paths = {key: entry[key].rstrip("/") + "/" for key in ("path", "fallback") if entry.get(key)}
     return {
         "path": None,
@@ -202,17 +207,17 @@ def _location(entry):
     }
 
 
-def _texts(site):
+def _texts(site: dict[str, Any]) -> list[str]:
     """The keys whose value is one text: a specification takes it for a list of one, a template for a list of letters."""
     lists = ["domains", *(key for key, default in DEFAULTS.items() if default == [])]
     return [key for key in lists if not isinstance(site.get(key, []), list)]
 
 
-def _number(value, least, most):
+def _number(value: Any, least: int, most: int) -> bool:
     return not isinstance(value, bool) and bool(NUMBER.match(str(value))) and least <= int(value) <= most
 
 
-def _path_problems(path):
+def _path_problems(path: object) -> list[str]:
     path = str(path)
     if not PATH.match(path) or path.strip("/") == "" or "/../" in f"{path}/":
         return [f"path '{path}' must be absolute, without blanks or special characters"]
@@ -221,7 +226,7 @@ def _path_problems(path):
     return []
 
 
-def _site_problems(site):
+def _site_problems(site: dict[str, Any]) -> list[str]:
     problems = []
     if not NAME.match(str(site.get("name", ""))):
         problems.append("name must be lower-case letters, digits, - and _, and begin with a letter or a digit")
@@ -255,7 +260,7 @@ def _site_problems(site):
     return problems
 
 
-def _upstream_problems(site):
+def _upstream_problems(site: dict[str, Any]) -> list[str]:
     problems = []
     for upstream in site["upstream"]:
         if str(upstream).startswith("unix:"):
@@ -278,7 +283,7 @@ def _upstream_problems(site):
     return problems
 
 
-def _certificate_problems(site):
+def _certificate_problems(site: dict[str, Any]) -> list[str]:
     certificate = site["certificate"]
     if not certificate:
         return []
@@ -296,7 +301,7 @@ def _certificate_problems(site):
     return problems
 
 
-def _backend_problems(site):
+def _backend_problems(site: dict[str, Any]) -> list[str]:
     problems = []
     if bool(site["listen"]) != bool(site["trusted_proxies"]):
         problems.append(
@@ -319,7 +324,7 @@ def _backend_problems(site):
     return problems
 
 
-def _location_problems(site):
+def _location_problems(site: dict[str, Any]) -> list[str]:
     problems = []
     urls = []
     for key in ("static", "media"):
@@ -347,7 +352,7 @@ def _location_problems(site):
     return problems
 
 
-def _files_problems(key, entry, site):
+def _files_problems(key: str, entry: dict[str, Any], site: dict[str, Any]) -> list[str]:
     """What is wrong with where files come from: a directory; for static files one behind it, and other hosts."""
     ask = entry.get("ask_upstream")
     if key == "media" or (ask is None and entry.get("fallback") is None):
@@ -364,11 +369,11 @@ def _files_problems(key, entry, site):
     return problems
 
 
-def _is_entry(entry):
+def _is_entry(entry: object) -> bool:
     return isinstance(entry, dict)
 
 
-def _conflicts(sites, variable):
+def _conflicts(sites: list[dict[str, Any]], variable: str) -> list[str]:
     """What is wrong between sites: two of a name, or two that want to answer for one domain at one place."""
     problems = [
         f"{variable}: the name '{name}' is used more than once"
@@ -392,12 +397,12 @@ def _conflicts(sites, variable):
     return sorted(problems)
 
 
-def _repeated(values):
+def _repeated(values: Iterable[T]) -> list[T]:
     values = list(values)
     return sorted({value for value in values if values.count(value) > 1}, key=str)
 
 
-def _address_and_port(text):
+def _address_and_port(text: object) -> tuple[str, int] | None:
     match = re.fullmatch(r"(?:\[([0-9a-fA-F:]+)\]|([0-9.]+)):([0-9]{1,5})", str(text))
     if not match or not 0 < int(match[3]) < 65536:
         return None
@@ -410,7 +415,7 @@ def _address_and_port(text):
 class FilterModule:
     """Ansible's entry point."""
 
-    def filters(self):
+    def filters(self) -> dict[str, Callable[..., Any]]:
         return {
             "nginx_sites": nginx_sites,
             "nginx_problems": nginx_problems,

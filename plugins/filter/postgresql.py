@@ -7,9 +7,16 @@ import base64
 import ipaddress
 import json
 import re
+from collections.abc import Callable, Collection, Container, Iterable, Iterator
+from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.vivarium.server.plugins.filter.scram import scram_matches
+from ansible_collections.vivarium.server.plugins.module_utils._postgresql.names import (
+    LIST_SETTINGS,
+    SCRATCH,
+    quoted,
+)
 from ansible_collections.vivarium.server.plugins.plugin_utils.forms import (
     PACKAGE,
     extra_problems,
@@ -32,8 +39,6 @@ RESERVED_ROLES = frozenset(
 RESERVED_DATABASES = frozenset(
     {"postgres", "template0", "template1", "all", "sameuser", "samerole", "samegroup", "replication"}
 )
-# postgresql_backup makes and drops a database and a role of this name.
-SCRATCH = "vivarium_scratch"
 
 # A line of pg_hba.conf as the role writes it for a database.
 ACCESS = re.compile(rf'(?P<kind>[a-z]+) +"(?P<database>{NAME.pattern})" +\+?"[^" ]+" +(?:[0-9a-fA-F.:/]+ +)?[a-z0-9-]+')
@@ -67,8 +72,6 @@ SETTINGS_ELSEWHERE = {
         "Debian's cluster decides it",
     ),
 }
-# ALTER ROLE … SET would quote the value of these as one name.
-LIST_SETTINGS = frozenset({"search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries"})
 ATTRIBUTES = {
     "superuser": False,
     "createdb": False,
@@ -83,7 +86,7 @@ ATTRIBUTES = {
 # Inputs
 
 
-def postgresql_problems(inputs):
+def postgresql_problems(inputs: dict[str, Any]) -> list[str]:
     """Return what is wrong with the inputs of the role postgresql, one sentence each, never with a password in it."""
     problems = _type_problems(inputs)
     if problems:
@@ -138,7 +141,7 @@ def postgresql_problems(inputs):
     return problems
 
 
-def _type_problems(inputs):
+def _type_problems(inputs: dict[str, Any]) -> list[str]:
     """Inputs that a specification takes for lists and dictionaries though they are texts."""
     lists = (
         "users", "databases", "access", "listen_addresses", "packages", "remove_databases", "purge_databases", "required_users",
@@ -165,13 +168,15 @@ def _type_problems(inputs):
     return problems
 
 
-def _each(entries, variable):
+def _each(entries: list[dict[str, Any]] | None, variable: str) -> Iterator[tuple[str, dict[str, Any]]]:
     for index, entry in enumerate(entries or []):
         name = entry.get("name")
         yield f"{variable}[{index}]" + (f" ('{name}')" if name else ""), entry
 
 
-def _named(entries, variable, reserved, problems):
+def _named(
+    entries: list[dict[str, Any]] | None, variable: str, reserved: Container[str], problems: list[str]
+) -> set[Any]:
     """Check the names of a list of dictionaries and return them."""
     seen = set()
     for index, entry in enumerate(entries or []):
@@ -187,7 +192,7 @@ def _named(entries, variable, reserved, problems):
     return seen
 
 
-def _check_user(where, user, users, problems):
+def _check_user(where: str, user: dict[str, Any], users: Container[str], problems: list[str]) -> None:
     password = user.get("password")
     if not is_switch(user.get("login", True)):
         problems.append(f"{where}: login must be true or false")
@@ -215,12 +220,12 @@ def _check_user(where, user, users, problems):
     )
 
 
-def logs_in(user):
+def logs_in(user: dict[str, Any]) -> bool:
     """Whether somebody logs in as a role; one that only owns a database has members for that."""
     return is_true(user.get("login", True))
 
 
-def _check_database(where, database, users, problems):
+def _check_database(where: str, database: dict[str, Any], users: Container[str], problems: list[str]) -> None:
     owner = database.get("owner") or database.get("name")
     if owner not in users:
         problems.append(f"{where}: owner '{owner}' is not in postgresql_users")
@@ -232,7 +237,9 @@ def _check_database(where, database, users, problems):
         problems.append(f"{where}: locale '{locale}' is not the name of a locale")
 
 
-def _check_access(where, entry, users, databases, problems):
+def _check_access(
+    where: str, entry: dict[str, Any], users: Container[str], databases: Container[str], problems: list[str]
+) -> None:
     if entry.get("database") not in databases:
         problems.append(f"{where}: database '{entry.get('database')}' is not in postgresql_databases")
     if entry.get("user") not in users:
@@ -259,7 +266,9 @@ def _check_access(where, entry, users, databases, problems):
             )
 
 
-def _check_settings(where, settings, problems, elsewhere, per_role=False):
+def _check_settings(
+    where: str, settings: dict[str, Any] | None, problems: list[str], elsewhere: dict[str, str], per_role: bool = False
+) -> None:
     for name, value in (settings or {}).items():
         if not isinstance(name, str) or not SETTING.fullmatch(name):
             problems.append(f"{where}: '{name}' is not the name of a setting")
@@ -273,16 +282,16 @@ def _check_settings(where, settings, problems, elsewhere, per_role=False):
             problems.append(f"{where}: the value of {name} must be one line")
 
 
-def _check_range(where, value, lowest, highest, problems):
+def _check_range(where: str, value: object, lowest: int, highest: int, problems: list[str]) -> None:
     if isinstance(value, bool) or not re.fullmatch("-?[0-9]{1,12}", str(value)):
         problems.append(f"{where}: '{value}' is not a whole number")
         return
-    number = int(value)
+    number = int(str(value))
     if not lowest <= number <= highest:
         problems.append(f"{where}: {number} is not between {lowest} and {highest}")
 
 
-def _needed(user):
+def _needed(user: dict[str, Any]) -> int:
     """How many connections a role must be able to have: its limit, where it has one, or what its pools may open."""
     limit = user.get("connection_limit")
     if not logs_in(user):
@@ -290,7 +299,7 @@ def _needed(user):
     return max(1, int(user.get("connections") or 0)) if limit is None else max(0, int(limit))
 
 
-def _check_connections(users, most, problems):
+def _check_connections(users: list[dict[str, Any]] | None, most: int, problems: list[str]) -> None:
     needed = [(user.get("member_of") or user["name"], _needed(user)) for user in users or [] if logs_in(user)]
     least = sum(number for _name, number in needed) + RESERVE
     if needed and least > most:
@@ -301,7 +310,7 @@ def _check_connections(users, most, problems):
         )
 
 
-def postgresql_limits(users, max_connections):
+def postgresql_limits(users: list[dict[str, Any]], max_connections: int | str) -> list[dict[str, Any]]:
     """Give each role without a connection_limit one: what its pools may open, and an equal share of what nobody needs."""
     free = int(max_connections) - RESERVE - sum(_needed(user) for user in users)
     open_ended = [user["name"] for user in users if user.get("connection_limit") is None and logs_in(user)]
@@ -318,14 +327,14 @@ def postgresql_limits(users, max_connections):
     ]
 
 
-def _interface(address):
+def _interface(address: object) -> ipaddress.IPv4Interface | ipaddress.IPv6Interface | None:
     try:
         return ipaddress.ip_interface(_plain(address))
     except ValueError:
         return None
 
 
-def _plain(address):
+def _plain(address: object) -> str:
     """An address as text that is none where it has a zone: what follows the '%' of an IPv6 address may be any text."""
     return str(address).replace("%", " ")
 
@@ -336,7 +345,7 @@ DIRECTORY = re.compile(r"(/[A-Za-z0-9_.@+-]{1,255}){2,40}")
 MAIL = re.compile(r"([A-Za-z0-9_][A-Za-z0-9._%+@,-]{0,999})?")
 
 
-def postgresql_backup_problems(inputs):
+def postgresql_backup_problems(inputs: dict[str, Any]) -> list[str]:
     """Return what is wrong with the inputs of the role postgresql_backup, one sentence each."""
     problems = []
     for variable in ("postgresql_backup_databases", "postgresql_backup_superuser_databases", "postgresql_backup_purge"):
@@ -383,13 +392,15 @@ def postgresql_backup_problems(inputs):
 # Configuration files
 
 
-def postgresql_value(value):
+def postgresql_value(value: object) -> str:
     """Return a value as postgresql.conf wants it: quoted, so that nothing in it has a meaning."""
     text = _text(value)
     return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
-def postgresql_access(access, databases, users=()):
+def postgresql_access(
+    access: Iterable[dict[str, Any]], databases: list[dict[str, Any]], users: Iterable[dict[str, Any]] = ()
+) -> list[str]:
     """Return the lines of pg_hba.conf: the owners through the unix socket, then what was asked for, each once.
 
     A role that others are members of stands for these too.
@@ -401,18 +412,14 @@ def postgresql_access(access, databases, users=()):
         kind = entry.get("type", "hostssl")
         address = "" if kind == "local" else str(ipaddress.ip_network(entry["address"]))
         method = entry.get("method") or "scram-sha-256"
-        user = "+" * (entry["user"] in groups) + _quote(entry["user"])
-        line = f"{kind:<8} {_quote(entry['database']):<20} {user:<20} {address:<20} {method}"
+        user = "+" * (entry["user"] in groups) + quoted(entry["user"])
+        line = f"{kind:<8} {quoted(entry['database']):<20} {user:<20} {address:<20} {method}"
         if line not in lines:
             lines.append(line)
     return lines
 
 
-def _quote(name):
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _literal(text):
+def _literal(text: str) -> str:
     return (
         "'" + text.replace("'", "''") + "'"
         if "\\" not in text
@@ -420,7 +427,7 @@ def _literal(text):
     )
 
 
-def _text(value):
+def _text(value: object) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, (list, tuple)):
@@ -432,15 +439,23 @@ def _text(value):
 # The server's state and what it lacks
 
 
-def postgresql_plan(state, users, databases, access, user_settings, remove=(), purge=()):
+def postgresql_plan(
+    state: str,
+    users: list[dict[str, Any]],
+    databases: list[dict[str, Any]],
+    access: list[dict[str, Any]],
+    user_settings: dict[str, Any] | None,
+    remove: Collection[str] = (),
+    purge: Collection[str] = (),
+) -> dict[str, Any]:
     """Compare what the server said about itself with what it should be. The answer holds no password and no verifier.
 
     ``state`` is what templates/state.sql.j2 makes psql print: one JSON object for the server, then one per database.
     """
-    server, *details = _rows(state) or [None]
-    if server is None:
+    rows = _rows(state)
+    if not rows:
         raise AnsibleFilterError("postgresql_plan: the server's answer is not what was asked for")
-    details = {detail["database"]: detail for detail in details}
+    server, details = rows[0], {detail["database"]: detail for detail in rows[1:]}
     databases = [
         {
             "name": database["name"],
@@ -468,9 +483,9 @@ def postgresql_plan(state, users, databases, access, user_settings, remove=(), p
         if database["name"] not in silent and extension not in details.get(database["name"], {}).get("extensions", [])
     ]
 
-    def refused(entry):
+    def refused(entry: dict[str, Any]) -> bool:
         untrusted = entry["name"] in available and entry["role"] is None
-        return untrusted and details.get(entry["database"], {}).get("foreign_functions")
+        return untrusted and bool(details.get(entry["database"], {}).get("foreign_functions"))
 
     # Each role and each database on its own: whose it is can hold a change of its own up, and none of another's.
     statements = [
@@ -492,7 +507,7 @@ def postgresql_plan(state, users, databases, access, user_settings, remove=(), p
         (
             name,
             f"what {login} has in the database {name}",
-            [f"REASSIGN OWNED BY {_quote(login)} TO {_quote(entry['owner'])}"],
+            [f"REASSIGN OWNED BY {quoted(login)} TO {quoted(entry['owner'])}"],
         )
         for name, entry in there.items()
         for login in _own_members(entry)
@@ -524,20 +539,18 @@ def postgresql_plan(state, users, databases, access, user_settings, remove=(), p
     ]
     roles = [user["name"] for user in users if _role_is_off(user, server["roles"].get(user["name"]))]
     new_databases = [database for database in databases if database["name"] not in there]
-    statements = [
-        {"database": name, "about": about, "queries": queries} for name, about, queries in statements if queries
-    ]
+    needed = [{"database": name, "about": about, "queries": queries} for name, about, queries in statements if queries]
     return {
         "roles": roles,
         "new_roles": [user["name"] for user in users if user["name"] not in server["roles"]],
         "databases": [{key: database[key] for key in ("name", "owner", "locale")} for database in new_databases],
-        "statements": statements,
+        "statements": needed,
         "extensions": [entry for entry in extensions if not refused(entry)],
         # In check mode these are said.
         "changes": [
             *(f"the role {name}" for name in roles),
             *(f"the database {database['name']}" for database in new_databases),
-            *(f"{each['about']}: {'; '.join(each['queries'])}" for each in statements),
+            *(f"{each['about']}: {'; '.join(each['queries'])}" for each in needed),
             *(entry["about"] for entry in extensions if not refused(entry)),
             *(f"the database {entry['name']}, which goes for good" for entry in doomed),
         ],
@@ -577,7 +590,7 @@ AROUND = re.compile(
 )
 
 
-def postgresql_troubles(results):
+def postgresql_troubles(results: list[dict[str, Any]]) -> list[str]:
     """Return what the server refused in tasks of community.postgresql, one sentence each, with its reason and no statement."""
     troubles = []
     for result in results:
@@ -590,7 +603,7 @@ def postgresql_troubles(results):
     return troubles
 
 
-def postgresql_kept(answer, databases, remove):
+def postgresql_kept(answer: str, databases: list[dict[str, Any]], remove: Iterable[str]) -> dict[str, Any]:
     """Return what databases that are no longer in the lists keep: who may connect, and what the server needs for that.
 
     The answer is that of the server to templates/state.sql.j2, if it answered, and pg_hba.conf in base64.
@@ -615,7 +628,14 @@ def postgresql_kept(answer, databases, remove):
     }
 
 
-def postgresql_used(answer, version, port, databases, listen_addresses, max_connections):
+def postgresql_used(
+    answer: str,
+    version: int | str,
+    port: int | str,
+    databases: list[dict[str, Any]],
+    listen_addresses: Iterable[object],
+    max_connections: int | str,
+) -> list[str]:
     """Return what a server that somebody else has set up would lose, in words; nothing where it is the role's own, or new."""
     access = _access_in(answer)
     if not access or OURS in access:
@@ -647,11 +667,11 @@ def postgresql_used(answer, version, port, databases, listen_addresses, max_conn
     return lost
 
 
-def _shown(text):
+def _shown(text: str) -> str:
     return re.sub("[^ -~]", "?", text)[:200]
 
 
-def _access_in(answer):
+def _access_in(answer: str) -> str:
     """What the last line of an answer holds: pg_hba.conf."""
     try:
         return base64.b64decode((answer.splitlines() or [""])[-1], validate=True).decode("utf-8", "replace")
@@ -659,14 +679,14 @@ def _access_in(answer):
         return ""
 
 
-def _rows(state):
+def _rows(state: str) -> list[dict[str, Any]]:
     try:
         return [json.loads(line) for line in state.splitlines() if line.startswith("{")]
     except ValueError as error:
         raise AnsibleFilterError("postgresql_plan: the server's answer is not what was asked for") from error
 
 
-def _privileges(database, access, there):
+def _privileges(database: dict[str, Any], access: list[dict[str, Any]], there: dict[str, Any] | None) -> list[str]:
     """Nobody connects to a database but its owner and whom an access entry lets in."""
     name = database["name"]
     if there is None:
@@ -674,16 +694,16 @@ def _privileges(database, access, there):
     wanted = [database["owner"]] if database["owner"] else []
     wanted += [entry["user"] for entry in access if entry["database"] == name and entry.get("method") != "reject"]
     return [
-        *([f"REVOKE ALL ON DATABASE {_quote(name)} FROM PUBLIC"] if there["public"] else []),
+        *([f"REVOKE ALL ON DATABASE {quoted(name)} FROM PUBLIC"] if there["public"] else []),
         *(
-            f"GRANT CONNECT ON DATABASE {_quote(name)} TO {_quote(role)}"
+            f"GRANT CONNECT ON DATABASE {quoted(name)} TO {quoted(role)}"
             for role in sorted(set(wanted))
             if role not in there["connects"]
         ),
     ]
 
 
-def _schema(owner, there):
+def _schema(owner: str | None, there: dict[str, Any]) -> list[str]:
     """The schema public as PostgreSQL 15 and later make it, in databases that are older too."""
     statements = []
     if there.get("public_creates"):
@@ -693,7 +713,7 @@ def _schema(owner, there):
     return statements
 
 
-def _role_is_off(user, role):
+def _role_is_off(user: dict[str, Any], role: dict[str, Any] | None) -> bool:
     if role is None:
         return True
     if not logs_in(user):
@@ -706,23 +726,23 @@ def _role_is_off(user, role):
     )
 
 
-def _own_members(database):
+def _own_members(database: dict[str, Any]) -> list[str]:
     """The roles that the collection has made for passwords of a database's owner; other members of it are somebody else's."""
     form = re.compile(re.escape(database["owner"]) + "-[0-9a-f]{4}")
     return sorted(name for name in database.get("members") or {} if form.fullmatch(name) and NAME.fullmatch(name))
 
 
-def _roles_of(database):
+def _roles_of(database: dict[str, Any]) -> list[str]:
     return [*_own_members(database), database["owner"]]
 
 
-def _logins(database):
+def _logins(database: dict[str, Any]) -> list[str]:
     """Who may log in as a database's owner."""
     members = [name for name in _own_members(database) if database["members"][name]]
     return members + ([database["owner"]] if database["login"] else [])
 
 
-def _unused_logins(user, users, server):
+def _unused_logins(user: dict[str, Any], users: list[dict[str, Any]], server: dict[str, Any]) -> list[str]:
     """Logins of an owner whose password is not the inventory's, and that no release logs in as."""
     if logs_in(user) or user.get("logins") is None:
         return []
@@ -735,25 +755,25 @@ def _unused_logins(user, users, server):
     return sorted({name for entry in owned for name in _logins(entry)} - spared)
 
 
-def _end_of_login(name, owner):
+def _end_of_login(name: str, owner: str) -> list[str]:
     """Nobody logs in as a role any more; one that was made for a password goes, unless it owns something."""
-    closed = f"ALTER ROLE {_quote(name)} NOLOGIN PASSWORD NULL"
-    gone = f"DO $$BEGIN DROP ROLE {_quote(name)}; EXCEPTION WHEN dependent_objects_still_exist THEN {closed}; END$$"
+    closed = f"ALTER ROLE {quoted(name)} NOLOGIN PASSWORD NULL"
+    gone = f"DO $$BEGIN DROP ROLE {quoted(name)}; EXCEPTION WHEN dependent_objects_still_exist THEN {closed}; END$$"
     return [
         closed if name == owner else gone,
         f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = {_literal(name)}",  # noqa: S608
     ]
 
 
-def _membership(user, roles):
+def _membership(user: dict[str, Any], roles: dict[str, Any]) -> list[str]:
     """Whoever logs in as a member of an owner acts as that from the first moment: what it makes is the owner's."""
     owner = user.get("member_of")
     if not owner or owner in roles.get(user["name"], {}).get("member_of", []):
         return []
-    return [f"GRANT {_quote(owner)} TO {_quote(user['name'])}"]
+    return [f"GRANT {quoted(owner)} TO {quoted(user['name'])}"]
 
 
-def _role_settings(user, defaults, roles):
+def _role_settings(user: dict[str, Any], defaults: dict[str, Any] | None, roles: dict[str, Any]) -> list[str]:
     """Return the statements that make a role's settings what they should be, and nothing beside them.
 
     The role can set what it likes for itself. Names of its own making do not get into a statement: all goes, then ours come back.
@@ -762,7 +782,7 @@ def _role_settings(user, defaults, roles):
     settings |= {"role": user["member_of"]} if user.get("member_of") else {}
     wanted = {key: _text(value) for key, value in settings.items() if value is not None}
     there = dict(entry.split("=", 1) for entry in roles.get(user["name"], {}).get("settings") or [])
-    role_name = _quote(user["name"])
+    role_name = quoted(user["name"])
     reset = not set(there) <= set(wanted)
     return [
         *([f"ALTER ROLE {role_name} RESET ALL"] if reset else []),
@@ -774,18 +794,18 @@ def _role_settings(user, defaults, roles):
     ]
 
 
-def _setting(name):
-    return ".".join(_quote(part) for part in name.split("."))
+def _setting(name: str) -> str:
+    return ".".join(quoted(part) for part in name.split("."))
 
 
-def _same_locale(name):
+def _same_locale(name: object) -> str:
     """The name of a locale as ``locale -a`` writes it, de_DE.utf8 for de_DE.UTF-8."""
     language, dot, rest = str(name).partition(".")
     codeset, at, modifier = rest.partition("@")
     return language + dot + codeset.lower().replace("-", "") + at + modifier
 
 
-def postgresql_foreign(state, databases):
+def postgresql_foreign(state: str, databases: list[dict[str, Any]]) -> list[str]:
     """Return why databases cannot be as they are wanted, one sentence each: another owner, or a locale that the host lacks."""
     there = (_rows(state) or [{"databases": {}}])[0]["databases"]
     wanted = {database["name"]: database.get("owner") or database["name"] for database in databases}
@@ -810,7 +830,7 @@ def postgresql_foreign(state, databases):
 class FilterModule:
     """Ansible's entry point."""
 
-    def filters(self):
+    def filters(self) -> dict[str, Callable[..., Any]]:
         return {
             "postgresql_access": postgresql_access,
             "postgresql_foreign": postgresql_foreign,

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 from ansible_collections.vivarium.server.plugins.plugin_utils.forms import PACKAGE, environment_problems, is_form
 
@@ -40,7 +42,7 @@ HASH = re.compile(r"[0-9a-f]{64}")
 VERSION = re.compile(r"3\.[0-9]{1,3}(\.[0-9]{1,3})?")
 
 
-def python_problems(inputs):
+def python_problems(inputs: dict[str, Any]) -> list[str]:
     """Return a sentence for everything that is wrong; none when the inputs are usable."""
     problems = []
     if not is_form(UV_VERSION, inputs["python_uv_version"]):
@@ -59,5 +61,5 @@ def python_problems(inputs):
 class FilterModule:
     """Ansible's entry point."""
 
-    def filters(self):
+    def filters(self) -> dict[str, Callable[..., Any]]:
         return {"python_problems": python_problems}

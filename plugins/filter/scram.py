@@ -11,6 +11,8 @@ import os
 import re
 import stringprep
 import unicodedata
+from collections.abc import Callable
+from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
@@ -66,7 +68,7 @@ VERIFIER = re.compile(
 )
 
 
-def scram_verifier(password, salt=None, iterations=ITERATIONS):
+def scram_verifier(password: Any, salt: str | None = None, iterations: Any = ITERATIONS) -> str:
     """Return PostgreSQL's verifier of a password."""
     if not isinstance(password, str) or not password:
         raise AnsibleFilterError("scram_verifier: the password must be a string that is not empty")
@@ -84,7 +86,7 @@ def scram_verifier(password, salt=None, iterations=ITERATIONS):
     return _verifier(password, salted_with, iterations)
 
 
-def scram_matches(verifier, password):
+def scram_matches(verifier: object, password: object) -> bool:
     """Tell whether a stored verifier belongs to the password."""
     match = VERIFIER.fullmatch(verifier) if isinstance(verifier, str) else None
     if match is None or not isinstance(password, str) or not password or int(match["iterations"]) > MOST_ITERATIONS:
@@ -93,21 +95,21 @@ def scram_matches(verifier, password):
         salt = base64.b64decode(match["salt"], validate=True)
     except binascii.Error:
         return False
-    return hmac.compare_digest(_verifier(password, salt, int(match["iterations"])), verifier)
+    return hmac.compare_digest(_verifier(password, salt, int(match["iterations"])), match[0])
 
 
-def _verifier(password, salt, iterations):
+def _verifier(password: str, salt: bytes, iterations: int) -> str:
     salted = hashlib.pbkdf2_hmac("sha256", _saslprep(password).encode("utf-8"), salt, iterations)
     stored_key = hashlib.sha256(_hmac(salted, b"Client Key")).digest()
     server_key = _hmac(salted, b"Server Key")
     return f"SCRAM-SHA-256${iterations}:{_b64(salt)}${_b64(stored_key)}:{_b64(server_key)}"
 
 
-def _hmac(key, message):
+def _hmac(key: bytes, message: bytes) -> bytes:
     return hmac.new(key, message, hashlib.sha256).digest()
 
 
-def _b64(data):
+def _b64(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
 
 
@@ -125,7 +127,7 @@ _PROHIBITED = (
 )
 
 
-def _saslprep(password):
+def _saslprep(password: str) -> str:
     """RFC 4013 as PostgreSQL and libpq apply it: a password that the profile forbids is taken as it is."""
     if password.isascii():
         return password
@@ -148,5 +150,5 @@ def _saslprep(password):
 class FilterModule:
     """Ansible's entry point."""
 
-    def filters(self):
+    def filters(self) -> dict[str, Callable[..., Any]]:
         return {"scram_verifier": scram_verifier}

@@ -31,6 +31,8 @@ _list:
   elements: str
 """
 
+from typing import Any
+
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.source import resolve_application
 
@@ -38,5 +40,5 @@ from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.source impor
 class LookupModule(LookupBase):
     """Ansible's entry point."""
 
-    def run(self, terms, variables=None, **kwargs):
+    def run(self, terms: list[dict[str, Any]], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:
         return [resolve_application(application, variables or {}).version for application in terms]

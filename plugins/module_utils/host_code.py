@@ -7,10 +7,14 @@ cannot do what was asked for. Its action has checked the parameters and filled i
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 class Failed(Exception):
     """Ends a module with a message for people; what else is given is returned beside it."""
 
-    def __init__(self, message, **details):
+    def __init__(self, message: str, **details: Any) -> None:
         super().__init__(message)
         self.details = details

@@ -18,7 +18,7 @@ description:
     neither by itself.
   - The code is packed on the controller and sent with the step C(staged); the host needs no access to a repository.
 options:
-  state:
+  steps:
     description:
       - C(locked) locks the application against a second deploy; a rollback begins with it.
       - C(staged) locks the application likewise, and unpacks the code.
@@ -89,7 +89,7 @@ author:
 EXAMPLES = r"""
 - name: Stage the code, build its environment and write its environment variables
   vivarium.server.asgi_release:
-    state: [staged, built, configured]
+    steps: [staged, built, configured]
     application: "{{ application }}"
     release: "{{ plan.steps[0].release }}"
     files:

@@ -45,6 +45,12 @@ import traceback
 import zlib
 from importlib.machinery import ModuleSpec
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import ModuleType
+    from typing import Any
+
 # Whoever becomes root by su keeps a path without what root needs.
 os.environ.update(
     PATH=os.pathsep.join(
@@ -58,30 +64,32 @@ ARGUMENTS = r"""<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>"""
 class Sources:
     """Imports Python modules from their texts, by name; packages above them are empty."""
 
-    def __init__(self, texts):
+    def __init__(self, texts: dict[str, str]) -> None:
         self.texts = texts
 
-    def find_spec(self, name, _path=None, _target=None):
+    def find_spec(
+        self, name: str, _path: Sequence[str] | None = None, _target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         if name in self.texts:
-            return ModuleSpec(name, self, origin=name)
+            return ModuleSpec(name, self, origin=name)  # type: ignore[arg-type]  # to load importlib.abc takes time
         if any(known.startswith(f"{name}.") for known in self.texts):
-            return ModuleSpec(name, self, is_package=True)
+            return ModuleSpec(name, self, is_package=True)  # type: ignore[arg-type]  # likewise
         return None
 
-    def create_module(self, _spec):
+    def create_module(self, _spec: ModuleSpec) -> None:
         return None
 
-    def exec_module(self, module):
+    def exec_module(self, module: ModuleType) -> None:
         if module.__name__ in self.texts:
             code = compile(self.texts[module.__name__], module.__name__, "exec")
             exec(code, module.__dict__)  # the sender is whoever may run any command here  # noqa: S102
 
-    def get_source(self, name):
+    def get_source(self, name: str) -> str | None:
         """What a traceback shows."""
         return self.texts.get(name)
 
 
-def run(arguments):
+def run(arguments: dict[str, Any]) -> dict[str, Any]:
     """What the modules return, in one result; an exception is one, too."""
     order = json.loads(zlib.decompress(binascii.a2b_base64(arguments["payload"])))
     check_mode, diff = arguments["_ansible_check_mode"], arguments["_ansible_diff"]
@@ -90,7 +98,8 @@ def run(arguments):
         syslog.openlog(f"ansible-{order['name']}", 0, syslog.LOG_USER)
         syslog.syslog(syslog.LOG_INFO, "Invoked" + (" in check mode" if check_mode else ""))
     sys.meta_path.insert(0, Sources(order["sources"]))
-    result, changed = {}, False
+    result: dict[str, Any] = {}
+    changed = False
     try:
         for name, parameters in order["modules"]:
             result |= importlib.import_module(name).main(parameters, check_mode=check_mode, diff=diff)

@@ -14,7 +14,7 @@ DOMAIN = re.compile(rf"(?=.{{1,253}}\Z){LABEL}(?:\.{LABEL})*\Z")
 AMBIGUOUS = "ßς\u200c\u200d"
 
 
-def domain_problem(name, wildcard=True):
+def domain_problem(name: object, wildcard: bool = True) -> str | None:
     """Say in one sentence why a name is not a usable domain, or return None."""
     if not isinstance(name, str) or not name:
         return f"{name!r} is not a domain name"
@@ -37,7 +37,7 @@ def domain_problem(name, wildcard=True):
     return None
 
 
-def international(name):
+def international(name: str) -> str | None:
     """The xn-- form of a name that is not ASCII, where Python and browsers agree on it; None otherwise."""
     if any(character in AMBIGUOUS for character in name):
         return None
@@ -48,7 +48,7 @@ def international(name):
     return written if DOMAIN.match(written) else None
 
 
-def covers(pattern, name):
+def covers(pattern: str, name: str) -> bool:
     """Whether a name in a certificate, perhaps a wildcard, stands for a domain (or for the same wildcard)."""
     pattern, name = pattern.lower(), name.lower()
     if pattern == name:

@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.template import trust_as_template
 from ansible_collections.vivarium.server.plugins.plugin_utils.host_code import COLLECTION, HostAction
 
 # What an entry of each list may hold: the type, and the default of what need not be said.
-OWNERSHIP = {"owner": ((str, int), "root"), "group": ((str, int), "root")}
-COMMON = {"path": (str, None), "concerns": (list, [])}
-ENTRIES = {
+OWNERSHIP: dict[str, tuple[Any, Any]] = {"owner": ((str, int), "root"), "group": ((str, int), "root")}
+COMMON: dict[str, tuple[Any, Any]] = {"path": (str, None), "concerns": (list, [])}
+ENTRIES: dict[str, dict[str, tuple[Any, Any]]] = {
     "directories": {**COMMON, **OWNERSHIP, "mode": (str, "0755"), "unlisted": (str, None)},
     "files": {
         **COMMON,
@@ -35,9 +36,9 @@ ENTRIES = {
 class FilesAction(HostAction):
     """An action whose files come from templates, contents and sources."""
 
-    def order(self, args, task_vars):
+    def order(self, args: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """The arguments of vivarium.server.files with every default filled in and every content rendered."""
-        self._templars = {}
+        self._templars: dict[str, Any] = {}
         order = checked(args)
         for entry in order["files"]:
             if entry["state"] == "present":
@@ -47,7 +48,7 @@ class FilesAction(HostAction):
             del entry["template"], entry["source"], entry["vars"]
         return order
 
-    def _content(self, entry, task_vars):
+    def _content(self, entry: dict[str, Any], task_vars: dict[str, Any]) -> str:
         """The bytes of a file, as text in which any byte survives JSON."""
         origin = entry["template"] or entry["source"] or "content"
         try:
@@ -62,7 +63,7 @@ class FilesAction(HostAction):
             raise AnsibleActionFail(f"{entry['path']}: cannot make it from {origin}") from error
         return content
 
-    def _read(self, name):
+    def _read(self, name: str) -> str:
         """A file as it is, decrypted if need be."""
         real = self._loader.get_real_file(self._find("files", name))
         try:
@@ -71,7 +72,7 @@ class FilesAction(HostAction):
         finally:
             self._loader.cleanup_tmp_file(real)
 
-    def _find(self, kind, name):
+    def _find(self, kind: str, name: str) -> str:
         """A file of the role or the playbook; else one that the roles of this collection share."""
         shared = os.path.join(COLLECTION, kind, name)
         try:
@@ -81,7 +82,7 @@ class FilesAction(HostAction):
                 return shared
             raise
 
-    def _render(self, entry, task_vars):
+    def _render(self, entry: dict[str, Any], task_vars: dict[str, Any]) -> str:
         """Render a template as ansible.builtin.template does."""
         source = self._find("templates", entry["template"])
         folder = os.path.dirname(source)
@@ -103,16 +104,16 @@ class FilesAction(HostAction):
         return "" if rendered is None else str(rendered)
 
 
-def checked(args):
+def checked(args: dict[str, Any]) -> dict[str, Any]:
     """The arguments with every default filled in, or an error that names the key and the path, never a content."""
     known = [*ENTRIES, "unmarked", "validate"]
     unknown = set(args) - set(known)
     if unknown:
         raise AnsibleActionFail(f"unknown key {', '.join(sorted(unknown))}; known are {', '.join(known)}")
-    order = {"unmarked": args.get("unmarked") or "leave", "validate": args.get("validate")}
+    order: dict[str, Any] = {"unmarked": args.get("unmarked") or "leave", "validate": args.get("validate")}
     if order["unmarked"] not in ("leave", "keep", "replace"):
         raise AnsibleActionFail("unmarked: must be leave, keep or replace")
-    seen = set()
+    seen: set[str] = set()
     for kind, fields in ENTRIES.items():
         entries = args.get(kind) or []
         if not isinstance(entries, list):
@@ -127,16 +128,16 @@ def checked(args):
     return order
 
 
-def check_entry(where, entry, fields):
+def check_entry(where: str, entry: Any, fields: dict[str, tuple[Any, Any]]) -> dict[str, Any]:
     """One entry of a list: known keys of the right types, and what they must be together."""
 
-    def require(good, problem):
+    def require(good: object, problem: str) -> None:
         if not good:
             raise AnsibleActionFail(f"{where}: {problem}")
 
     require(isinstance(entry, dict), "must be a mapping")
     given = {key: value for key, value in entry.items() if value is not None}
-    path = given.get("path")
+    path: Any = given.get("path")
     require(isinstance(path, str), "path is required")
     where = f"{where} ({path})"
     unknown = set(given) - set(fields)

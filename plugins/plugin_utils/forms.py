@@ -4,12 +4,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.vivarium.server.plugins.filter.env_file import text
+from ansible_collections.vivarium.server.plugins.filter.env_file import NAME, text
 
 # Every form is for fullmatch(): `$` would let a line break at the end through.
-ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+# What env_file takes, as an input no longer than this.
+ENV_NAME = re.compile(rf"(?=\w{{1,128}}\Z){NAME.pattern}")
+# A Python module, or what is in one, by its dotted path.
+MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 # A user or a group, as useradd(8) takes it.
 ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 # A package of Debian, perhaps of one architecture, perhaps at one version or of one release.
@@ -22,34 +27,34 @@ LONGEST_VALUE = 100_000
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
-def is_line(value):
+def is_line(value: object) -> bool:
     """Whether a value is one line of text that has something in it; no control characters, none that turn text around."""
     return isinstance(value, str) and len(value) <= LONGEST and bool(value.strip()) and value.isprintable()
 
 
-def is_form(form, value):
+def is_form(form: re.Pattern[str], value: object) -> bool:
     """Whether a value is text that has a form from its first character to its last."""
     return isinstance(value, str) and bool(form.fullmatch(value))
 
 
-def is_number(value, lowest, highest):
+def is_number(value: object, lowest: int, highest: int) -> bool:
     """Whether a value is a whole number, as a number or in plain digits as -e gives it."""
     if isinstance(value, bool) or not re.fullmatch("[0-9]{1,12}", str(value)):
         return False
-    return lowest <= int(value) <= highest
+    return lowest <= int(str(value)) <= highest
 
 
-def is_switch(value):
+def is_switch(value: object) -> bool:
     """Whether a value is true or false, also as -e gives it."""
     return str(value).lower() in TRUE + FALSE
 
 
-def is_true(value):
+def is_true(value: object) -> bool:
     """Whether such a value is true."""
     return str(value).lower() in TRUE
 
 
-def extra_problems(inputs, names):
+def extra_problems(inputs: dict[str, Any], names: Iterable[str]) -> list[str]:
     """What is wrong with what an inventory adds to lists that are derived (NAME_extra); a list that it sets is taken as it is."""
     problems = []
     for name in names:
@@ -63,7 +68,7 @@ def extra_problems(inputs, names):
     return problems
 
 
-def environment_problems(variable, environment):
+def environment_problems(variable: str, environment: object) -> list[str]:
     """What is wrong with a dictionary of environment variables; a value is never told."""
     if not isinstance(environment, dict):
         return [f"{variable} must be a dictionary"]
@@ -71,12 +76,16 @@ def environment_problems(variable, environment):
     for name, value in environment.items():
         if not is_form(ENV_NAME, name):
             problems.append(f"{variable}: {name!r:.80} is not a name of an environment variable")
-        elif value is None:
-            problems.append(f"{variable}.{name} is not set")
-        else:
-            try:
-                if len(text(name, value)) > LONGEST_VALUE:
-                    problems.append(f"{variable}.{name} is longer than {LONGEST_VALUE} characters")
-            except AnsibleFilterError as error:
-                problems.append(f"{variable}.{name}: {str(error).split(': ', 1)[1]}")
+        elif problem := value_problem(name, value):
+            problems.append(f"{variable}.{name}{problem}")
     return problems
+
+
+def value_problem(name: str, value: Any) -> str | None:
+    """What is wrong with the value of an environment variable, to be said after the variable; never the value."""
+    if value is None:
+        return " is not set"
+    try:
+        return f" is longer than {LONGEST_VALUE} characters" if len(text(name, value)) > LONGEST_VALUE else None
+    except AnsibleFilterError as error:
+        return f": {str(error).split(': ', 1)[1]}"

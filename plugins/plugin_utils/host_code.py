@@ -9,6 +9,7 @@ import json
 import re
 import zlib
 from pathlib import Path
+from typing import Any
 
 from ansible.plugins.action import ActionBase
 
@@ -31,13 +32,13 @@ CODE = {
 }
 
 
-def code_of(module):
+def code_of(module: str) -> str:
     """The Python module that a module's code is, below the collection."""
     return f"plugins.module_utils.{CODE[module]}"
 
 
 @functools.cache
-def sources(name):
+def sources(name: str) -> dict[str, str]:
     """The text of a Python module of the collection and of what it imports from the collection, by their full names."""
     text = (COLLECTION / name.replace(".", "/")).with_suffix(".py").read_text(encoding="utf-8")
     found = {f"{PACKAGE}.{name}": text}
@@ -46,7 +47,7 @@ def sources(name):
     return found
 
 
-def printable(result):
+def printable(result: Any) -> Any:
     """A result in which no text holds what a terminal would take for a command: some of it is an application's own words."""
     if isinstance(result, dict):
         return {key: printable(value) for key, value in result.items()}
@@ -60,12 +61,12 @@ class HostAction(ActionBase):
 
     _supports_async = False
 
-    def on_host(self, modules, task_vars):
+    def on_host(self, modules: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
         """The results of modules of the collection, in one; given are the parameters of each. None follows one that fails.
 
         Parameters must fit into JSON, and are neither logged nor returned.
         """
-        order = {
+        order: dict[str, Any] = {
             "name": f"{NAME}.{'+'.join(modules)}",
             "modules": [(f"{PACKAGE}.{code_of(name)}", parameters) for name, parameters in modules.items()],
             "sources": {},
@@ -80,9 +81,9 @@ class HostAction(ActionBase):
 class OptionsAction(HostAction):
     """The action of a module that needs nothing from the controller but its options."""
 
-    argument_spec = None
+    argument_spec: dict[str, Any]
 
-    def run(self, tmp=None, task_vars=None):
+    def run(self, tmp: None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         _unused, parameters = self.validate_argument_spec(self.argument_spec)
         return self.on_host({type(self).__module__.rpartition(".")[2]: parameters}, task_vars)

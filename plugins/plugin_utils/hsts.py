@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from ansible_collections.vivarium.server.plugins.plugin_utils.forms import is_switch, is_true
 
@@ -16,7 +17,7 @@ NUMBER = re.compile(r"[0-9]{1,9}\Z")
 PRELOAD_AGE = 31536000
 
 
-def hsts_problems(hsts):
+def hsts_problems(hsts: object) -> list[str]:
     """Return a sentence for everything that is wrong with a decision: true, false, or a dictionary."""
     if hsts is None or isinstance(hsts, bool):
         return []
@@ -41,7 +42,7 @@ def hsts_problems(hsts):
     return problems
 
 
-def decided(hsts):
+def decided(hsts: object) -> dict[str, Any] | None:
     """A decision without problems, completed; None where nothing is to be sent."""
     if hsts is False:
         return None
@@ -49,7 +50,7 @@ def decided(hsts):
     return {"max_age": int(wanted["max_age"]), **{key: is_true(wanted[key]) for key in SWITCHES}}
 
 
-def header(decision):
+def header(decision: dict[str, Any] | None) -> str:
     """What Strict-Transport-Security says; empty where it is not sent."""
     if decision is None:
         return ""
@@ -59,5 +60,5 @@ def header(decision):
     return "; ".join(flags)
 
 
-def _filled(hsts):
+def _filled(hsts: Mapping[str, Any]) -> dict[str, Any]:
     return {**DEFAULTS, **{key: value for key, value in hsts.items() if value is not None}}

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ansible_collections.vivarium.server.plugins.filter.scram import scram_matches
 
 DOCUMENTATION = r"""
@@ -43,5 +45,5 @@ _value:
 class TestModule:
     """Ansible's entry point."""
 
-    def tests(self):
+    def tests(self) -> dict[str, Callable[..., bool]]:
         return {"scram_matches": scram_matches}

@@ -7,8 +7,9 @@ import json
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible_collections.vivarium.server.plugins.filter.asgi_apps import FIELDS, asgi_apps, asgi_only
+from ansible_collections.vivarium.server.plugins.filter.asgi_apps import asgi_apps, asgi_only
 from ansible_collections.vivarium.server.plugins.filter.asgi_library import asgi_library
+from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.apps.schema import OPTIONS
 
 SHOP = {
     "name": "shop",
@@ -190,7 +191,7 @@ def test_an_application_may_be_made_by_a_call():
 
 
 def test_every_field_of_the_result_is_there_whatever_was_left_out():
-    assert set(FIELDS) <= set(asgi_apps([PLAIN])[0])
+    assert set(OPTIONS) <= set(asgi_apps([PLAIN])[0])
 
 
 def test_the_input_is_not_changed():

@@ -142,15 +142,15 @@ def steps(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(release_action.FilesAction, "run", lambda *_: {}, raising=False)
 
-    def take(states, *results):
+    def take(wanted, *results):
         action, runs, answers = release_action.ActionModule.__new__(release_action.ActionModule), [], iter(results)
         arguments = {name: option.get("default") for name, option in release_action.ActionModule.argument_spec.items()}
         app = {"name": "shop", "serve_with": "uvicorn", "source": {"package": "shop"}, "database": True}
-        arguments |= {"state": states, "application": app, "release": {"id": "r1"}}
+        arguments |= {"steps": wanted, "application": app, "release": {"id": "r1"}}
         action.validate_argument_spec = lambda _spec: (None, arguments)
 
         def on_host(modules, _variables):
-            runs.append(modules["asgi_release"]["state"])
+            runs.append(modules["asgi_release"]["steps"])
             return dict(next(answers))
 
         action.on_host = on_host
@@ -179,9 +179,9 @@ def test_no_run_follows_one_that_failed(steps):
     assert (result["failed"], result["changed"], result["step"]) == (True, True, "migrate")
 
 
-@pytest.mark.parametrize("states", [["migrated"], ["live"], ["started"], ["abandoned"]])
-def test_what_begins_with_such_a_step_is_one_run(steps, states):
-    assert steps(states, GOOD)[1] == [states]
+@pytest.mark.parametrize("wanted", [["migrated"], ["live"], ["started"], ["abandoned"]])
+def test_what_begins_with_such_a_step_is_one_run(steps, wanted):
+    assert steps(wanted, GOOD)[1] == [wanted]
 
 
 # the lock
@@ -598,7 +598,8 @@ DRAIN = importlib.machinery.SourceFileLoader("drain", str(ROOT / "roles/asgi/fil
 
 @pytest.fixture
 def drain(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "roles/asgi/files"))
+    # On the host they lie beside it.
+    monkeypatch.syspath_prepend(str(ROOT / "roles/asgi/files/server"))
     monkeypatch.setitem(sys.modules, "releases", asgi)
     spec = importlib.util.spec_from_loader("drain", DRAIN)
     program = importlib.util.module_from_spec(spec)

@@ -10,27 +10,29 @@ import subprocess
 
 import pytest
 import yaml
-from ansible_collections.vivarium.server.plugins.filter import asgi_apps
 from ansible_collections.vivarium.server.plugins.filter.asgi_files import asgi_sandbox
+from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases import PROGRAMS
+from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.apps import code, commands, schema, server
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 OPTIONS = yaml.safe_load((ROOT / "roles/asgi/meta/argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
-TYPES = {"str": str, "int": int, "bool": bool, "list": list, "dict": dict, "raw": object}
 
 
-def test_the_argument_spec_says_what_the_filter_does():
+def test_what_the_argument_spec_cannot_say_fits_to_it():
     described = OPTIONS["asgi_apps"]["options"]
-    assert list(described) and set(described) == set(asgi_apps.FIELDS)
-    for name, (kind, default) in asgi_apps.FIELDS.items():
-        option = described[name]
-        assert TYPES[option["type"]] is kind, name
-        assert option.get("required", False) is (default is ...), name
-        if default not in (..., None):
-            assert option["default"] == default, name
-    assert set(described["source"]["options"]) == {key for keys in asgi_apps.SOURCE_FIELDS.values() for key in keys}
-    assert set(described["certificate"]["options"]) == set(asgi_apps.CERTIFICATE_FIELDS)
-    for name, choices in (("server", asgi_apps.SERVERS), ("framework", asgi_apps.FRAMEWORKS)):
-        assert tuple(described[name]["choices"]) == choices
+    assert described == schema.OPTIONS
+    assert set(described["source"]["options"]) == {key for keys in code.SOURCE_KEYS.values() for key in keys}
+    assert described["worker_class"]["choices"] == list(server.WORKER_CLASSES)
+    for key, (low, high) in schema.RANGES.items():
+        assert described[key]["type"] == "int" and low <= described[key].get("default", low) <= high
+
+
+def test_an_application_is_never_the_default_itself():
+    """What one of them changes in its own would be everybody's."""
+    for options in (schema.OPTIONS, schema.OPTIONS["hooks"]["options"], commands.KINDS["timers"]):
+        filled, _sound = schema.filled({}, options, lambda _message: None)
+        for key, value in filled.items():
+            assert value is not options[key].get("default") or not isinstance(value, (list, dict))
 
 
 def test_a_sandbox_is_the_role_s_less_what_is_allowed_and_what_the_application_says():
@@ -50,10 +52,11 @@ def test_a_sandbox_is_the_role_s_less_what_is_allowed_and_what_the_application_s
     assert not [line for line in build if line.startswith("ReadWritePaths")]
 
 
-def test_the_role_has_a_row_for_each_server():
+def test_the_role_has_a_row_for_each_server_and_its_programs_where_its_code_looks():
     variables = yaml.safe_load((ROOT / "roles/asgi/vars/main.yml").read_text())
-    rows = [*asgi_apps.SERVERS[:2], "gunicorn_asgi", *asgi_apps.SERVERS[2:]]
-    assert list(variables["__asgi_servers"]) == rows
+    servers = OPTIONS["asgi_apps"]["options"]["server"]["choices"]
+    assert variables["__asgi_programs"] == PROGRAMS
+    assert list(variables["__asgi_servers"]) == [*servers[:2], "gunicorn_asgi", *servers[2:]]
 
 
 GOOD = {

@@ -167,6 +167,22 @@ def test_an_end_waits_for_what_is_held(supervise):
     assert parent.wait(5) == 0
 
 
+def test_somebody_elses_socket_of_any_name_changes_nothing(supervise):
+    """Whoever has an account can give one a name that is no text, and the table of all sockets has it."""
+    with socket.socket(socket.AF_UNIX) as odd:
+        odd.bind(b"\0\xff\xfe" + os.urandom(4).hex().encode())
+        parent, path = supervise("--workers", "1", "--finish", "20")
+        wait_for(lambda: answers(path))
+        held, pid = connect(path)
+        parent.terminate()
+        wait_for(lambda: not (path.parent / "serving").exists())
+        time.sleep(0.5)
+        assert parent.poll() is None
+        os.kill(pid, 0)
+        held.close()
+        assert parent.wait(5) == 0
+
+
 def test_an_end_waits_no_longer_than_it_was_told(supervise):
     parent, path = supervise("--workers", "1", "--finish", "1")
     wait_for(lambda: answers(path))

@@ -20,7 +20,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from ansible_collections.vivarium.server.plugins.filter import nginx_sites
-from ansible_collections.vivarium.server.plugins.filter.asgi_apps import SERVERS, asgi_apps, asgi_only, asgi_removable
+from ansible_collections.vivarium.server.plugins.filter.asgi_apps import asgi_apps, asgi_only, asgi_removable
 from ansible_collections.vivarium.server.plugins.filter.asgi_files import asgi_commands, asgi_files
 from ansible_collections.vivarium.server.plugins.filter.asgi_library import asgi_library
 from ansible_collections.vivarium.server.plugins.filter.certificates import certificate_problems
@@ -32,6 +32,7 @@ from ansible_collections.vivarium.server.plugins.filter.postgresql import (
     postgresql_value,
 )
 from ansible_collections.vivarium.server.plugins.filter.python_problems import python_problems
+from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.apps.schema import OPTIONS
 from ansible_collections.vivarium.server.plugins.plugin_utils.forms import environment_problems
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -640,7 +641,7 @@ def rendered_unit(entry, variables):
     return str(templar.template(trust_as_template(text), escape_backslashes=False, overrides={"trim_blocks": True}))
 
 
-@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("server", OPTIONS["server"]["choices"])
 def test_options_of_a_server_arrive_word_by_word(tmp_path, server):
     """A server that says its words is started as a release starts its own."""
     (app,) = asgi_apps([{**SHOP, "server": server, "worker_class": None, "server_options": LINES}], version="v1")

@@ -2,27 +2,116 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
-import importlib.util
 import json
 import sys
+import types
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 
-SOURCE = Path(__file__).resolve().parents[2] / "roles/postgresql_backup/files/postgresql_backup.py"
+ROLES = Path(__file__).resolve().parents[2] / "roles"
+ROLE = ROLES / "postgresql_backup"
+PARTS = ROLE / "files/postgresql_backup"
+VARIABLES = yaml.safe_load((ROLE / "vars/main.yml").read_text())
+ORDER = VARIABLES["__postgresql_backup_parts"]
 NOW = datetime(2027, 1, 31, 2, 17, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
-def program():
-    spec = importlib.util.spec_from_file_location("postgresql_backup", SOURCE)
-    module = importlib.util.module_from_spec(spec)
-    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # nothing beside a role's files
-    spec.loader.exec_module(module)
-    sys.dont_write_bytecode = writes
+def installed():
+    """The program's text as the role's task writes it on a host."""
+    variables = {
+        **{name: trust_as_template(value) if isinstance(value, str) else value for name, value in VARIABLES.items()},
+        "ansible_managed": "Ansible managed",
+        "role_path": str(ROLE),
+    }
+    text = trust_as_template((ROLE / "templates/postgresql-backup.j2").read_text())
+    templar = Templar(loader=DataLoader(), variables=variables)
+    return templar.template(text, escape_backslashes=False, overrides={"trim_blocks": True})
+
+
+@pytest.fixture(scope="module")
+def program(installed):
+    """What a host runs, not the parts that it is made of."""
+    module = types.ModuleType("postgresql_backup")
+    exec(compile(installed, "postgresql-backup", "exec"), module.__dict__)
     return module
+
+
+def parts():
+    """The parts in their order, with what each imports from others and what it defines or imports from elsewhere."""
+    for name in ORDER:
+        own, names = {}, {}
+        for node in ast.parse((PARTS / name).read_text()).body:
+            if isinstance(node, ast.ImportFrom) and node.level:
+                own[node.module] = [(each.name, each.asname) for each in node.names]
+            elif isinstance(node, ast.Import | ast.ImportFrom):
+                origin = getattr(node, "module", None)
+                names |= {each.asname or each.name: (origin, each.name) for each in node.names}
+            elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+                names[node.name] = name
+            elif isinstance(node, ast.Assign | ast.AnnAssign):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                names |= {
+                    each.id: name for target in targets for each in ast.walk(target) if isinstance(each, ast.Name)
+                }
+        yield name, own, names
+
+
+def test_every_part_is_in_the_program():
+    assert {path.name for path in PARTS.iterdir() if path.name != "__pycache__"} == {"__init__.py", *ORDER}
+
+
+def test_a_part_stands_below_what_it_imports_from():
+    above = {}
+    for name, own, names in parts():
+        for module, imported in own.items():
+            assert f"{module}.py" in above, f"{name} stands above {module}.py"
+            # In the one file a name is what it was defined as.
+            assert all(asname is None and each in above[f"{module}.py"] for each, asname in imported), (name, module)
+        above[name] = {each for each, origin in names.items() if origin == name}
+
+
+def test_a_name_means_the_same_in_all_parts():
+    """They share one file on the host."""
+    meaning = {}
+    for _, _, names in parts():
+        for name, origin in names.items():
+            assert meaning.setdefault(name, origin) == origin, name
+
+
+def test_the_program_is_all_of_its_parts(installed):
+    """Nothing but imports from each other was left out."""
+    assert installed.startswith("#!/usr/bin/python3\n")
+    found = {ast.dump(node) for node in ast.parse(installed).body}
+    for name in ORDER:
+        for node in ast.parse((PARTS / name).read_text()).body:
+            own = isinstance(node, ast.ImportFrom) and node.level
+            assert (ast.dump(node) in found) is not own, (name, ast.unparse(node))
+    assert "Back PostgreSQL's databases up" in ast.get_docstring(ast.parse(installed))
+
+
+def test_the_parts_are_a_package(monkeypatch):
+    monkeypatch.syspath_prepend(str(PARTS.parent))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # nothing beside a role's files
+    command = __import__("postgresql_backup.command").command
+    assert command.parse(["restore", "shop"]).file == "latest"
+    for name in [each for each in sys.modules if each.partition(".")[0] == "postgresql_backup"]:
+        del sys.modules[name]
+
+
+def test_pg_hba_has_all_names_of_the_scratch_role(program):
+    template = (ROLES / "postgresql/templates/pg_hba.conf.j2").read_text()
+    line = next(line for line in template.split("\n") if '"vivarium_scratch"' in line)
+    rendered = Templar(loader=DataLoader(), variables={}).template(trust_as_template(line)).split()
+    assert rendered == ["local", "sameuser", ",".join(f'"{name}"' for name in program.SCRATCHES), "scram-sha-256"]
+    assert f"local sameuser {','.join(program.SCRATCHES)} scram-sha-256" in (ROLE / "README.md").read_text()
 
 
 @pytest.fixture

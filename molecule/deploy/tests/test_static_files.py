@@ -77,14 +77,14 @@ def story(server, visitor):
     try:
         notice.write_text(TWO)
         health.write_text(good.replace("SELECT 1", "SELECT broken on purpose"))
-        look("failed", failed := Play("deploy").fail())
+        look("failed", failed := Play("deploy", patience=20).fail())
         told["failed at start"] = failed.failed_at("server", "herbarium", "start")
         health.write_text(good)
         look("two", Play("deploy").succeed())
         look("rollback", Play("rollback").succeed())
     finally:
         health.write_text(good)
-        told["watched"] = json.loads(watcher.communicate(timeout=60)[0])
+        told["watched"] = json.loads(watcher.communicate(timeout=300)[0])
     return told
 
 

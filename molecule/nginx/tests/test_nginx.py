@@ -619,7 +619,7 @@ def test_the_log_says_how_long_it_took_and_under_which_id(target):
 def test_logs_are_rotated_and_written_on(target):
     target.upstream("https://shop.test/before-rotation")
     target.host.check_output("logrotate --force /etc/logrotate.d/nginx")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while True:
         target.upstream("https://shop.test/after-rotation")
         time.sleep(0.3)
@@ -705,7 +705,7 @@ def test_nginx_comes_back_when_it_is_killed(target):
 def test_a_security_update_replaces_the_program_in_its_sandbox(target):
     pid = target.main_pid()
     target.host.check_output("invoke-rc.d nginx upgrade")  # what the package does: a new program takes the sockets over
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while target.main_pid() == pid:
         assert time.monotonic() < deadline, "systemd does not know the new process"
         time.sleep(0.2)

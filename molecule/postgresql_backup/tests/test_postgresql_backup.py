@@ -392,7 +392,7 @@ def test_a_run_that_was_killed_is_cleaned_up_by_the_next(host, broken):
     host.check_output(
         f"runuser -u postgres -- sh -c 'PATH={path}$PATH setsid {PROGRAM} run >/dev/null 2>&1 & echo $!' >/run/test-pid"
     )
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while "vivarium_scratch" not in databases(host):
         assert time.monotonic() < deadline
         time.sleep(0.2)
@@ -414,12 +414,12 @@ def test_a_run_that_was_killed_is_cleaned_up_by_the_next(host, broken):
 def test_a_run_that_is_stopped_cleans_up_and_says_so(host, broken):
     path = broken("pg_restore", 'case "$*" in *exit-on-error*) sleep 60;; esac; exec /usr/bin/pg_restore "$@"')
     host.check_output(f"runuser -u postgres -- sh -c 'PATH={path}$PATH setsid {PROGRAM} run >/dev/null 2>&1 &'")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while "vivarium_scratch" not in databases(host):
         assert time.monotonic() < deadline
         time.sleep(0.2)
     host.check_output("pkill -TERM -f '^/usr/bin/python3 %s'", PROGRAM)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while host.run("pgrep -f '^/usr/bin/python3 %s'", PROGRAM).rc == 0:
         assert time.monotonic() < deadline
         time.sleep(0.2)

@@ -223,7 +223,7 @@ def test_a_restored_backup_brings_back_what_was_deleted_and_the_site_goes_on(hos
     assert "Field poppy" in visitor.page("/")
 
 
-def wait_for(question, seconds=15):
+def wait_for(question, seconds=60):
     deadline = time.monotonic() + seconds
     while not (answer := question()) and time.monotonic() < deadline:
         time.sleep(0.5)

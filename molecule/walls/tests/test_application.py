@@ -523,7 +523,7 @@ def test_a_bad_release_cannot_shout_the_drain_down(hosts, source):
     run = deploy(hosts, source, processes={"dying": {"command": "python dying.py"}}, settle_time=20)
     run.succeed()
     for name, host in hosts.items():
-        wait_until(lambda host=host, name=name: live(host) == before[name], 60)
+        wait_until(lambda host=host, name=name: live(host) == before[name])
         assert "\x1b" not in host.file("/srv/raider/deploys.log").content_string
 
 

@@ -23,6 +23,8 @@ from ansible_collections.vivarium.server.plugins.module_utils._asgi.probe import
 )
 from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases import (
     PROGRAMS,
+    Application,
+    Release,
     printable,
     read_regular,
     run,
@@ -30,6 +32,11 @@ from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases imp
     wait_until,
 )
 from ansible_collections.vivarium.server.plugins.module_utils._asgi.running import ask, differences
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 STRANGER = "vivarium-probe.invalid"
 DEBUG_PAGE = "DEBUG = True"
@@ -105,12 +112,14 @@ class Unproven(Exception):
 class Broken(Exception):
     """A heading that does not hold: what was seen, and the ids of messages whose waiver covers it."""
 
-    def __init__(self, seen, *ids):
+    def __init__(self, seen: str, *ids: str) -> None:
         super().__init__(seen)
         self.ids = ids
 
 
-def checklist(application, release, site, thorough=False):
+def checklist(
+    application: Application, release: Release, site: dict[str, Any], thorough: bool = False
+) -> dict[str, Any]:
     """The report on a release that is live; `site` is the application's description, or what an earlier report kept of it.
 
     `thorough` looks at uploads too, however many there are.
@@ -130,20 +139,20 @@ def checklist(application, release, site, thorough=False):
     }
 
 
-def summary(report):
+def summary(report: dict[str, Any]) -> list[str]:
     """The report in a line, and what does not hold or cannot be told."""
     told = [line_of(each) for state in ("failed", "unknown") for each in report["headings"] if each["state"] == state]
     return [total(report), *told]
 
 
-def total(report):
+def total(report: dict[str, Any]) -> str:
     counts = ", ".join(f"{number} {state}" for state, number in report["counts"].items() if number)
     # The page is Django's; what of it concerns any site is asked of other applications too.
     whose = "Django's deployment" if report["site"]["framework"] == "django" else "Deployment"
     return f"{whose} checklist: {counts} of {len(report['headings'])}"
 
 
-def line_of(heading):
+def line_of(heading: dict[str, Any]) -> str:
     waived = "".join(f"; waived: {each['id']} ({each['reason']})" for each in heading["waived"])
     return f"{heading['state']:<8} {heading['title']}: {heading['how']}{waived}"
 
@@ -151,7 +160,7 @@ def line_of(heading):
 class _Report:
     """One method for each heading; it returns what proves the heading, or None where it does not concern the application."""
 
-    def __init__(self, application, release, site, thorough):
+    def __init__(self, application: Application, release: Release, site: dict[str, Any], thorough: bool) -> None:
         self.application, self.release, self.site, self.thorough = application, release, site, thorough
         self.domain = site["domains"][0]
         self.verify = site["verify"] or {}
@@ -159,13 +168,16 @@ class _Report:
         self.gate = read_json(release.path / "gate.json")
         self.facts = self.gate.get("facts", {})
         self.messages = messages_of(self.gate)
-        self.page = self.answer = None
+        self.page: tuple[int, dict[str, str], str, str] | None = None
+        self.answer: dict[str, str] | None = None
         self.nonsense = f"/vivarium-probe-{secrets.token_hex(8)}"
 
-    def headings(self):
+    def headings(self) -> list[dict[str, Any]]:
         found = []
         for title, method, ids in HEADINGS:
-            covers = ()
+            covers: tuple[str, ...] = ()
+            state: str
+            how: str | None
             title = title if self.django else PLAIN.get(title, title)
             if self.django and not self.facts:
                 state, how = "unknown", "the release was made before there was a report"
@@ -183,7 +195,7 @@ class _Report:
             found.append({"title": title, "state": state, "how": words(str(how)), "waived": waived})
         return found
 
-    def ask(self, method):
+    def ask(self, method: Callable[[], str | None]) -> tuple[str, str | None, tuple[str, ...]]:
         try:
             return "proven", method(), ()
         except Unproven as reason:
@@ -196,25 +208,25 @@ class _Report:
 
     # What a visitor does.
 
-    def visit(self, path):
+    def visit(self, path: str) -> tuple[int, dict[str, str], str, str]:
         """The application's answer to a path: through nginx, or on its socket while nginx may still ask the release before."""
         since = self.release.record.get("live_since") or 0
         if self.verify and time.time() - since > SETTLED:
             return (*self.site_answer(path), "through nginx")
         return (*answer_of(UnixConnection(self.release.socket, 10), path, self.domain), "on its socket")
 
-    def site_answer(self, path):
+    def site_answer(self, path: str) -> tuple[int, dict[str, str], str]:
         port = self.verify["port"]
         host = self.domain if port == 443 else f"{self.domain}:{port}"
         return answer_of(LocalTLSConnection(port, self.domain, 10), path, host)
 
-    def missing_page(self):
+    def missing_page(self) -> tuple[int, dict[str, str], str, str]:
         """What the application says of a page that is not there; asked once."""
         if not self.page:
             self.page = self.visit(self.nonsense)
         return self.page
 
-    def as_checked(self, *names):
+    def as_checked(self, *names: str) -> str:
         """What the checks saw of these settings is what the running instance has: it is asked once."""
         checked = self.facts.get("running")
         if not isinstance(checked, dict):
@@ -229,20 +241,20 @@ class _Report:
             raise Broken(f"the running instance does not have what was checked: {'; '.join(others)}")
         return ", as the running instance says"
 
-    def needs_site(self):
+    def needs_site(self) -> None:
         if not self.verify:
             raise Unproven("the web servers are other hosts")
 
     # The headings.
 
-    def checks(self):
+    def checks(self) -> str:
         if not self.gate:
             raise Unproven("the release was made before there was a report")
         waived = sum(each["state"] == "waived" for each in self.messages)
         when = moment(self.gate["made"])
         return f"passed at level {self.gate['fail_level']} before the release got a request ({when}), {waived} messages waived"
 
-    def server(self):
+    def server(self) -> str:
         properties = systemctl_show(self.release.unit, "MainPID", "ActiveState")
         if properties.get("ActiveState") != "active":
             raise Broken(f"{self.release.unit} is {properties.get('ActiveState') or 'not there'}")
@@ -255,7 +267,7 @@ class _Report:
             raise Unproven(f"{self.release.unit} runs {command[:60]}")
         return f"{self.site['server']} runs as {self.release.unit}"
 
-    def secret_key(self):
+    def secret_key(self) -> str | None:
         mode = stat.S_IMODE((self.release.path / "env").stat().st_mode)
         if mode & 0o077:
             raise Broken(f"its environment file can be read by others (mode {mode:04o})")
@@ -269,7 +281,7 @@ class _Report:
         fallbacks = f", {key['fallbacks']} fallbacks" if key["fallbacks"] else ""
         return f"{key['length']} characters{fallbacks}, from a file that root alone reads{asked}; it stands nowhere in the code"
 
-    def debug(self):
+    def debug(self) -> str | None:
         asked = self.as_checked("DEBUG", "debug")
         if not self.django:
             # Not every callable has an attribute that tells.
@@ -279,7 +291,7 @@ class _Report:
             raise Broken(f"a missing page shows Django's debug page ({way})", "security.W018")
         return f"it is off{asked}; a missing page answers {status} {way}, without a word of the code"
 
-    def allowed_hosts(self):
+    def allowed_hosts(self) -> str:
         seen = []
         if self.verify:
             seen.append(self.stranger_at_nginx())
@@ -298,7 +310,7 @@ class _Report:
             raise Unproven("the web servers are other hosts")
         return f"an unknown name gets {', '.join(seen)}"
 
-    def stranger_at_nginx(self):
+    def stranger_at_nginx(self) -> str:
         try:
             status, *_rest = answer_of(
                 http.client.HTTPConnection("127.0.0.1", self.verify["http_port"], timeout=5), "/", STRANGER
@@ -312,7 +324,7 @@ class _Report:
         except (ssl.SSLError, http.client.RemoteDisconnected, ConnectionResetError):
             return "no answer and no TLS handshake from nginx"
 
-    def caches(self):
+    def caches(self) -> str | None:
         if not self.django:
             return None
         self.as_checked("CACHES", "CHANNEL_LAYERS")
@@ -322,7 +334,7 @@ class _Report:
             "the project sets none" if alone else f"{', '.join(kinds)}, which all processes share" if kinds else "none"
         )
 
-    def databases(self):
+    def databases(self) -> str | None:
         if not self.django and not self.site["database"]:
             return None
         self.as_checked("DATABASES")
@@ -337,7 +349,7 @@ class _Report:
         seen.append(self.backups())
         return ", ".join(filter(None, seen))
 
-    def backups(self):
+    def backups(self) -> str:
         if not self.site["database"]:
             return "backups are yours"
         config = read_json(BACKUP_CONFIG)
@@ -356,7 +368,7 @@ class _Report:
             return "the first backup is for tonight"
         return f"backed up and restored on {str(status['last_success'])[:16]}"
 
-    def mail(self):
+    def mail(self) -> str | None:
         if not self.django:
             return None
         mail, senders = self.facts["mail"], " and ".join(dict.fromkeys(self.facts["senders"]))
@@ -369,7 +381,7 @@ class _Report:
             raise Unproven(f"mail goes through {mail['backend']}, as {senders}")
         return f"{mail['host']}:{mail['port']} answered when the release was checked; mail is sent as {senders}"
 
-    def static(self):
+    def static(self) -> str | None:
         if not self.site["static_url"]:
             return "none are served" if self.django else None
         self.needs_site()
@@ -383,7 +395,7 @@ class _Report:
             raise Broken(f"{name} has a hash in its name, but is not cached for good")
         return f"nginx serves {name}{', cached for good' if hashed else ''}"
 
-    def static_file(self):
+    def static_file(self) -> tuple[str | None, bool]:
         manifest = read_json(self.release.path / "static/staticfiles.json").get("paths", {})
         if manifest:
             return next(iter(sorted(manifest.values(), key=lambda name: (not name.endswith(".css"), name)))), True
@@ -392,7 +404,7 @@ class _Report:
                 return os.path.relpath(os.path.join(directory, name), self.release.path / "static"), False
         return None, False
 
-    def media(self):
+    def media(self) -> str | None:
         if not self.site["media_url"]:
             return "there are no uploads" if self.django else None
         self.needs_site()
@@ -408,7 +420,7 @@ class _Report:
             )
         return "nginx serves uploads as files, never runs them, and tells browsers to trust none; their backup is yours"
 
-    def unreadable_upload(self):
+    def unreadable_upload(self) -> str:
         """One that visitors get 403 for. Whoever wrote it looks, in its own sandbox: root does not walk there."""
         name = self.application.name
         look = (
@@ -426,7 +438,7 @@ class _Report:
         code, output = run([f"{PROGRAMS}/{name}-run", "live", limit, "--", *look], timeout=None)
         return words(output.strip()) if code == 0 else ""
 
-    def https(self):
+    def https(self) -> str:
         if not self.verify:
             self.one_decision()
         self.needs_site()
@@ -455,7 +467,7 @@ class _Report:
             raise Broken("there is no Strict-Transport-Security header", "security.W004")
         return f"plain HTTP answers {status} to HTTPS; the inventory turns Strict-Transport-Security off (hsts)"
 
-    def one_decision(self):
+    def one_decision(self) -> None:
         """What the project means to send differs from what visitors get: nginx sends what the inventory says."""
         decided = self.site["hsts_header"]
         if decided is None:
@@ -469,7 +481,7 @@ class _Report:
                 f"the application sends {own}, and the inventory (hsts) says {decided or 'none'}, which visitors get"
             )
 
-    def csrf_cookie(self):
+    def csrf_cookie(self) -> str | None:
         if not self.django:
             return None
         if not self.facts["cookies"]["csrf"]:
@@ -482,14 +494,14 @@ class _Report:
             raise Broken(f"{self.facts['login']} sets its cookie without Secure")
         return f"{self.facts['login']} sets its cookie with Secure ({way})" if cookie else "it is on"
 
-    def session_cookie(self):
+    def session_cookie(self) -> str | None:
         if not self.django:
             return None
         if not self.facts["cookies"]["session"]:
             raise Broken("it is off", "security.W010", "security.W011", "security.W012")
         return "it is on" if self.facts["sessions"] else "there are no sessions"
 
-    def sessions(self):
+    def sessions(self) -> str | None:
         if not self.django:
             return None
         engine = self.facts["sessions"]
@@ -508,7 +520,7 @@ class _Report:
             raise Broken(f"{unit}.service failed when it ran last")
         return f"in {where}; {unit}.timer removes old ones"
 
-    def kept_connections(self):
+    def kept_connections(self) -> str | None:
         if not self.django:
             return None
         database = self.facts["database"]
@@ -524,14 +536,14 @@ class _Report:
             f" {database['limits']['connections']} while two releases overlap"
         )
 
-    def templates(self):
+    def templates(self) -> str | None:
         if not self.django:
             return None
         if not self.facts["compiled_templates"]:
             raise Broken("templates are read and compiled for each request")
         return "compiled templates are kept in memory"
 
-    def logging(self):
+    def logging(self) -> str | None:
         if not self.django:
             return None
         status, *_rest = self.missing_page()
@@ -541,14 +553,14 @@ class _Report:
             raise Broken("nothing goes to the journal")
         return "errors go to the journal"
 
-    def silence(self):
+    def silence(self) -> str | None:
         """None once the journal has the request that was asked before."""
         said = run(
             ["journalctl", "--unit", f"{self.application.name}@*", "--since", "-1min", "--output", "cat", "--no-pager"]
         )[1]
         return None if self.nonsense in said else "it is not there"
 
-    def admins(self):
+    def admins(self) -> str | None:
         if not self.django:
             return None
         seen = [f"{self.facts['admins']} hear of errors"] if self.facts["admins"] else []
@@ -558,7 +570,7 @@ class _Report:
             raise Broken("nobody hears of errors", "vivarium.W008")
         return ", ".join(seen)
 
-    def error_views(self):
+    def error_views(self) -> str | None:
         if not self.django:
             return None
         status, _headers, body, way = self.missing_page()
@@ -567,7 +579,7 @@ class _Report:
         return f"a missing page answers {status} with {kind} ({way})" + (f"; templates for {own}" if own else "")
 
 
-def messages_of(gate):
+def messages_of(gate: dict[str, Any]) -> list[dict[str, str]]:
     """The messages of the gate, each of single lines: the project's own code had a hand in them."""
     messages = gate.get("messages")
     return [
@@ -577,25 +589,25 @@ def messages_of(gate):
     ]
 
 
-def words(value):
+def words(value: object) -> str:
     """A text as one line of bounded length; anything else is none."""
     return printable(" ".join(value.split()))[:HOW_LIMIT] if isinstance(value, str) else ""
 
 
-def hsts_of(answer):
+def hsts_of(answer: tuple[int, dict[str, str], str]) -> str:
     return answer[1].get("strict-transport-security", "")
 
 
-def same(one, other):
+def same(one: str, other: str) -> bool:
     """Whether two values of Strict-Transport-Security say the same, however they are written."""
     return directives(one) == directives(other)
 
 
-def directives(value):
+def directives(value: str) -> list[str]:
     return sorted(filter(None, (each.strip().lower() for each in value.split(";"))))
 
 
-def read_json(path):
+def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(read_regular(path))
     except (OSError, ValueError, RecursionError):
@@ -603,5 +615,5 @@ def read_json(path):
     return content if isinstance(content, dict) else {}
 
 
-def moment(seconds):
+def moment(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))

@@ -16,7 +16,7 @@ LIMIT = 16 * 1024 * 1024
 HERE = ("/var/run/postgresql", "/run/postgresql", "127.0.0.1", "::1", "localhost")
 
 
-def database_place(environment):
+def database_place(environment: bytes) -> str | None:
     """Where the database of an environment file is, without who logs in there; None where it names none, or no address."""
     try:
         url = urlsplit(variables(environment.decode(errors="replace"))["DATABASE_URL"])
@@ -31,7 +31,7 @@ def database_place(environment):
     return f"{url.path.lstrip('/')} at {host}" + (f":{port}" if port else "")
 
 
-def database_roles(application):
+def database_roles(application: str) -> list[str] | None:
     """Whom the releases of an application that are kept log in to their database as; None where one of them cannot be read."""
     found = set()
     for path in glob.glob(RELEASES.format(glob.escape(application))):

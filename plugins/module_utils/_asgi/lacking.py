@@ -107,7 +107,7 @@ READ_ONLY = (
 )
 
 
-def lacking(output):
+def lacking(output: str) -> str:
     """A sentence on what a failed build lacks and how it comes to the host; empty where its output does not say."""
     output = output[-END:]
     if found := NO_PYTHON.search(output):
@@ -135,7 +135,7 @@ def lacking(output):
     return READ_ONLY if "Read-only file system" in output else NO_ADVICE
 
 
-def other_python(found):
+def other_python(found: re.Match[str]) -> str:
     """What to do for an interpreter of another version than the host's own."""
     said = found["name"] or found["project"] or found["package"]
     least = LEAST.search(said)

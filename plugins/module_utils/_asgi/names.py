@@ -12,7 +12,15 @@ import os
 import pwd
 import stat
 
+from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases import PROGRAMS
 from ansible_collections.vivarium.server.plugins.module_utils.host_code import Failed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
 
 OWN_UNITS = "/etc/systemd/system"
 # systemd.unit(5); /lib is /usr/lib.
@@ -47,12 +55,13 @@ SITES = (
 DIRECTORIES = ("/srv/{}",)
 # What the role's units and programs say of themselves.
 MARK = b"vivarium.server.asgi"
-PROGRAMS = b"/usr/local/lib/asgi/"
+# What they did before they said it.
+OWN = f"{PROGRAMS}/".encode()
 # What starts a service of its own name.
 STARTERS = ("socket", "timer", "path")
 
 
-def taken(applications):
+def taken(applications: dict[str, dict[str, Any]]) -> list[str]:
     """A sentence for each application whose names are taken.
 
     Given are the applications by their names, and of each its ``units``, the ``programs`` it brings, the ``sites`` that nginx
@@ -63,14 +72,14 @@ def taken(applications):
     return [sentence(name, things) for name, things in found.items() if things]
 
 
-def installed_applications():
+def installed_applications() -> list[str]:
     """The applications that the role has set up on this host."""
     # What makes their users is the first of their files, and the last to go.
     files = [name for name in listed("/etc/sysusers.d") if name.startswith("asgi-") and name.endswith(".conf")]
     return [name.removeprefix("asgi-").removesuffix(".conf") for name in files]
 
 
-def sentence(name, things):
+def sentence(name: str, things: Iterable[tuple[str, str | None]]) -> str:
     ways = [way for _thing, way in things if way]
     return (
         f"asgi_apps ({name}): this host has {', '.join(thing for thing, _way in things)} already, not of this application."
@@ -79,7 +88,7 @@ def sentence(name, things):
     )
 
 
-def of_others(name, wanted, units):
+def of_others(name: str, wanted: dict[str, Any], units: dict[str, list[str]]) -> Iterator[tuple[str, str | None]]:
     """What is somebody else's, and what to type if it is of no use any more."""
     user, group = entry(pwd.getpwnam, name), entry(grp.getgrnam, name)
     mine = bool(user and user.pw_uid and user.pw_dir == f"/var/lib/asgi-{name}")
@@ -89,7 +98,7 @@ def of_others(name, wanted, units):
         if user and not mine:
             yield f"a user {name} (home {user.pw_dir})", None
         # Who is in the application's group reads what is the application's; and a group's rights would be the application's.
-        if group and not (group.gr_gid == user.pw_gid if mine else known and not user):
+        if group and not (group.gr_gid == user.pw_gid if user and mine else known and not user):
             yield f"a group {name}", None
         builder = entry(pwd.getpwnam, f"{name}-build")
         if builder and builder.pw_dir != f"/var/cache/asgi-{name}-build":
@@ -99,7 +108,7 @@ def of_others(name, wanted, units):
                 yield f"a directory {directory}", f"mv {directory} {directory}.before"
     yield from foreign_units(name, wanted.get("units", []), units, mine)
     for program in wanted.get("programs", []):
-        if os.path.lexists(program) and PROGRAMS not in text(program):
+        if os.path.lexists(program) and OWN not in text(program):
             yield f"a program {program}", f"mv {program} {program}.before"
     if wanted.get("sites") and not os.path.lexists(NGINX_OWN):
         for path in (place.format(site) for place in SITES for site in wanted["sites"]):
@@ -107,7 +116,9 @@ def of_others(name, wanted, units):
                 yield f"a site {path}", f"mv {path} /root/"
 
 
-def foreign_units(name, wanted, units, mine):
+def foreign_units(
+    name: str, wanted: list[str], units: dict[str, list[str]], mine: bool
+) -> Iterator[tuple[str, str | None]]:
     """Units of the names that are wanted, and what would start them, unless the role wrote them."""
     core = (f"{name}.service", f"{name}@.service", f"{name}-drain@.service")
     missing = set()
@@ -126,7 +137,7 @@ def foreign_units(name, wanted, units, mine):
             if os.path.dirname(path) == OWN_UNITS
             and (
                 MARK in (content := text(path))
-                or (mine and unit in core and (PROGRAMS in content or f"/srv/{name}/".encode() in content))
+                or (mine and unit in core and (OWN in content or f"/srv/{name}/".encode() in content))
             )
         }
         if not own:
@@ -138,30 +149,30 @@ def foreign_units(name, wanted, units, mine):
         yield f"a D-Bus service {path}", None
 
 
-def unit_files():
+def unit_files() -> dict[str, list[str]]:
     """The paths of every unit, alias and generated unit, by its name."""
-    found = {}
+    found: dict[str, list[str]] = {}
     for place in UNIT_PLACES:
         for name in listed(place):
             found.setdefault(name, []).append(f"{place}/{name}")
     return found
 
 
-def bus_services(units):
+def bus_services(units: Iterable[str]) -> list[str]:
     """What D-Bus would start one of the units for."""
     wanted = {f"SystemdService={unit}".encode() for unit in units}
     paths = [f"{place}/{name}" for place in BUS_PLACES for name in listed(place)]
     return [path for path in paths if wanted & {line.strip() for line in text(path).splitlines()}]
 
 
-def listed(directory):
+def listed(directory: str) -> list[str]:
     try:
         return sorted(os.listdir(directory))
     except OSError:
         return []
 
 
-def text(path, limit=65536):
+def text(path: str | os.PathLike[str], limit: int = 65536) -> bytes:
     """The beginning of a file; nothing where it is a link or no file."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -173,14 +184,14 @@ def text(path, limit=65536):
         os.close(descriptor)
 
 
-def entry(ask, name):
+def entry(ask: Callable[[str], T], name: str) -> T | None:
     try:
         return ask(name)
     except KeyError:
         return None
 
 
-def main(parameters, check_mode, diff):
+def main(parameters: dict[str, Any], check_mode: bool, diff: bool) -> dict[str, Any]:
     """The module."""
     sentences = taken(parameters["applications"])
     if sentences:

@@ -23,7 +23,7 @@ class Failure(NamedTuple):
     advice: str
 
 
-def failure(said, printed, code, application):
+def failure(said: str, printed: str, code: str, application: str) -> Failure:
     """What went wrong, from the sentence of a step and what the step printed; ``code`` is where the project's own files lie."""
     lines = [COLOUR.sub("", line).rstrip() for line in printed.splitlines()]
     frames, exceptions = traceback_of(lines, code)
@@ -39,7 +39,7 @@ def failure(said, printed, code, application):
 OWN = "in "
 
 
-def traceback_of(lines, code):
+def traceback_of(lines: list[str], code: str) -> tuple[list[str], list[str]]:
     """The frames of tracebacks that lie in a project's own code, with the exceptions; and the exceptions alone."""
     shown, exceptions, inside = [], [], False
     for number, line in enumerate(lines):
@@ -69,7 +69,7 @@ def traceback_of(lines, code):
     return shown[-LINES:], exceptions
 
 
-def advice(text, application):
+def advice(text: str, application: str) -> str:
     """What helps against a failure that is known; empty where none is. The last one that happened counts."""
     found = [(match.start(), match, words) for pattern, words in ADVICE for match in [last(pattern, text)] if match]
     if not found:
@@ -79,7 +79,7 @@ def advice(text, application):
     return words.format(**{"name": "", **names}, app=application)
 
 
-def last(pattern, text):
+def last(pattern: str, text: str) -> re.Match[str] | None:
     match = None
     for match in re.finditer(pattern, text[-65536:], re.MULTILINE):  # noqa: B007
         pass

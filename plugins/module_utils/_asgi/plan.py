@@ -11,17 +11,22 @@ from pathlib import Path
 from ansible_collections.vivarium.server.plugins.module_utils._asgi.names import installed_applications
 from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases import (
     Application,
+    Release,
     read_regular,
     tell_of_fallen,
+    variables,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Container, Iterable, Iterator
+    from typing import Any
 
 UNITS = Path("/etc/systemd/system")
 # What the templates of processes and timers say of themselves.
 OURS = "vivarium.server.asgi, which removes it"
 # What brings an application back at boot.
 BOOT = "/etc/systemd/system/multi-user.target.wants/{}.service"
-# Of an environment file: a name and its value between quotes, which may be several lines.
-VARIABLE = re.compile(rb'^([A-Za-z_][A-Za-z0-9_]*)="(?:[^"\\]|\\.)*"', re.MULTILINE | re.DOTALL)
 GONE = "its interpreter is gone"
 REASONS = {
     "source": "the code changed",
@@ -32,9 +37,9 @@ REASONS = {
 }
 
 
-def main(wanted, check_mode, diff):
+def main(wanted: dict[str, dict[str, Any]], check_mode: bool, diff: bool) -> dict[str, Any]:
     """The module; ``wanted`` is what the action made of its options, by the names of the applications."""
-    result = {
+    result: dict[str, Any] = {
         "reasons": {},
         "unfinished": [],
         "releases": {},
@@ -80,12 +85,12 @@ def main(wanted, check_mode, diff):
     return {"changed": False, **result}
 
 
-def others(wanted):
+def others(wanted: Container[str]) -> list[str]:
     """Applications that the role has set up on this host before, and that are not asked about."""
     return [name for name in installed_applications() if name not in wanted]
 
 
-def interpreter_is_gone(release):
+def interpreter_is_gone(release: Release) -> bool:
     """Whether the interpreter that a release was built with is not there any more, or is one of another version by now."""
     python = release.path / "venv/bin/python"
     if not os.path.lexists(python):
@@ -94,10 +99,10 @@ def interpreter_is_gone(release):
         return True
     there = re.fullmatch(r"python(3\.[0-9]+)", os.path.basename(os.path.realpath(python)))
     packages = [path.name for path in (release.path / "venv/lib").glob("python3.*")]
-    return bool(there and packages) and f"python{there[1]}" not in packages
+    return bool(there and packages and f"python{there[1]}" not in packages)
 
 
-def about(live, releases, units):
+def about(live: Release | None, releases: list[Release], units: Container[str]) -> dict[str, Any]:
     """What a person, or a rollback, wants to know of an application."""
     record = live.record if live else {}
     good = {release.id: release.record for release in releases if release.record.get("state") == "good"}
@@ -117,13 +122,13 @@ def about(live, releases, units):
             release.id: release.record.get("reason") for release in releases if release.record.get("state") == "bad"
         },
         "previous": max(older)[1] if older else None,
-        "active": bool(live) and live.unit in units,
+        "active": live is not None and live.unit in units,
         "instead_of": record.get("instead_of"),
         "migrated_since": migrated_since(live, releases),
     }
 
 
-def other_secrets(release, wanted):
+def other_secrets(release: Release, wanted: dict[str, str]) -> list[str]:
     """The secrets that a release has otherwise than the inventory, whose digests are given by their names."""
     if not wanted:
         return []
@@ -131,15 +136,21 @@ def other_secrets(release, wanted):
         environment = read_regular(release.path / "env")
     except OSError:
         return list(wanted)
-    there = {line[1].decode(): hashlib.sha256(line[0]).hexdigest() for line in VARIABLE.finditer(environment)}
-    return sorted(name for name, digest in wanted.items() if there.get(name) != digest)
+    there = variables(environment.decode(errors="surrogateescape"))
+    digests = {
+        name: hashlib.sha256(there[name].encode(errors="surrogateescape")).hexdigest()
+        for name in wanted
+        if name in there
+    }
+    return sorted(name for name, digest in wanted.items() if digests.get(name) != digest)
 
 
-def migrated_since(live, releases):
+def migrated_since(live: Release | None, releases: list[Release]) -> dict[str, list[str]]:
     """Of each release that is older than the live one: the migrations that releases after it have applied, up to the live one."""
     if not live:
         return {}
-    found, applied = {}, []
+    found: dict[str, list[str]] = {}
+    applied: list[str] = []
     for release in sorted(releases, key=lambda release: release.record.get("created", 0), reverse=True):
         if release.record.get("created", 0) <= live.record.get("created", 0):
             found[release.id] = list(applied)
@@ -147,13 +158,13 @@ def migrated_since(live, releases):
     return found
 
 
-def stale_units(name, wanted):
+def stale_units(name: str, wanted: Container[str]) -> list[str]:
     """Units with the application's name before them that this role wrote and would not write now."""
     found = (path for kind in ("service", "timer") for path in UNITS.glob(f"{name}-*.{kind}"))
     return sorted(path.name for path in found if path.name not in wanted and OURS in path.read_text(errors="replace"))
 
 
-def what_is_left(live, processes, units):
+def what_is_left(live: Release, processes: Iterable[str], units: Collection[str]) -> Iterator[str]:
     """What an earlier run did not finish, or what has stopped since."""
     name = live.application.name
     if live.unit not in units:

@@ -19,7 +19,15 @@ import time
 from pathlib import Path
 from urllib.parse import quote, quote_plus, unquote
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import IO, Any, TypeVar
+
+    T = TypeVar("T")
+
 ROOT = Path("/srv")
+# Programs of the role; __asgi_programs in its vars is the same.
 PROGRAMS = "/usr/local/lib/asgi"
 # The steps as people know them (docs/releases.md).
 STEPS = {
@@ -50,7 +58,7 @@ LOCK_LIMIT = 3600
 class ReleaseError(Exception):
     """A step of a deploy failed: the first line says why, and what the step printed is below it; `complete` is all for people."""
 
-    def __init__(self, message, complete=False):
+    def __init__(self, message: str, complete: bool = False) -> None:
         super().__init__(message)
         self.complete = complete
 
@@ -58,7 +66,7 @@ class ReleaseError(Exception):
 class LockedError(Exception):
     """Somebody else has the lock; `holder` is what the lock says of him."""
 
-    def __init__(self, holder):
+    def __init__(self, holder: dict[str, Any]) -> None:
         super().__init__()
         self.holder = holder
 
@@ -66,7 +74,7 @@ class LockedError(Exception):
 class Application:
     """One application of this host: its directories, its releases and their units."""
 
-    def __init__(self, name):
+    def __init__(self, name: str) -> None:
         self.name = name
         self.root = ROOT / name
         self.releases_directory = self.root / "releases"
@@ -74,10 +82,10 @@ class Application:
         self.lock = Lock(self.root / "deploy.lock")
         self.log_path = self.root / "deploys.log"
 
-    def release(self, identifier):
+    def release(self, identifier: str) -> Release:
         return Release(self, identifier)
 
-    def releases(self):
+    def releases(self) -> list[Release]:
         """Every release on disk, oldest first (an identifier begins with its time)."""
         try:
             names = sorted(entry.name for entry in os.scandir(self.releases_directory) if entry.is_dir())
@@ -85,20 +93,20 @@ class Application:
             names = []
         return [Release(self, name) for name in names]
 
-    def live(self):
+    def live(self) -> Release | None:
         """The release that requests go to, or None."""
         try:
             return Release(self, os.path.basename(os.readlink(self.live_link)))
         except FileNotFoundError:
             return None
 
-    def running_units(self, *more_states):
+    def running_units(self, *more_states: str) -> dict[str, str]:
         """Its instances, background processes and what drains old ones, if they run or are about to: units and their states."""
         prefixes = (f"{self.name}@", f"{self.name}-")
         units = active_units(f"{self.name}*@*.service", *more_states)
         return {unit: state for unit, state in units.items() if unit.startswith(prefixes)}
 
-    def point_live_at(self, release):
+    def point_live_at(self, release: Release | None) -> None:
         """Switch in one rename: the socket, the code and the environment of `live` change together. None takes it away."""
         if release is None:
             self.live_link.unlink(missing_ok=True)
@@ -109,7 +117,7 @@ class Application:
             os.replace(scratch, self.live_link)
         sync_directory(self.root)
 
-    def log(self, **entry):
+    def log(self, **entry: Any) -> None:
         """One line for each deploy: a JSON object at the end of deploys.log, and the same in the journal."""
         entry = {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **entry}
         with open(os.open(self.log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "w") as stream:
@@ -134,18 +142,18 @@ class Lock:
     lock on the file meanwhile: it ends with the process, however that ends.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.stream = None
+        self.stream: IO[str] | None = None
 
-    def holder(self):
+    def holder(self) -> dict[str, Any]:
         """Who has the lock, or had it when he was killed, and what for; empty where nobody does."""
         try:
             return json.loads(read_regular(self.path) or b"{}")
         except (OSError, ValueError):
             return {}  # written by a process that was killed meanwhile, or is just being written
 
-    def enter(self, patience, impatient=lambda holder: False):
+    def enter(self, patience: float, impatient: Callable[[dict[str, Any]], bool] = lambda holder: False) -> None:
         """Begin to work, as soon as nobody else does; LockedError names the holder where that takes too long.
 
         `impatient` tells by the holder whether waiting for him has no point.
@@ -154,7 +162,7 @@ class Lock:
         deadline = time.monotonic() + patience
         while True:
             with contextlib.suppress(BlockingIOError):
-                fcntl.flock(self.stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(self.opened(), fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if self.is_open_to_others():
                     self.renew()
                 if self.is_current():
@@ -172,34 +180,40 @@ class Lock:
                 raise LockedError(holder)
             time.sleep(0.2)
 
-    def is_current(self):
-        return os.path.samestat(os.fstat(self.stream.fileno()), os.stat(self.path))
+    def is_current(self) -> bool:
+        return os.path.samestat(os.fstat(self.opened().fileno()), os.stat(self.path))
 
-    def is_open_to_others(self):
+    def is_open_to_others(self) -> bool:
         """Whether the file is of a version whose lock anybody could open: who has it open can hold it for ever."""
-        return bool(os.fstat(self.stream.fileno()).st_mode & (stat.S_IRWXG | stat.S_IRWXO))
+        return bool(os.fstat(self.opened().fileno()).st_mode & (stat.S_IRWXG | stat.S_IRWXO))
 
-    def renew(self):
+    def renew(self) -> None:
         """A file in its place that nobody has open, with the kernel's lock from its first moment."""
         holder, scratch = self.holder(), self.path.with_name(f".{self.path.name}.new")
         self.leave()
         scratch.unlink(missing_ok=True)
         self.stream = os.fdopen(os.open(scratch, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "r+")
-        fcntl.flock(self.stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(self.opened(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         self.write(holder)
         os.replace(scratch, self.path)
 
-    def open(self):
+    def open(self) -> None:
         self.stream = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "r+")
 
-    def write(self, holder):
+    def write(self, holder: dict[str, Any] | None) -> None:
         """Say who has the lock from now on; None gives it up."""
-        self.stream.seek(0)
-        self.stream.truncate()
-        self.stream.write(json.dumps(holder) if holder else "")
-        self.stream.flush()
+        stream = self.opened()
+        stream.seek(0)
+        stream.truncate()
+        stream.write(json.dumps(holder) if holder else "")
+        stream.flush()
 
-    def leave(self):
+    def opened(self) -> IO[str]:
+        if self.stream is None:
+            raise ValueError(f"{self.path} is not entered")
+        return self.stream
+
+    def leave(self) -> None:
         """The work is done; the holder remains."""
         if self.stream:
             self.stream.close()
@@ -209,7 +223,7 @@ class Lock:
 class Release:
     """One immutable release: its directory, its record and its systemd unit."""
 
-    def __init__(self, application, identifier):
+    def __init__(self, application: Application, identifier: str) -> None:
         self.application = application
         self.id = identifier
         self.path = application.releases_directory / identifier
@@ -217,26 +231,26 @@ class Release:
         self.socket_unit = f"{application.name}@{identifier}.socket"
         self.socket = f"/run/asgi-{application.name}/{identifier}.sock"
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         return isinstance(other, Release) and (self.application.name, self.id) == (other.application.name, other.id)
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return hash((self.application.name, self.id))
 
     @property
-    def record(self):
+    def record(self) -> dict[str, Any]:
         """What is known of the release; empty where it was never staged whole."""
         try:
             return json.loads(read_regular(self.path / "release.json"))
         except (OSError, ValueError):
             return {}
 
-    def note(self, **changes):
+    def note(self, **changes: Any) -> None:
         """Add to the record, atomically. Root alone reads it: it holds digests of the environment."""
         write_private(self.path / "release.json", {**self.record, **changes})
 
 
-def write_private(path, content, indent=1):
+def write_private(path: Path, content: Any, indent: int | None = 1) -> None:
     """Write JSON for root alone, atomically. What others made is not indented: nested deep enough, spaces would fill the disk."""
     scratch = path.with_name(f".{path.name}.new")
     descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -254,25 +268,28 @@ class Watch:
     started again, do what they were told to.
     """
 
-    def __init__(self, release, settle_time):
+    def __init__(self, release: Release, settle_time: float) -> None:
         record = release.record
         self.release = release
         self.until = record.get("live_since", 0) + settle_time
         self.units = [release.unit, *process_units(release, record.get("processes", []))]
         self.workers = record.get("workers", 1)
         self.begun = time.time()
-        self.states, self.since, self.restarts = {}, {}, {}
-        self.parent, self.children = None, set()
+        self.states: dict[str, dict[str, str]] = {}
+        self.since: dict[str, str | None] = {}
+        self.restarts: dict[str, list[float]] = {}
+        self.parent: str | None = None
+        self.children: set[str] = set()
 
-    def over(self):
+    def over(self) -> bool:
         return time.time() >= self.until
 
-    def complaint(self):
+    def complaint(self) -> str | None:
         """What is wrong with it, without a secret; None while it stays up."""
         found = self.look()
         return found and Mask(self.release)(found)
 
-    def look(self):
+    def look(self) -> str | None:
         # Programs that start twice a second would be felt on the host; as long as the same processes live, nothing is asked.
         if not (self.since and all(since and process_start(pid) == since for pid, since in self.since.items())):
             for unit in self.units:
@@ -285,7 +302,7 @@ class Watch:
             return last_words(self.release.unit, "lost a worker that was not told to end", lost)
         return None
 
-    def complaint_of(self, unit, state):
+    def complaint_of(self, unit: str, state: dict[str, str]) -> str | None:
         active, before = state.get("ActiveState"), self.states.get(unit)
         if active not in ("active", "activating") or state.get("Result", "success") != "success":
             return last_words(unit, "does not stay up")
@@ -301,7 +318,7 @@ class Watch:
         often = len(times) >= OFTEN[0] and times[-1] - times[-OFTEN[0]] < OFTEN[1]
         return last_words(unit, "ends by itself, over and over") if often else None
 
-    def lost_workers(self):
+    def lost_workers(self) -> set[str]:
         """The workers that are gone, but for those that their server had end.
 
         A server with several workers stays up itself and starts a new one for each that ends. With one, its children may be the
@@ -327,7 +344,7 @@ OFTEN = (3, 15)
 FAILURES = ("98e322203f7a4ed290d09fe03c09fe15", "d9b373ed55a64feb8242e02dbe79a49c")
 
 
-def has_failed(unit, since):
+def has_failed(unit: str, since: float) -> bool:
     """Whether a process of a unit has failed since a time, though the unit runs again."""
     found = run([
         "journalctl", "--quiet", "--no-pager", "--output", "cat", "--lines", "1", f"--since=@{int(since)}",
@@ -336,7 +353,7 @@ def has_failed(unit, since):
     return bool(found.strip())
 
 
-def ended_as_told(release, pid):
+def ended_as_told(release: Release, pid: str) -> bool:
     """Whether a worker left word that its server had it end (files/server/vivarium_heartbeat.py).
 
     The directory is the application's own: nothing but the name counts, and with it the application can hide but its own fall.
@@ -344,7 +361,7 @@ def ended_as_told(release, pid):
     return os.path.lexists(f"/run/asgi-{release.application.name}-{release.id}/ended-{pid}")
 
 
-def last_words(unit, what, pids=()):
+def last_words(unit: str, what: str, pids: Iterable[str] = ()) -> str:
     """What became of a unit, in one line with the last one that it wrote itself, of these processes if there is one.
 
     The last lines of the journal are below it.
@@ -356,7 +373,7 @@ def last_words(unit, what, pids=()):
     return f"{unit} {what}{': ' + words if words else ''}\nIts last lines:\n{journal(unit)}"
 
 
-def fallen(application):
+def fallen(application: Application) -> Release | None:
     """The last release that was live and did not stay up, while nothing that is newer has gone live; None where there is none."""
     live = application.live()
     for release in reversed(application.releases()):
@@ -367,7 +384,7 @@ def fallen(application):
     return None
 
 
-def tell_of_fallen(application):
+def tell_of_fallen(application: Application) -> list[str]:
     """What a person who comes by has to know of it first, in a few lines; empty where there is nothing."""
     release, live = fallen(application), application.live()
     if not release:
@@ -387,12 +404,12 @@ def tell_of_fallen(application):
     ]
 
 
-def process_units(release, processes):
+def process_units(release: Release, processes: Iterable[str]) -> list[str]:
     """The units of a release's background processes."""
     return [f"{release.application.name}-{process}@{release.id}.service" for process in processes]
 
 
-def process_start(pid):
+def process_start(pid: int | str) -> str | None:
     """When a process started, in the kernel's own unit; None once it has ended."""
     try:
         # The name in parentheses may hold anything.
@@ -402,14 +419,14 @@ def process_start(pid):
     return None if state == "Z" else fields[18]
 
 
-def child_processes(pid):
+def child_processes(pid: str) -> set[str]:
     try:
         return set(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
     except OSError:
         return set()
 
 
-def worker_processes(pid):
+def worker_processes(pid: str) -> tuple[str | None, set[str]]:
     """The process that has a server's workers, its main process or one below it, and the workers; None where there are no two."""
     children = {pid}
     while len(children) == 1:
@@ -418,7 +435,7 @@ def worker_processes(pid):
     return (pid, children) if children else (None, set())
 
 
-def tell_journal(identifier, message, priority, fields):
+def tell_journal(identifier: str, message: str, priority: int, fields: dict[str, Any]) -> None:
     """A message with fields of its own (journalctl VIVARIUM_OUTCOME=failed), in the journal's own protocol."""
     fields = {
         "MESSAGE": message,
@@ -439,7 +456,7 @@ class Mask:
     four letters is left: as text it means nothing.
     """
 
-    def __init__(self, release, more=()):
+    def __init__(self, release: Release, more: Iterable[str] = ()) -> None:
         values = set(more)
         with contextlib.suppress(OSError, ValueError, KeyError):
             names = json.loads(read_regular(release.path / "lib/vivarium_gate.json"))["secrets"]
@@ -450,10 +467,10 @@ class Mask:
         )
         self.pattern = re.compile("|".join(map(pattern_of, patterns))) if patterns else None
 
-    def __call__(self, text):
+    def __call__(self, text: str) -> str:
         return self.pattern.sub(MASKED, text) if self.pattern else text
 
-    def of_all(self, value):
+    def of_all(self, value: Any) -> Any:
         """The same for the texts in what was made of JSON."""
         if isinstance(value, str):
             return self(value)
@@ -469,7 +486,7 @@ ASSIGNMENT = re.compile(
 )
 
 
-def variables(environment):
+def variables(environment: str) -> dict[str, str]:
     """The variables of an environment file; one that somebody has written by hand may be without our quotes."""
     found = {}
     for assignment in ASSIGNMENT.finditer(environment):
@@ -486,7 +503,7 @@ SEPARATORS = re.compile(r"[\s,;]+")
 NAMED = re.compile(r"(?:pass|password|passwd|pwd|token|secret|key)=([^\s,;&]+)", re.IGNORECASE)
 
 
-def secret_parts(value):
+def secret_parts(value: str) -> Iterator[str]:
     """A secret, each line of it, each of a list of them, and the password or token where it is a URL or has one by its name."""
     yield value
     lines = value.splitlines()
@@ -504,7 +521,7 @@ def secret_parts(value):
             yield from (account, unquote(account))
 
 
-def forms_of(value):
+def forms_of(value: str) -> set[str]:
     """How a program may write a value."""
     forms = {value, quote(value), quote(value, safe=""), quote_plus(value), json.dumps(value)[1:-1], repr(value)[1:-1]}
     forms |= {json.dumps(value, ensure_ascii=False)[1:-1], ascii(value)[1:-1], html.escape(value)}
@@ -512,19 +529,19 @@ def forms_of(value):
     return {form for each in forms for form in (each, each.replace("%", "%%")) if len(form) >= 4}
 
 
-def pattern_of(form):
+def pattern_of(form: str) -> str:
     # A short one is a word of its own; of a long one the beginning is enough: pydantic leaves out the middle.
     if len(form) < 8:
         return rf"(?<!\w){re.escape(form)}(?!\w)"
     return re.escape(form) + (rf"|{re.escape(form[:12])}[^\s'\"]*" if len(form) >= 24 and "://" not in form else "")
 
 
-def first_line(value):
+def first_line(value: object) -> str:
     """The first line of a text, without what a terminal or a protocol would take for more than text."""
     return printable(next(iter(str(value).splitlines()), ""))
 
 
-def sync_directory(path):
+def sync_directory(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -532,7 +549,7 @@ def sync_directory(path):
         os.close(descriptor)
 
 
-def run(command, timeout=ANSWER_LIMIT, **options):
+def run(command: Sequence[str], timeout: float | None = ANSWER_LIMIT, **options: Any) -> tuple[int, str]:
     """Run a program of the system and return its exit code and the end of what it printed, as text whatever the bytes are.
 
     It has printed what it will once it has ended: somebody else, whom it gave its output to, may keep that open for ever.
@@ -542,10 +559,11 @@ def run(command, timeout=ANSWER_LIMIT, **options):
     ) as process:
         kept, left = bytearray(), OUTPUT_LIMIT
         deadline = None if timeout is None else time.monotonic() + timeout
-        while left > 0:
+        pipe = process.stdout
+        while pipe and left > 0:
             ended = process.poll() is not None
-            ready, _, _ = select.select([process.stdout], [], [], 0 if ended else LOOK)
-            block = os.read(process.stdout.fileno(), 65536) if ready else b""
+            ready, _, _ = select.select([pipe], [], [], 0 if ended else LOOK)
+            block = os.read(pipe.fileno(), 65536) if ready else b""
             if (ready and not block) or (ended and not ready):
                 break
             if ended:
@@ -558,12 +576,12 @@ def run(command, timeout=ANSWER_LIMIT, **options):
     return process.returncode, bytes(kept).decode(errors="replace")
 
 
-def printable(text):
+def printable(text: str) -> str:
     """A text that no terminal takes for commands: line ends and tabs are all that is left of control characters."""
     return "".join(letter for letter in text if letter.isprintable() or letter in "\n\t")
 
 
-def read_regular(path, limit=FILE_LIMIT):
+def read_regular(path: str | Path, limit: int = FILE_LIMIT) -> bytes:
     """The bytes of a regular file of bounded size; OSError where it is a link, a pipe, a device or too large."""
     # A pipe without a writer would be waited for.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -576,7 +594,7 @@ def read_regular(path, limit=FILE_LIMIT):
     return content
 
 
-def processes_of(uid):
+def processes_of(uid: int) -> list[int]:
     """The processes that run with a user's rights, or could take them; what has ended and waits to be buried is none."""
     found = []
     for status in Path("/proc").glob("[0-9]*/status"):
@@ -590,7 +608,7 @@ def processes_of(uid):
     return found
 
 
-def end_processes(uid, seconds=10):
+def end_processes(uid: int, seconds: float = 10) -> None:
     """Nothing of a user runs any more when this returns; ReleaseError where the kernel does not let go of something."""
     deadline = time.monotonic() + seconds
     while pids := processes_of(uid):
@@ -602,7 +620,7 @@ def end_processes(uid, seconds=10):
         time.sleep(0.02)
 
 
-def active_units(pattern, *more_states):
+def active_units(pattern: str, *more_states: str) -> dict[str, str]:
     """The units of a pattern that run or are about to, by name, and the state of each."""
     states = ",".join(["active", "activating", "reloading", *more_states])
     listing = run(["systemctl", "list-units", "--plain", "--no-legend", f"--state={states}", pattern])[1]
@@ -610,20 +628,20 @@ def active_units(pattern, *more_states):
     return {row[0]: row[2] for row in rows if len(row) > 3}
 
 
-def systemctl_show(unit, *properties):
+def systemctl_show(unit: str, *properties: str) -> dict[str, str]:
     """Properties of a unit as systemd has them, by name."""
     shown = run(["systemctl", "show", f"--property={','.join(properties)}", unit])[1]
     return dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
 
 
-def journal(unit, lines=30):
+def journal(unit: str, lines: int = 30) -> str:
     """The last lines that a unit wrote, for an error message."""
     return printable(
         run(["journalctl", "--unit", unit, "--lines", str(lines), "--output", "cat", "--no-pager"])[1]
     ).strip()
 
 
-def wait_until(question, seconds, pause=0.05):
+def wait_until(question: Callable[[], T | None], seconds: float, pause: float = 0.05) -> T | None:
     """Ask until the answer is None (good) or the time is over; returns the last complaint."""
     deadline = time.monotonic() + seconds
     while True:

@@ -11,9 +11,10 @@ import subprocess
 import time
 from pathlib import Path
 
-from ansible_collections.vivarium.server.plugins.module_utils._asgi.names import MARK, text
+from ansible_collections.vivarium.server.plugins.module_utils._asgi.names import MARK, OWN, text
 from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases import (
     LOCK_LIMIT,
+    PROGRAMS,
     Application,
     LockedError,
     ReleaseError,
@@ -22,9 +23,11 @@ from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases imp
 )
 from ansible_collections.vivarium.server.plugins.module_utils.host_code import Failed
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 UNITS = Path("/etc/systemd/system")
-PROGRAMS = Path("/usr/local/lib/asgi")
-OWN = f"{PROGRAMS}/".encode()
 # How long to wait for a step of a deploy, or a drain, that works on the application just now (seconds).
 PATIENCE = 60
 # How long systemd may take to stop units; the longest of their own limits (seconds).
@@ -34,7 +37,7 @@ STOP_LIMIT = 3600
 class Removal:
     """One application, by the names that only the role gives (docs/releases.md)."""
 
-    def __init__(self, name):
+    def __init__(self, name: str) -> None:
         self.name = name
         self.accounts = Path(f"/etc/sysusers.d/asgi-{name}.conf")
         self.users = (name, f"{name}-build")
@@ -45,16 +48,16 @@ class Removal:
             (Path(f"/var/lib/asgi-{name}"), Path(f"/var/lib/asgi-{name}.removed"), None),
         )
 
-    def is_here(self):
+    def is_here(self) -> bool:
         """The file that makes the users is the last to go."""
         return self.accounts.is_file()
 
-    def kept(self):
+    def kept(self) -> list[str]:
         """What lies aside, also of applications of this name that were there before."""
         found = (aside.parent.glob(f"{aside.name}*") for _place, aside, _data in self.data)
         return sorted(str(path) for paths in found for path in paths)
 
-    def units(self):
+    def units(self) -> list[Path]:
         """What the role wrote of the application's; other names cannot begin so, for no application has a hyphen in its own."""
         found = [
             path
@@ -64,7 +67,7 @@ class Removal:
         kinds = (".service", ".socket", ".timer")
         return sorted(path for path in found if path.suffix in kinds and (MARK in text(path) or OWN in text(path)))
 
-    def remove(self, break_lock):
+    def remove(self, break_lock: bool) -> None:
         lock = self.application.lock
         for place, _aside, _data in self.data:
             if place.is_symlink():
@@ -92,7 +95,7 @@ class Removal:
         finally:
             lock.leave()
 
-    def stop(self):
+    def stop(self) -> None:
         units = self.units()
         timers = [path.name for path in units if path.suffix == ".timer"]
         brought = [path.name for path in units if path.name == f"{self.name}.service"]
@@ -112,7 +115,7 @@ class Removal:
             with contextlib.suppress(KeyError):
                 end_processes(pwd.getpwnam(user).pw_uid)
 
-    def put_aside(self, place, aside, data):
+    def put_aside(self, place: Path, aside: Path, data: tuple[str, ...] | None) -> None:
         """Rename what holds data, close it, and remove the rest of it; nothing of the application's runs any more."""
         if place.is_dir():
             if aside.is_dir():
@@ -133,13 +136,13 @@ class Removal:
         if not os.listdir(aside):
             aside.rmdir()
 
-    def clear(self):
+    def clear(self) -> None:
         for path in self.units():
             path.unlink()
         for path in (
-            PROGRAMS / f"{self.name}-run",
-            PROGRAMS / f"{self.name}-build",
-            *PROGRAMS.glob(f"commands/{self.name}-*"),
+            Path(PROGRAMS, f"{self.name}-run"),
+            Path(PROGRAMS, f"{self.name}-build"),
+            *Path(PROGRAMS).glob(f"commands/{self.name}-*"),
             Path(f"/usr/local/bin/{self.name}-manage"),
             Path(f"/etc/tmpfiles.d/asgi-{self.name}.conf"),
             # When timers ran last.
@@ -165,16 +168,16 @@ class Removal:
         self.accounts.unlink()
 
 
-def busy(holder):
+def busy(holder: dict[str, Any]) -> bool:
     """Whether a run of a playbook has the lock and may be going on."""
     return bool(holder) and time.time() - holder.get("since", 0) < LOCK_LIMIT
 
 
-def is_empty(entry):
+def is_empty(entry: os.DirEntry[str]) -> bool:
     return entry.is_dir(follow_symlinks=False) and not os.listdir(entry.path)
 
 
-def discard(path):
+def discard(path: str) -> None:
     """Remove a file or a tree; links in it are removed, not followed."""
     if os.path.isdir(path) and not os.path.islink(path):
         shutil.rmtree(path)
@@ -183,7 +186,7 @@ def discard(path):
             os.unlink(path)
 
 
-def main(parameters, check_mode, diff):
+def main(parameters: dict[str, Any], check_mode: bool, diff: bool) -> dict[str, Any]:
     """The module."""
     here = [removal for removal in map(Removal, parameters["remove"]) if removal.is_here()]
     purges = [Removal(name) for name in parameters["purge"]]

@@ -9,18 +9,27 @@ import secrets
 import time
 
 from ansible_collections.vivarium.server.plugins.module_utils._asgi.probe import UnixConnection, answer_of
-from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases import printable, read_regular, wait_until
+from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases import (
+    Release,
+    printable,
+    read_regular,
+    wait_until,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 TOKEN = "lib/vivarium_token"  # noqa: S105  (where it lies)
 # How much is told of a difference (letters).
 SHOWN = 200
 
 
-def new_token():
+def new_token() -> str:
     return secrets.token_hex(32)
 
 
-def ask(release, host, patience):
+def ask(release: Release, host: str, patience: float) -> dict[str, Any] | None:
     """What the instance of a release runs with; None where the release is of before there was the question.
 
     Raises OSError or HTTPException where it gives no answer in so many seconds.
@@ -29,9 +38,10 @@ def ask(release, host, patience):
         token = read_regular(release.path / TOKEN).decode()
     except FileNotFoundError:
         return None
-    found = {}
+    found: dict[str, Any] = {}
+    deadline = time.monotonic() + patience
 
-    def complaint():
+    def complaint() -> Exception | None:
         try:
             connection = UnixConnection(release.socket, max(1, min(10, deadline - time.monotonic())))
             status, _headers, body = answer_of(connection, "/", host, {"X-Vivarium-Ask": token})
@@ -46,14 +56,13 @@ def ask(release, host, patience):
             return http.client.HTTPException(f"status {status} instead of what it runs with")
         return None
 
-    deadline = time.monotonic() + patience
     error = wait_until(complaint, patience)
     if error:
         raise error
     return found
 
 
-def facts_of(release):
+def facts_of(release: Release) -> dict[str, Any]:
     """What the gate noted of a release; empty where it is of before there was a report. The project's code had a hand in it."""
     try:
         facts = json.loads(read_regular(release.path / "gate.json"))["facts"]
@@ -62,7 +71,7 @@ def facts_of(release):
         return {}
 
 
-def differences(checked, found):
+def differences(checked: dict[str, Any], found: dict[str, Any]) -> dict[str, str]:
     """What a running instance has otherwise than the gate saw it: a sentence for each, by its name. No secret is shown."""
     said = {}
     for name in sorted({*checked, *found}):
@@ -81,6 +90,6 @@ def differences(checked, found):
     return said
 
 
-def shown(value):
+def shown(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
     return printable(text)[:SHOWN]

@@ -26,10 +26,15 @@ from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases imp
     tell_of_fallen,
 )
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
-def applications_here():
+def applications_here() -> Iterator[str]:
     """The applications of which there is a release."""
     with contextlib.suppress(FileNotFoundError):
         for entry in sorted(os.scandir(ROOT), key=lambda entry: entry.name):
@@ -39,7 +44,7 @@ def applications_here():
                 yield entry.name
 
 
-def status_of(name, deploys):
+def status_of(name: str, deploys: int) -> dict[str, Any]:
     application = Application(name)
     live = application.live()
     fallen = tell_of_fallen(application)
@@ -61,7 +66,7 @@ def status_of(name, deploys):
     }
 
 
-def last_deploys(application, number):
+def last_deploys(application: Application, number: int) -> list[dict[str, Any]]:
     with contextlib.suppress(FileNotFoundError):
         entries = []
         for line in (application.root / "deploys.log").read_text(errors="replace").splitlines()[-number:]:
@@ -72,7 +77,7 @@ def last_deploys(application, number):
     return []
 
 
-def units_of(name):
+def units_of(name: str) -> list[dict[str, Any]]:
     """Instances, processes and timers, with the state of each and how it ended last."""
     patterns = (f"{name}@*.service", f"{name}-*.service", f"{name}-*.timer")
     listing = run(["systemctl", "list-units", "--all", "--plain", "--no-legend", *patterns])[1]
@@ -94,7 +99,7 @@ def units_of(name):
     return units
 
 
-def certificate_end(verify):
+def certificate_end(verify: dict[str, Any]) -> int | None:
     """When the certificate ends that a visitor gets, in seconds since 1970."""
     connection = LocalTLSConnection(verify["port"], verify["domain"], 5)
     try:
@@ -115,7 +120,7 @@ def certificate_end(verify):
     return calendar.timegm((int(words[3]), MONTHS.index(words[0]) + 1, int(words[1]), hour, minute, second))
 
 
-def text_of(name, status):
+def text_of(name: str, status: dict[str, Any]) -> Iterator[str]:
     """A status for people."""
     if not status["live"]:
         yield f"{name}: no live release"
@@ -146,7 +151,7 @@ def text_of(name, status):
         yield f"    {line_of(heading)}"
 
 
-def main(parameters, check_mode, diff):
+def main(parameters: dict[str, Any], check_mode: bool, diff: bool) -> dict[str, Any]:
     """The module."""
     found = {name: status_of(name, parameters["deploys"]) for name in applications_here()}
     # What went wrong first.

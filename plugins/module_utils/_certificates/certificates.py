@@ -11,12 +11,17 @@ import stat
 import subprocess
 import time
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
 CERTIFICATE = "fullchain.pem"
 KEY = "privkey.pem"
 DAY = 86400
 
 
-def run_openssl(*arguments):
+def run_openssl(*arguments: str) -> tuple[int, str, str]:
     """The exit status, the output and the error messages of a command of openssl."""
     done = subprocess.run(
         ["openssl", *arguments], env={**os.environ, "LC_ALL": "C"}, capture_output=True, text=True, check=False
@@ -24,7 +29,7 @@ def run_openssl(*arguments):
     return done.returncode, done.stdout, done.stderr
 
 
-def look(directory):
+def look(directory: str) -> dict[str, Any]:
     """Return what the certificate in a directory is: nothing if it or its key is missing, C(self_signed) alone if that is not so.
 
     Times are seconds by the host's clock.
@@ -55,7 +60,7 @@ def look(directory):
     }
 
 
-def problem(found, names, days):
+def problem(found: dict[str, Any], names: Iterable[str], days: int) -> str | None:
     """Why a new certificate for these names is needed instead of what ``look`` found, or None."""
     if not found:
         return "is missing"
@@ -72,13 +77,13 @@ def problem(found, names, days):
     return None if found["paired"] else "does not belong to its key"
 
 
-def is_open(key):
+def is_open(key: str) -> bool:
     """Whether a key may be read by anyone but root."""
     status = os.stat(key)
     return stat.S_IMODE(status.st_mode) != 0o600 or status.st_uid != 0
 
 
-def is_address(name):
+def is_address(name: str) -> bool:
     """Whether a name is an IP address."""
     try:
         ipaddress.ip_address(name)
@@ -88,12 +93,12 @@ def is_address(name):
     return "%" not in str(name)
 
 
-def canonical(name):
+def canonical(name: str) -> str:
     """A name or an address in the one way to write it."""
     return str(ipaddress.ip_address(name)) if is_address(name) else name.lower()
 
 
-def found_names(lines):
+def found_names(lines: list[str]) -> set[str]:
     """The names that openssl printed on the line after the extension's own name."""
     for title, value in itertools.pairwise(lines):
         if title.startswith("X509v3 Subject Alternative Name"):

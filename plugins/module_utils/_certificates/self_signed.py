@@ -18,18 +18,22 @@ from ansible_collections.vivarium.server.plugins.module_utils._certificates.cert
 )
 from ansible_collections.vivarium.server.plugins.module_utils.host_code import Failed
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 class Certificate:
     """One certificate and its key on the host."""
 
-    def __init__(self, request, directory, days):
+    def __init__(self, request: dict[str, Any], directory: str, days: int) -> None:
         self.days = days
         self.directory = os.path.join(directory, request["name"])
         self.certificate = os.path.join(self.directory, CERTIFICATE)
         self.key = os.path.join(self.directory, KEY)
         self.names = request["domains"]
 
-    def make(self):
+    def make(self) -> None:
         """A new key and certificate beside the old ones, then in their place."""
         for directory in (os.path.dirname(self.directory), self.directory):
             if not os.path.isdir(directory):
@@ -73,7 +77,7 @@ class Certificate:
         finally:
             shutil.rmtree(scratch)
 
-    def configuration(self):
+    def configuration(self) -> str:
         names = ", ".join(f"{'IP' if is_address(name) else 'DNS'}:{name}" for name in self.names)
         # A subject's common name has at most 64 characters; clients look at the alternative names alone.
         common = self.names[0] if len(self.names[0]) <= 64 else os.path.basename(self.directory)
@@ -85,12 +89,12 @@ class Certificate:
             "subjectKeyIdentifier = hash\nauthorityKeyIdentifier = keyid:always\n"
         )
 
-    def close(self):
+    def close(self) -> None:
         os.chown(self.key, 0, 0)
         os.chmod(self.key, 0o600)
 
 
-def main(parameters, check_mode, diff):
+def main(parameters: dict[str, Any], check_mode: bool, diff: bool) -> dict[str, Any]:
     """The module."""
     if not shutil.which("openssl"):
         # A package that is about to come: in check mode all of them would then be made.

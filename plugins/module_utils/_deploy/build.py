@@ -13,11 +13,12 @@ import shlex
 import shutil
 import stat
 import subprocess
+from pathlib import Path
 
 from ansible_collections.vivarium.server.plugins.module_utils._asgi.packages import installed, missing, too_old
 from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases import ReleaseError, printable
-from ansible_collections.vivarium.server.plugins.module_utils._deploy.packages import MEMBER
-from ansible_collections.vivarium.server.plugins.module_utils._deploy.steps import BUILD_PATH, Step, write_for_group
+from ansible_collections.vivarium.server.plugins.module_utils._deploy.packages import MEMBER, Packages
+from ansible_collections.vivarium.server.plugins.module_utils._deploy.steps import BUILD_PATH, write_for_group
 
 # What makes a venv depend on the code itself: other files of requirements, and packages that lie in the project. No
 # letter is looked at again and again: a project could have root search for days.
@@ -44,10 +45,10 @@ done
 DEEPEST = 250
 
 
-class Build(Step):
+class Build(Packages):
     """The step built."""
 
-    def built(self):
+    def built(self) -> bool:
         if not shutil.which("uv", path=BUILD_PATH):
             raise ReleaseError("uv is not installed on this host; the role vivarium.server.python brings it")
         code, venv = self.release.path / "code", self.release.path / "venv"
@@ -73,11 +74,11 @@ class Build(Step):
         self.release.note(state="built", venv=key)
         return True
 
-    def seal(self, path):
+    def seal(self, path: Path) -> None:
         """From here on nobody but root can change what lies there; the application and its builds read it, others do not."""
         seal(path, self.builder(), grp.getgrnam(self.app["user"]).gr_gid)
 
-    def uv(self, *arguments):
+    def uv(self, *arguments: str) -> None:
         """Run uv as the build user, with a bare environment."""
         own = {
             "UV_CACHE_DIR": f"{self.app['build_home']}/uv",
@@ -96,7 +97,7 @@ class Build(Step):
             if self.in_build(places, "uv", *arguments, environment=path, options=[cache]) != 0:
                 raise ReleaseError(f"'{' '.join(('uv', *arguments)[:3])}' failed:\n{self.output}")
 
-    def venv_key(self, code):
+    def venv_key(self, code: Path) -> str | None:
         """What a venv is made from; None where it holds the project itself and so belongs to one release alone."""
         if self.data["kind"] == "package":
             parts = [self.app["source"]["package"].encode()]
@@ -113,8 +114,8 @@ class Build(Step):
         # Not by its version: root does not start a program that somebody else may have put there.
         interpreter = os.path.realpath(shutil.which(self.app["python"], path=BUILD_PATH) or "")
         with contextlib.suppress(OSError):
-            found = os.stat(interpreter)
-            interpreter += f" {found.st_size} {found.st_mtime_ns}"
+            program = os.stat(interpreter)
+            interpreter += f" {program.st_size} {program.st_mtime_ns}"
         parts += [
             interpreter.encode(),
             self.app["python"].encode(),
@@ -124,7 +125,7 @@ class Build(Step):
         parts.append(b"read by the application's group")
         return hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
-    def make_venv(self, code, venv):
+    def make_venv(self, code: Path, venv: Path) -> None:
         package = self.release.path / "package.txt"
         if self.data["kind"] == "package":
             # Its address may hold a token, and words of a command are for everybody to see.
@@ -140,7 +141,7 @@ class Build(Step):
         self.add_server()
         self.take_over(self.tree, venv)
 
-    def build(self):
+    def build(self) -> None:
         """The application's own commands, which write what they make into its code: with the network, and without its secrets."""
         self.work_in(self.tree)
         # Nothing of one build is there in the next, which may be of other code.
@@ -150,20 +151,20 @@ class Build(Step):
                     raise ReleaseError(f"the build command '{command}' failed:\n{self.output}")
         self.take_over(self.tree)
 
-    def work_in(self, code, *places):
+    def work_in(self, code: Path, *places: Path) -> None:
         """The same with the code as it is, and other directories that begin empty."""
         self.work_on(*places)
         os.rename(code, self.work / code.name)
         self.hand_to_builder(code)
 
-    def work_on(self, *places):
+    def work_on(self, *places: Path) -> None:
         """Directories in which code of the project is to write: it sees them in their places, but they lie elsewhere."""
         self.work.mkdir(mode=0o711, exist_ok=True)
         for place in places:
             self.hand_to_builder(place)
             self.hand_to_builder(self.work / place.name)
 
-    def take_over(self, *places):
+    def take_over(self, *places: Path) -> None:
         """Copy what code of the project has written into files that it never had open.
 
         Its processes have ended, but one of them may have handed an open file or directory to a running instance, which could
@@ -180,7 +181,7 @@ class Build(Step):
         with contextlib.suppress(OSError):
             self.work.rmdir()
 
-    def add_server(self):
+    def add_server(self) -> None:
         """The server as the project locks it, and beside it what it does not lock; nothing that is locked changes."""
         look = ("/bin/sh", "-c", 'ls -d "$1"/lib/python*/site-packages/*.dist-info', "look", str(self.work / "venv"))
         self.as_builder([], look)
@@ -198,7 +199,7 @@ class Build(Step):
         constraints.unlink()
 
 
-def seal(path, builder, group):
+def seal(path: Path, builder: int, group: int) -> None:
     """Give a tree that a build has made to root, closed to others. No process that could change it runs any more.
 
     What is not the builder's, and what is neither a file nor a directory nor a link, has no business there. A directory is closed

@@ -10,6 +10,7 @@ import time
 
 from ansible_collections.vivarium.server.plugins.module_utils._asgi.database import database_place
 from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases import (
+    Release,
     ReleaseError,
     printable,
     read_regular,
@@ -18,11 +19,15 @@ from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases imp
 from ansible_collections.vivarium.server.plugins.module_utils._asgi.running import ask, differences, facts_of
 from ansible_collections.vivarium.server.plugins.module_utils._deploy.steps import Step
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 class Check(Step):
     """The step checked, and the question after the start."""
 
-    def checked(self):
+    def checked(self) -> bool:
         """The gate: Django's deployment checks and ours, in one start of Django; for others, those that concern any."""
         code = self.in_build([], "python", str(self.release.path / "lib/vivarium_gate.py"), "--json")
         gate = report_in(self.printed)
@@ -41,7 +46,7 @@ class Check(Step):
         self.look_at_database(database if isinstance(database, dict) else {})
         return False
 
-    def look_at_database(self, database):
+    def look_at_database(self, database: dict[str, Any]) -> None:
         """What is live has its data: a database without any is another one, or was lost, and nobody goes live on it unasked."""
         live, name = self.application.live(), self.app["name"]
         if not live or self.data["empty_database"]:
@@ -64,7 +69,7 @@ class Check(Step):
             f" {name} --file PATH. If it is meant: -e asgi_empty_database={name}"
         )
 
-    def look_at_instance(self, release):
+    def look_at_instance(self, release: Release) -> None:
         """What was checked is what runs: a server can be given other settings than its release, by a file of its own say."""
         try:
             found = ask(release, self.app["domains"][0], self.app["start_timeout"])
@@ -86,7 +91,7 @@ class Check(Step):
             )
 
 
-def report_in(output):
+def report_in(output: str) -> dict[str, Any] | None:
     """The report of the gate in an output, in which the project may have printed as well."""
     for line in reversed(output.splitlines()):
         # RecursionError: of a project that nests things without end.
@@ -96,13 +101,13 @@ def report_in(output):
     return None
 
 
-def messages_in(gate):
+def messages_in(gate: dict[str, Any]) -> list[dict[str, Any]]:
     """The messages of the gate's report, in which the project's code had a hand."""
     messages = gate.get("messages")
     return [each for each in messages if isinstance(each, dict)] if isinstance(messages, list) else []
 
 
-def database_of(release):
+def database_of(release: Release) -> str | None:
     """Where the database of a release is that its environment names, without who logs in there; None where it names none."""
     with contextlib.suppress(OSError):
         return database_place(read_regular(release.path / "env"))

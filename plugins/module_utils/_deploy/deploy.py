@@ -8,40 +8,39 @@ import subprocess
 import time
 
 from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases import STEPS, LockedError, ReleaseError
-from ansible_collections.vivarium.server.plugins.module_utils._deploy.build import Build
-from ansible_collections.vivarium.server.plugins.module_utils._deploy.check import Check
-from ansible_collections.vivarium.server.plugins.module_utils._deploy.instance import Instance
-from ansible_collections.vivarium.server.plugins.module_utils._deploy.lock import Lock
 from ansible_collections.vivarium.server.plugins.module_utils._deploy.migrate import Migrate
-from ansible_collections.vivarium.server.plugins.module_utils._deploy.packages import Packages
-from ansible_collections.vivarium.server.plugins.module_utils._deploy.prune import Prune
-from ansible_collections.vivarium.server.plugins.module_utils._deploy.stage import Stage
-from ansible_collections.vivarium.server.plugins.module_utils._deploy.static import Static
 from ansible_collections.vivarium.server.plugins.module_utils._deploy.steps import shorten
 from ansible_collections.vivarium.server.plugins.module_utils._deploy.switch import Switch
 from ansible_collections.vivarium.server.plugins.module_utils.host_code import Failed
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
-class Deploy(Lock, Stage, Packages, Build, Check, Static, Migrate, Instance, Switch, Prune):
-    """The steps of a deploy, one method each; every class brings those of one concern, and what they are made of."""
+
+class Deploy(Switch, Migrate):
+    """The steps of a deploy, one method each.
+
+    Every class brings those of one concern and what they are made of, and builds on the classes whose methods it uses.
+    """
 
 
-def main(data, check_mode, diff):
+def main(data: dict[str, Any], check_mode: bool, diff: bool) -> dict[str, Any]:
     """The module; ``data`` is what the action made of its options."""
     # Whoever runs the play may have a narrow umask; the application must read its code.
     os.umask(0o022)
     deploy = Deploy(data)
-    name, changed, states = deploy.app["name"], False, data["state"]
+    name, changed, steps = deploy.app["name"], False, data["steps"]
     try:
         # A step in the middle does not begin without the lock, or after somebody took it away.
-        deploy.lock(take=states[0] in ("locked", "staged"), step=STEPS.get(states[0]))
-        if not deploy.owns_lock and states != ["abandoned"]:
+        deploy.lock(take=steps[0] in ("locked", "staged"), step=STEPS.get(steps[0]))
+        if not deploy.owns_lock and steps != ["abandoned"]:
             raise ReleaseError("another run took over the lock, so this one stops")
-        for number, state in enumerate(states):
+        for number, step in enumerate(steps):
             if number:
-                deploy.begin(STEPS[state])
+                deploy.begin(STEPS[step])
             try:
-                changed = getattr(deploy, state)() or changed
+                changed = getattr(deploy, step)() or changed
             except (ReleaseError, OSError, subprocess.CalledProcessError) as error:
                 raise ReleaseError(deploy.tell(error)) from error
             deploy.end()

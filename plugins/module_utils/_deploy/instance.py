@@ -9,13 +9,19 @@ import time
 
 from ansible_collections.vivarium.server.plugins.module_utils._asgi.probe import ask_socket, healthy
 from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases import (
+    Release,
     ReleaseError,
     journal,
     last_words,
     process_units,
     wait_until,
 )
-from ansible_collections.vivarium.server.plugins.module_utils._deploy.steps import Step, systemctl
+from ansible_collections.vivarium.server.plugins.module_utils._deploy.check import Check
+from ansible_collections.vivarium.server.plugins.module_utils._deploy.steps import systemctl
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # How long a new instance may keep silent before the reason is looked for (seconds).
 IMPORT_PATIENCE = 3
@@ -23,10 +29,10 @@ IMPORT_PATIENCE = 3
 PROCESS_PATIENCE = 1
 
 
-class Instance(Step):
+class Instance(Check):
     """The step started."""
 
-    def started(self):
+    def started(self) -> bool:
         release = self.release
         self.link_socket(release)
         if self.data["action"] != "deploy":  # it has run before
@@ -43,13 +49,13 @@ class Instance(Step):
         self.start_processes(release, [name for name in self.processes() if name not in self.alone()])
         return True
 
-    def link_socket(self, release):
+    def link_socket(self, release: Release) -> None:
         """`live/socket` is where nginx connects: the release's link to its own socket."""
         link = release.path / "socket"
         if not link.is_symlink():
             link.symlink_to(release.socket)
 
-    def wait_for_answer(self, release):
+    def wait_for_answer(self, release: Release) -> None:
         deadline = time.monotonic() + self.app["start_timeout"]
         # A server with several workers stays up though none of them can import the application.
         import_at = time.monotonic() + IMPORT_PATIENCE
@@ -58,7 +64,7 @@ class Instance(Step):
         # Of the directory of its sockets: nginx's. That an answer gets through to root says nothing.
         group = os.stat(self.app["runtime"]).st_gid
 
-        def look():
+        def look() -> None:
             """The request waits in the socket, which systemd holds, whether a server comes for it or not."""
             nonlocal import_at, state_at
             if time.monotonic() > state_at:
@@ -68,7 +74,7 @@ class Instance(Step):
                 import_at = deadline
                 self.try_import(deadline - time.monotonic())
 
-        def complaint():
+        def complaint() -> str | None:
             left = max(1, min(10, deadline - time.monotonic()))
             try:
                 status = ask_socket(
@@ -87,13 +93,13 @@ class Instance(Step):
                 f" {self.app['health_path']}: {last}\nIts last lines:\n{journal(release.unit)}"
             )
 
-    def check_state(self, release):
+    def check_state(self, release: Release) -> None:
         """Raise where systemd has given up on an instance, or had to start it over and over."""
         state = systemctl("show", "--property=ActiveState,NRestarts", "--value", release.unit).split()
         if "failed" in state or any(text.isdigit() and int(text) > 2 for text in state):
             raise ReleaseError(last_words(release.unit, "does not stay up"))
 
-    def start_processes(self, release, processes):
+    def start_processes(self, release: Release, processes: Iterable[str]) -> None:
         """Start background processes and see that they stay up."""
         units = process_units(release, processes)
         running = self.application.running_units() if units else {}
@@ -107,11 +113,11 @@ class Instance(Step):
             if state != "active":
                 raise ReleaseError(last_words(unit, "does not stay up"))
 
-    def alone(self):
+    def alone(self) -> list[str]:
         """The background processes of which there are no two at a time, by the description of now."""
         return [name for name in self.processes() if not self.app["processes"][name].get("overlap", True)]
 
-    def try_import(self, seconds):
+    def try_import(self, seconds: float) -> None:
         """Say so at once when the application cannot be imported, rather than wait for an answer that cannot come."""
         module = self.app["callable"].split(":")[0]
         # What does not end in time is no proof of anything.

@@ -12,6 +12,7 @@ from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases imp
     LOCK_LIMIT,
     STEPS,
     LockedError,
+    Release,
     ReleaseError,
     active_units,
     end_processes,
@@ -21,6 +22,10 @@ from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases imp
     wait_until,
 )
 from ansible_collections.vivarium.server.plugins.module_utils._deploy.steps import Step, systemctl
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # How long to wait for a step that still runs though its playbook has died (seconds).
 LOCK_PATIENCE = 300
@@ -33,10 +38,10 @@ FAILED = "failed.log"
 class Lock(Step):
     """The steps locked and abandoned; they and all others hold the lock."""
 
-    def locked(self):
+    def locked(self) -> bool:
         return False
 
-    def lock(self, take, step=None):
+    def lock(self, take: bool, step: str | None = None) -> None:
         """Hold the lock until this run on the host ends; with `take`, take it where nobody has it who may keep it."""
         # Entered by whoever needs what lies in it, listed by nobody.
         self.application.root.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -79,7 +84,7 @@ class Lock(Step):
             self.holder = other
         self.begin(step)
 
-    def is_another(self, holder):
+    def is_another(self, holder: dict[str, Any]) -> bool:
         """Whether somebody has the lock who may keep it: not this run, none that has ended, none that is silent for too long."""
         return bool(
             holder
@@ -88,7 +93,7 @@ class Lock(Step):
             and not self.data["break_lock"]
         )
 
-    def break_off(self, other):
+    def break_off(self, other: dict[str, Any]) -> None:
         """End what a run that is to lose the lock still does on this host; the kernel gives its lock up then."""
         pid = other.get("pid", 0)
         if pid not in (0, os.getpid()) and process_start(pid) == other.get("pid_start"):
@@ -96,7 +101,7 @@ class Lock(Step):
                 os.kill(pid, signal.SIGKILL)
         systemctl("stop", self.step_unit, check=False)
 
-    def end_commands(self, of):
+    def end_commands(self, of: dict[str, Any]) -> None:
         """A run that was killed leaves what it had started: a build is ended, a migration is waited for."""
         with contextlib.suppress(KeyError):  # before the first deploy there is no such user
             end_processes(self.builder())
@@ -106,7 +111,7 @@ class Lock(Step):
                 " -e asgi_break_lock=true"
             )
 
-    def begin(self, step):
+    def begin(self, step: str | None) -> None:
         """Note which step is under way."""
         self.begun = time.monotonic()
         if self.owns_lock:
@@ -114,14 +119,14 @@ class Lock(Step):
             self.holder |= {**mine, **({"step": step, "reason": None} if step else {})}
             self.application.lock.write(self.holder)
 
-    def end(self, reason=None):
+    def end(self, reason: str | None = None) -> None:
         """Note how long the step took and why it failed, for the line that a deploy gets at its end."""
         if self.owns_lock:
             self.holder["seconds"].setdefault(self.holder["step"], round(time.monotonic() - self.begun, 2))
             self.holder["reason"] = reason
             self.application.lock.write(self.holder)
 
-    def tell(self, error):
+    def tell(self, error: Exception) -> str:
         """Why a step failed, in a sentence. What it printed is kept for root, without secrets; the end of the run tells of it."""
         # Not for runs that succeed: a module is compiled at each run.
         from ansible_collections.vivarium.server.plugins.module_utils._asgi.lacking import lacking
@@ -150,7 +155,9 @@ class Lock(Step):
         # Nobody asks later.
         return "\n".join(filter(None, (found.reason, *details, found.advice)))
 
-    def log(self, outcome, step=None, reason=None, of=None):
+    def log(
+        self, outcome: str, step: str | None = None, reason: str | None = None, of: dict[str, Any] | None = None
+    ) -> None:
         """The line of a deploy, at its end."""
         holder = of or self.holder
         if not of:
@@ -169,16 +176,16 @@ class Lock(Step):
             seconds={**holder["seconds"], "total": round(time.time() - holder["begun"], 2)},
         )
 
-    def tell_of_interrupted(self, other):
+    def tell_of_interrupted(self, other: dict[str, Any]) -> None:
         """A run that died never wrote its own line."""
         if other.get("begun"):
             self.log("interrupted", other.get("step"), other.get("reason") or "the run ended in the middle", of=other)
 
-    def unlock(self):
+    def unlock(self) -> None:
         self.application.lock.write(None)
         self.owns_lock = False
 
-    def abandoned(self):
+    def abandoned(self) -> bool:
         if not self.owns_lock:
             live = self.application.live()
             self.after = {"serves": f"Release {live.id} serves on." if live else "It has no live release."}
@@ -205,7 +212,7 @@ class Lock(Step):
         self.unlock()
         return True
 
-    def what_serves(self, live, record):
+    def what_serves(self, live: Release | None, record: dict[str, Any]) -> str:
         """What became of the application, in a sentence: what serves on may do so on a database that is not as before."""
         if not live:
             return "It has no live release."

@@ -21,7 +21,7 @@ MIGRATION = re.compile(r"^ *Applying (\S+?)\.\.\. OK", re.MULTILINE)
 class Migrate(Step):
     """The step migrated."""
 
-    def migrated(self):
+    def migrated(self) -> bool:
         hooks, applied = self.app["hooks"], False
         self.run_hooks("before_migrate")
         if self.app["framework"] == "django" and self.app["migrate"]:
@@ -30,7 +30,7 @@ class Migrate(Step):
         self.run_hooks("after_migrate")
         return applied or bool(hooks["before_migrate"] + hooks["after_migrate"])
 
-    def migrate(self):
+    def migrate(self) -> None:
         """Apply migrations. One that waits for a lock holds up whoever comes after it: it waits briefly, and tries again."""
         facts, options = facts_of(self.release), []
         # One that is not atomic cannot be begun anew after half of it; a pooler may refuse options.

@@ -8,7 +8,11 @@ import re
 from pathlib import Path
 
 from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases import ReleaseError, read_regular
-from ansible_collections.vivarium.server.plugins.module_utils._deploy.steps import Step
+from ansible_collections.vivarium.server.plugins.module_utils._deploy.stage import Stage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 # What a project says of its packages, at the top of its code.
 LOCKS = ("uv.lock", "pylock.toml", "requirements.txt", "pyproject.toml")
@@ -27,10 +31,10 @@ NO_PACKAGE = re.compile(rb"^package-mode\s{0,9}=\s{0,9}false\b", re.MULTILINE)
 PROJECT = re.compile(rb"^\[project\]", re.MULTILINE)
 
 
-class Packages(Step):
+class Packages(Stage):
     """What the step built asks of a project."""
 
-    def described(self, code):
+    def described(self, code: Path) -> tuple[Path, dict[str, bytes]]:
         """Where the project says which packages it needs, and its files there: in its directory or the nearest around it."""
         found = [(place, self.files(place, LOCKS)) for place in self.places(code)]
         place, files = next(((place, files) for place, files in found if files), (code, {}))
@@ -41,16 +45,16 @@ class Packages(Step):
                     return around, {**others, MEMBER: files["pyproject.toml"]}
         return place, files
 
-    def places(self, code):
+    def places(self, code: Path) -> list[Path]:
         """The project's directory and those around it, up to the top of what was sent."""
         inside = self.app["source"].get("subdirectory")
         return [code, *(self.tree / place for place in Path(inside).parents)] if inside else [code]
 
-    def files(self, place, names):
+    def files(self, place: Path, names: Iterable[str]) -> dict[str, bytes]:
         within = self.tree if self.app["source"].get("subdirectory") else place
         return {name: content for name in names if (content := project_file(place, name, within)) is not None}
 
-    def required(self, code, names):
+    def required(self, code: Path, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         """Files of requirements by their paths, as they are seen from the project."""
         for name in names:
             for place in self.places(code):
@@ -60,11 +64,11 @@ class Packages(Step):
             else:
                 raise ReleaseError(f"the code has no {name}, which install.requirements names")
 
-    def seen(self, code, place, name="."):
+    def seen(self, code: Path, place: Path, name: str = ".") -> str:
         """What lies in a directory around the project, as commands that run in the project have to name it."""
-        return name if place == code else os.path.relpath(place / name, self.project())
+        return name if place == code else os.path.relpath(str(place / name), self.project())
 
-    def wanted(self, code):
+    def wanted(self, code: Path) -> list[str]:
         """What uv is to do: install exactly what the project locks; with less of a lock, what it asks for."""
         asked = self.app["install"]
         more = [word for key in ("extra", "group") for name in asked[f"{key}s"] for word in (f"--{key}", name)]
@@ -100,7 +104,7 @@ class Packages(Step):
             " which packages it needs"
         )
 
-    def refuse_foreign(self, place):
+    def refuse_foreign(self, place: Path) -> None:
         """A lock that is not read is not passed over: other versions than those that were tried would go live."""
         for name, how in FOREIGN.items():
             if os.path.lexists(place / name):
@@ -109,7 +113,7 @@ class Packages(Step):
                     f" commit it: {how}"
                 )
 
-    def requirements(self, code, *names):
+    def requirements(self, code: Path, *names: str) -> list[str]:
         """How to install files of requirements; where one has hashes, every package needs one."""
         found = dict(self.required(code, names))
         words = [word for name in found for word in ("--requirements", name)]
@@ -121,7 +125,7 @@ class Packages(Step):
         ]
 
 
-def project_file(code, name, within=None):
+def project_file(code: Path, name: str, within: Path | None = None) -> bytes | None:
     """A file of a project as bytes; None where it is not there. It may be a link within the code, but neither huge nor a pipe.
 
     Nobody changes the code meanwhile: its build user has no process.

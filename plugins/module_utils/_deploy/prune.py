@@ -10,14 +10,18 @@ import pwd
 import stat
 from pathlib import Path
 
-from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases import processes_of
-from ansible_collections.vivarium.server.plugins.module_utils._deploy.steps import Step
+from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases import Release, processes_of
+from ansible_collections.vivarium.server.plugins.module_utils._deploy.static import Static
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
-class Prune(Step):
+class Prune(Static):
     """What the step live does at its end."""
 
-    def prune(self, units):
+    def prune(self, units: Iterable[str]) -> None:
         """Remove old releases, but none that is live, that runs or still stops, or that a rollback would want."""
         releases = self.application.releases()
         good = [release for release in releases if release.record.get("state") == "good"]
@@ -33,7 +37,7 @@ class Prune(Step):
                 self.close(release)
         self.prune_static(self.application.releases())
 
-    def close(self, release):
+    def close(self, release: Release) -> None:
         """Close a release to others that was made when everybody could read one; its directories have been root's since then."""
         for name in ("code", "venv", "static", "lib"):
             with contextlib.suppress(FileNotFoundError, NotADirectoryError, KeyError):
@@ -47,7 +51,7 @@ class Prune(Step):
                     os.close(handle)
 
 
-def is_somewhere(path, users):
+def is_somewhere(path: Path, users: Iterable[int]) -> bool:
     """Whether a process of one of these users works below a directory: a task by the clock, or a person's shell.
 
     Others can enter a release as well; a release that nobody needs is not kept for them.

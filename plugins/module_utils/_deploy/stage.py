@@ -20,7 +20,7 @@ from ansible_collections.vivarium.server.plugins.module_utils._deploy.steps impo
 class Stage(Step):
     """The steps staged and configured."""
 
-    def staged(self):
+    def staged(self) -> bool:
         release = self.release
         if release == self.application.live() or release.record.get("state") == "good":
             raise ReleaseError(f"there is a release {release.id} already; run again")
@@ -65,7 +65,7 @@ class Stage(Step):
         )
         return True
 
-    def project(self):
+    def project(self) -> Path:
         """Where the project lies in what was sent: a directory there, reached by no link. Nobody changes it meanwhile."""
         place, parts = self.tree, Path(self.app["source"].get("subdirectory") or "").parts
         for part in parts:
@@ -74,7 +74,7 @@ class Stage(Step):
                 raise ReleaseError(f"source.subdirectory: there is no directory '{'/'.join(parts)}' in the code")
         return place
 
-    def strip_wrapper(self, code):
+    def strip_wrapper(self, code: Path) -> None:
         """An archive often holds one directory around everything: the code begins inside it."""
         inside = list(code.iterdir())
         if len(inside) == 1 and inside[0].is_dir() and not inside[0].is_symlink():
@@ -83,7 +83,7 @@ class Stage(Step):
             code.rmdir()
             os.rename(wrapper, code)
 
-    def configured(self):
+    def configured(self) -> bool:
         """What the release runs with beside its code; live() sees to it that it is on the disk before the switch is."""
         group = grp.getgrnam(self.app["user"]).gr_gid
         for entry in self.data["files"]:

@@ -12,8 +12,13 @@ import shutil
 import time
 from pathlib import Path
 
-from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases import ReleaseError, run
-from ansible_collections.vivarium.server.plugins.module_utils._deploy.steps import Step
+from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases import Release, ReleaseError, run
+from ansible_collections.vivarium.server.plugins.module_utils._deploy.build import Build
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
 
 # A static file that no kept release has any more is served this long, for pages that browsers still show (seconds).
 STATIC_GRACE = 30 * 86400
@@ -23,10 +28,10 @@ SCRATCH = ".vivarium.new"
 BLOCK = 1024 * 1024
 
 
-class Static(Step):
+class Static(Build):
     """The step collected, and what is left of it when others are live."""
 
-    def collected(self):
+    def collected(self) -> bool:
         if self.app["framework"] != "django" or not self.app["static_url"]:
             return False
         target = self.release.path / "static"
@@ -42,7 +47,7 @@ class Static(Step):
         self.show(self.release)
         return True
 
-    def show(self, release):
+    def show(self, release: Release) -> None:
         """Static files as nginx serves them, at `live/public`: a second tree of the same files, which nginx alone enters.
 
         The first one stays the application's, which reads its manifest there. Links are left out: nginx would follow them.
@@ -71,24 +76,24 @@ class Static(Step):
                 os.link(path, place / name)
         os.rename(scratch, target)
 
-    def offer(self, *releases):
+    def offer(self, *releases: Release) -> None:
         """See to it that nginx finds the static files of these releases once they are live."""
         for release in releases:
             self.unless_it_fails(self.show, release)
 
-    def keep(self, *releases):
+    def keep(self, *releases: Release) -> None:
         """See to it that nginx finds the static files of these releases when they are live no more."""
         for release in releases:
             self.unless_it_fails(self.publish, release.path / "public", self.application.root / "static")
 
-    def unless_it_fails(self, work, *arguments):
+    def unless_it_fails(self, work: Callable[..., None], *arguments: Any) -> None:
         """A disk that is full is no reason to keep requests from a good release, or to leave them with a bad one."""
         try:
             work(*arguments)
         except OSError as error:
             self.warnings.append(f"{self.app['name']}: static files of older releases may be missing ({error})")
 
-    def publish(self, source, target):
+    def publish(self, source: Path, target: Path) -> None:
         """Add a release's static files to those that are served behind the live one's; nothing else is taken away."""
         for directory, _directories, files in os.walk(source):
             place = target / os.path.relpath(directory, source)
@@ -110,7 +115,7 @@ class Static(Step):
                 # Whether it changed or not, this sets the time from which prune_static counts.
                 os.chmod(old, 0o644)
 
-    def prune_static(self, releases):
+    def prune_static(self, releases: list[Release]) -> None:
         target, limit = self.application.root / "static", time.time() - STATIC_GRACE
         for directory, _directories, files in os.walk(target):
             inside = os.path.relpath(directory, target)
@@ -123,7 +128,7 @@ class Static(Step):
                     path.unlink()
 
 
-def pieces(descriptor):
+def pieces(descriptor: int) -> Iterator[tuple[int, int]]:
     """Where a file has content, each piece from where to where: a hole of terabytes takes neither time nor space."""
     size = end = os.fstat(descriptor).st_size
     begin = 0
@@ -139,14 +144,14 @@ def pieces(descriptor):
         begin = end
 
 
-def copy_content(source, target):
+def copy_content(source: int, target: int) -> None:
     """Copy from one descriptor to another, holes included; what grows meanwhile is not followed."""
     os.ftruncate(target, os.fstat(source).st_size)
     for begin, end in pieces(source):
         os.pwrite(target, os.pread(source, end - begin, begin), begin)
 
 
-def put_link(source, target):
+def put_link(source: Path, target: Path) -> None:
     """Give a file a second name in one rename, in place of what has that name."""
     if os.path.lexists(target) and os.path.samestat(os.lstat(source), os.lstat(target)):
         return
@@ -160,7 +165,7 @@ def put_link(source, target):
         raise
 
 
-def put_copy(source, target):
+def put_copy(source: Path, target: Path) -> None:
     """Copy a file in one rename, where it cannot have a second name: its directory may be a disk of its own."""
     if same_file(source, target):
         return
@@ -176,7 +181,7 @@ def put_copy(source, target):
         raise
 
 
-def same_file(one, other):
+def same_file(one: Path, other: Path) -> bool:
     """Whether two files have the same content, and holes in the same places."""
     try:
         with open(one, "rb") as first, open(other, "rb") as second:

@@ -9,13 +9,21 @@ import time
 
 from ansible_collections.vivarium.server.plugins.module_utils._asgi.probe import ask_site, healthy
 from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases import (
+    Release,
     ReleaseError,
     Watch,
     process_units,
     wait_until,
     write_private,
 )
-from ansible_collections.vivarium.server.plugins.module_utils._deploy.steps import Step, systemctl
+from ansible_collections.vivarium.server.plugins.module_utils._deploy.instance import Instance
+from ansible_collections.vivarium.server.plugins.module_utils._deploy.lock import Lock
+from ansible_collections.vivarium.server.plugins.module_utils._deploy.prune import Prune
+from ansible_collections.vivarium.server.plugins.module_utils._deploy.steps import systemctl
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # How long nginx may give wrong answers after the switch before requests go back (seconds).
 SWITCH_PATIENCE = 2
@@ -23,10 +31,10 @@ SWITCH_PATIENCE = 2
 VERDICT_PATIENCE = 15
 
 
-class Switch(Step):
+class Switch(Lock, Instance, Prune):
     """The step live."""
 
-    def live(self):
+    def live(self) -> bool:
         before, was_good = self.application.live(), self.release.record.get("state") == "good"
         self.run_hooks("before_switch")
         # The one before stays reachable behind the new one from the same moment. Both may be from before there was `public`, or
@@ -37,7 +45,9 @@ class Switch(Step):
         subprocess.run(["sync", "--file-system", str(self.release.path)], check=True)
         self.application.point_live_at(self.release)
         try:
-            complaint = self.verify() or self.take_turns(before) or self.call_good(before)
+            complaint = self.verify() or self.take_turns(before)
+            if not complaint:
+                self.call_good(before)
         except OSError as error:
             complaint = str(error)
         if complaint:
@@ -60,7 +70,7 @@ class Switch(Step):
             self.settle(before)
         return True
 
-    def report(self):
+    def report(self) -> None:
         """What of Django's deployment checklist holds, for the run and for the playbook status."""
         # Not for the steps before: a module is compiled at each run.
         from ansible_collections.vivarium.server.plugins.module_utils._asgi.checklist import checklist, summary
@@ -69,7 +79,7 @@ class Switch(Step):
         write_private(self.release.path / "checklist.json", report)
         self.checklist = summary(report)
 
-    def take_turns(self, before):
+    def take_turns(self, before: Release | None) -> str | None:
         """Those end in all other releases, then they start in this one. Says what is wrong, and gives them back then."""
         alone = self.alone()
         if not alone:
@@ -95,13 +105,13 @@ class Switch(Step):
             return str(error)
         return None
 
-    def verify(self):
+    def verify(self) -> str | None:
         """Ask once more the way a visitor does: through nginx, over TLS, by name."""
         way = self.app.get("verify")
         if not way:
             return None
 
-        def complaint():
+        def complaint() -> str | None:
             try:
                 status = ask_site(way["port"], way["domain"], self.app["health_path"])
             except (OSError, http.client.HTTPException) as error:
@@ -112,7 +122,7 @@ class Switch(Step):
 
         return wait_until(complaint, SWITCH_PATIENCE)
 
-    def call_good(self, before):
+    def call_good(self, before: Release | None) -> None:
         """From here on it is what a rollback may go to, until its watch says otherwise; with what that has to know."""
         record = self.release.record
         since = record.get("live_since") if before == self.release and record.get("state") == "good" else None
@@ -125,7 +135,7 @@ class Switch(Step):
             **self.instead_of(before),
         )
 
-    def instead_of(self, before):
+    def instead_of(self, before: Release | None) -> dict[str, Any]:
         """What this release is put live in the place of, against the inventory: the next run does not undo that unasked."""
         if self.data["action"] == "rollback" and before:
             return {"instead_of": {key: before.record.get("parts", {}).get(key) for key in ("source", "env")}}
@@ -134,7 +144,7 @@ class Switch(Step):
             return {"instead_of": {"source": source, "env": env} if source else None}
         return {}
 
-    def switch_back(self, before, complaint):
+    def switch_back(self, before: Release | None, complaint: str) -> None:
         """Requests go to the release they went to before; where there was none, to none."""
         if before == self.release:
             raise ReleaseError(complaint)
@@ -145,13 +155,13 @@ class Switch(Step):
             f"{complaint}; {f'requests go to release {before.id} again' if before else 'it is not live'}"
         )
 
-    def settle(self, before):
+    def settle(self, before: Release | None) -> None:
         """Wait until the release has stayed up for its time. Requests are taken back by the drain of the one before, not here."""
         self.application.lock.leave()
         self.owns_lock = False
         watch = Watch(self.release, self.app["settle_time"])
 
-        def verdict():
+        def verdict() -> str | None:
             """The drain's, which may have seen what this did not."""
             record = self.release.record
             return record.get("reason") or "it did not stay up" if record.get("state") == "bad" else None
@@ -165,7 +175,7 @@ class Switch(Step):
         if complaint := verdict() or complaint:
             raise ReleaseError(complaint)
 
-    def hand_over(self, units, alone=False):
+    def hand_over(self, units: dict[str, str], alone: bool = False) -> None:
         """Its own processes run. Old instances finish what they hold, watched by a unit each: no deploy waits for them.
 
         Where no other release could watch it, the release has such a unit of its own.

@@ -16,12 +16,16 @@ from ansible_collections.vivarium.server.plugins.module_utils._asgi.database imp
 from ansible_collections.vivarium.server.plugins.module_utils._asgi.names import installed_applications, taken
 from ansible_collections.vivarium.server.plugins.module_utils._certificates.certificates import look
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 STATUS = Path("/var/lib/dpkg/status")
 ENABLED = Path("/etc/systemd/system")
 INSTALLED = re.compile(r"^Package: (\S+)\n(?:(?!\n).*\n)*?Status: \S+ ok installed$", re.MULTILINE)
 
 
-def distribution(release):
+def distribution(release: dict[str, str]) -> dict[str, str]:
     """What setup says of a distribution, from what os-release says."""
     return {
         "distribution": release.get("ID", "unknown").capitalize(),
@@ -29,7 +33,7 @@ def distribution(release):
     }
 
 
-def default_address():
+def default_address() -> dict[str, dict[str, str]]:
     """The address from which this host would speak to the Internet; nothing is sent."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
@@ -39,17 +43,17 @@ def default_address():
         return {"default_ipv4": {"address": probe.getsockname()[0]}}
 
 
-def installed(status):
+def installed(status: str) -> list[str]:
     """The names in dpkg's status file of what is installed whole."""
     return sorted(set(INSTALLED.findall(status)))
 
 
-def lasting_services(running, enabled):
+def lasting_services(running: str, enabled: set[str]) -> list[str]:
     """Services that run and that something starts at boot."""
     return sorted({line.split()[0] for line in running.splitlines() if line.strip()} & enabled)
 
 
-def self_signed(directory):
+def self_signed(directory: str | None) -> dict[str, dict[str, Any]]:
     """What is in each directory of certificates, by its name; nothing without openssl."""
     if not directory or not shutil.which("openssl"):
         return {}
@@ -57,7 +61,7 @@ def self_signed(directory):
     return {name: certificate for name, certificate in found.items() if certificate.get("self_signed")}
 
 
-def main(parameters, check_mode, diff):
+def main(parameters: dict[str, Any], check_mode: bool, diff: bool) -> dict[str, Any]:
     """The module."""
     listing = subprocess.run(
         ["systemctl", "list-units", "--plain", "--no-legend", "--type=service", "--state=active"],

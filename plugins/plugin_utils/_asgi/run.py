@@ -11,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from ansible.errors import AnsibleError
@@ -20,12 +21,12 @@ PROC = Path("/proc")
 MEMORY = 86400
 
 
-def cache_directory():
+def cache_directory() -> Path:
     """Where this controller keeps what can be made again."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "vivarium").expanduser()
 
 
-def this_run():
+def this_run() -> str:
     """This run: its controller and its process, which is not the worker's that executes a task but the one it was forked from."""
     parent = multiprocessing.parent_process()
     # The parent of an orphan would be the system's first process, which never dies.
@@ -36,7 +37,7 @@ def this_run():
     return f"{socket.gethostname()}/{_boot()}/{pid}/{start}"
 
 
-def is_dead(run):
+def is_dead(run: str) -> bool:
     """Whether a run was one of this very controller and is gone; of other controllers nothing is known."""
     controller, boot, pid, start = run.rsplit("/", 3)
     if controller != socket.gethostname():
@@ -44,7 +45,7 @@ def is_dead(run):
     return boot != _boot() or str(_started_at(pid)) != start
 
 
-def agreed(question, answer):
+def agreed(question: str, answer: Callable[[], str]) -> str:
     """The answer of the first worker of this run that asks; the same for every host and every later task."""
     note = _note(question)
     if not note.exists():
@@ -63,7 +64,7 @@ def agreed(question, answer):
     return note.read_text()
 
 
-def known(question):
+def known(question: str) -> str | None:
     """What this run has agreed on; None where no worker has answered yet."""
     try:
         return _note(question).read_text()
@@ -71,11 +72,11 @@ def known(question):
         return None
 
 
-def _note(question):
+def _note(question: str) -> Path:
     return cache_directory() / "runs" / hashlib.sha256(f"{this_run()} {question}".encode()).hexdigest()
 
 
-def _started_at(pid):
+def _started_at(pid: int | str | None) -> str | None:
     """When a process of this controller started, in whatever unit the system has; None where there is no such process."""
     if not PROC.is_dir():
         return _started_at_by_ps(pid)
@@ -87,7 +88,7 @@ def _started_at(pid):
     return None if state == "Z" else fields[18]
 
 
-def _started_at_by_ps(pid):
+def _started_at_by_ps(pid: int | str | None) -> str | None:
     """The same on macOS and BSD, as a date."""
     command = ["ps", "-o", "stat=", "-o", "lstart=", "-p", str(pid)]
     shown = subprocess.run(
@@ -97,7 +98,7 @@ def _started_at_by_ps(pid):
     return None if shown.returncode or state.startswith("Z") else started or None
 
 
-def _boot():
+def _boot() -> str:
     try:
         return (PROC / "sys/kernel/random/boot_id").read_text().strip()
     except OSError:

@@ -19,8 +19,10 @@ import subprocess
 import tarfile
 import tempfile
 import time
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 from ansible.errors import AnsibleError
 from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases import printable
@@ -52,7 +54,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 class SourceError(Exception):
     """The source cannot be used; the message names the variable and the reason."""
 
-    def __str__(self):
+    def __str__(self) -> str:
         # Names of files, and what a server answered, are words of somebody else's.
         return printable(super().__str__())
 
@@ -79,13 +81,13 @@ class Source:
     modules: tuple[tuple[str, str, Path], ...] = ()
 
     @property
-    def identity(self):
+    def identity(self) -> str:
         """What the code of a release is, as its record has it."""
         # Of a directory, the fingerprint is that of what is sent.
         without = f"without {','.join(self.exclude)}" if self.kind == "git" and self.exclude else ""
         return ":".join(filter(None, (self.kind, self.fingerprint, self.subdirectory, without)))
 
-    def archive(self, target):
+    def archive(self, target: str) -> None:
         """Write the code as a gzipped tar archive, or several in one file, to the file ``target``."""
         if self.kind == "git":
             _git_archive(self, target)
@@ -103,7 +105,7 @@ class Source:
             raise SourceError(f"a {self.kind} has no archive")
 
 
-def resolve_application(application, variables):
+def resolve_application(application: dict[str, Any], variables: dict[str, Any]) -> Source:
     """The resolved source of one application of a play, or an error that names its variable."""
     # An inventory that is no file (-i host,) has no directory.
     basedir = next((path for path in [variables.get("inventory_dir")] if path and os.path.isabs(path)), ".")
@@ -113,7 +115,7 @@ def resolve_application(application, variables):
         raise AnsibleError(f"asgi_apps ({application['name']}): {error}") from error
 
 
-def packed(source):
+def packed(source: Source) -> Path:
     """The code as a file, packed once for all hosts; it lies in the cache for a day, for this user alone."""
     place = cache_directory() / "packed"
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -138,7 +140,7 @@ def packed(source):
     return target
 
 
-def resolve(source, basedir, cache):
+def resolve(source: dict[str, Any], basedir: str, cache: Path) -> Source:
     """Resolve one application's ``source``; relative paths count from ``basedir``, ``cache`` holds git repositories."""
     include, exclude = (tuple(source.get(key) or ()) for key in ("include", "exclude"))
     if source.get("git"):
@@ -167,18 +169,18 @@ def resolve(source, basedir, cache):
     return Source(kind, str(location), digest, _describe(location), None, subdirectory, include, exclude)
 
 
-def _inside(subdirectory, names, place):
+def _inside(subdirectory: str, names: Iterable[str], place: str) -> str:
     """A subdirectory that has files; below a link there are none, so it lies inside the code."""
     if subdirectory and not any(name.startswith(f"{subdirectory}/") for name in names):
         raise SourceError(f"source.subdirectory: there is no directory '{subdirectory}' in {place}")
     return subdirectory
 
 
-def _digest(data):
+def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _read_into(digest, path):
+def _read_into(digest: hashlib._Hash, path: str | Path) -> hashlib._Hash:
     """A file of any size, piece by piece."""
     with open(path, "rb") as stream:
         while piece := stream.read(1024 * 1024):
@@ -186,13 +188,13 @@ def _read_into(digest, path):
     return digest
 
 
-def without_credentials(text):
+def without_credentials(text: str) -> str:
     """A URL may carry a token: show the rest."""
     return re.sub(r"//[^\s'\"]*@", "//***@", text)
 
 
 @contextlib.contextmanager
-def _deploy_key(key, basedir):
+def _deploy_key(key: str | None, basedir: str) -> Iterator[str]:
     """Options of ssh that make it use a private key, given as a path or as its text, and no other one."""
     if not key:
         yield ""
@@ -210,7 +212,15 @@ def _deploy_key(key, basedir):
         yield f" -oIdentitiesOnly=yes -i {shlex.quote(str(path))}"
 
 
-def _git(*arguments, cwd=None, ssh_options="", given=None, into=subprocess.PIPE, most=None, bare=False):
+def _git(
+    *arguments: str,
+    cwd: Path | None = None,
+    ssh_options: str = "",
+    given: bytes | None = None,
+    into: int | IO[bytes] = subprocess.PIPE,
+    most: int | None = None,
+    bare: bool = False,
+) -> bytes:
     """Run git without ever asking for a password; return what it printed, unless that goes into a file.
 
     With ``most``, it is ended once it has printed more than so many bytes; ``bare`` is without what this user has configured.
@@ -229,7 +239,7 @@ def _git(*arguments, cwd=None, ssh_options="", given=None, into=subprocess.PIPE,
     try:
         # What a repository has configured for itself may be anybody's to run. A file that is large is never held in memory.
         command = ["git", "-c", "core.fsmonitor=false", "-c", BIG, *arguments]
-        options = {"cwd": cwd, "env": environment}
+        options: dict[str, Any] = {"cwd": cwd, "env": environment}
         if most is not None:
             return _beginning(command, most, **options)
         run = subprocess.run(command, **options, input=given, stdout=into, stderr=subprocess.PIPE, check=False)
@@ -240,11 +250,11 @@ def _git(*arguments, cwd=None, ssh_options="", given=None, into=subprocess.PIPE,
     return run.stdout
 
 
-def _beginning(command, most, **options):
+def _beginning(command: Sequence[str], most: int, **options: Any) -> bytes:
     """What a command prints, or a little more than ``most`` bytes of it."""
     with tempfile.TemporaryFile() as errors:
         with subprocess.Popen(command, **options, stdout=subprocess.PIPE, stderr=errors) as process:
-            said = process.stdout.read(most + 1)
+            said = process.stdout.read(most + 1) if process.stdout else b""
             if len(said) > most:
                 process.kill()
                 return said
@@ -254,12 +264,12 @@ def _beginning(command, most, **options):
     return said
 
 
-def _said_no(command, errors):
+def _said_no(command: str, errors: bytes) -> GitError:
     reason = without_credentials(errors.decode(errors="replace").strip())
     return GitError(f"git {command} failed: {reason.partition('Please make sure')[0].strip()}")
 
 
-def _repository_url(url, basedir):
+def _repository_url(url: str, basedir: str) -> str:
     """A URL as it is, ``host:path`` as well; a path counts from ``basedir``."""
     if "://" in url or ":" in url.split("/", 1)[0]:
         return url
@@ -267,7 +277,7 @@ def _repository_url(url, basedir):
 
 
 @contextlib.contextmanager
-def _cached(url, cache):
+def _cached(url: str, cache: Path) -> Iterator[Path]:
     """A bare repository of this controller for what is fetched from a URL, for one process at a time."""
     repository = cache / f"{_digest(url.encode())[:24]}.git"
     # What is in it is nobody else's to read.
@@ -281,7 +291,7 @@ def _cached(url, cache):
         yield repository
 
 
-def _resolve_git(url, version, cache, ssh_options):
+def _resolve_git(url: str, version: str, cache: Path, ssh_options: str) -> Source:
     with _cached(url, cache) as repository:
         try:
             commit = version
@@ -294,7 +304,7 @@ def _resolve_git(url, version, cache, ssh_options):
     return Source("git", url, commit, f"{version} ({commit[:12]})" if version != commit else commit[:12], repository)
 
 
-def _remote_commit(url, version, ssh_options):
+def _remote_commit(url: str, version: str, ssh_options: str) -> str:
     """The commit that a branch or a tag names in the remote repository."""
     names = (f"refs/tags/{version}^{{}}", f"refs/tags/{version}", f"refs/heads/{version}")
     lines = _git("ls-remote", "--", url, *names, ssh_options=ssh_options)
@@ -309,7 +319,7 @@ def _remote_commit(url, version, ssh_options):
     return commit
 
 
-def _fetch(url, commit, repository, ssh_options):
+def _fetch(url: str, commit: str, repository: Path, ssh_options: str) -> None:
     if _is_known(commit, repository):
         return
     # git's other side, where that is this controller, knows nothing of our options.
@@ -324,7 +334,7 @@ def _fetch(url, commit, repository, ssh_options):
         raise SourceError(f"source.version: commit {commit} is not in the repository")
 
 
-def _is_known(commit, repository):
+def _is_known(commit: str, repository: Path) -> bool:
     """Whether a commit is there with all that belongs to it: of a fetch that was cut off, it may be there alone."""
     try:
         _git("rev-list", "--quiet", "--objects", "--no-walk", f"{commit}^{{commit}}", "--", cwd=repository)
@@ -333,19 +343,19 @@ def _is_known(commit, repository):
     return True
 
 
-def _left_out(name, exclude):
+def _left_out(name: str, exclude: Iterable[str]) -> bool:
     return any(name == place or name.startswith(f"{place}/") for place in exclude)
 
 
-def _below(exclude, path):
+def _below(exclude: Iterable[str], path: str) -> tuple[str, ...]:
     """What is left out of a repository that lies in another one."""
     return tuple(place.removeprefix(f"{path}/") for place in exclude if place.startswith(f"{path}/"))
 
 
-def _with_modules(source, cache, ssh_options):
+def _with_modules(source: Source, cache: Path, ssh_options: str) -> Source:
     """The source with its submodules, and known to hold what it is to hold."""
     try:
-        there = source.location, source.fingerprint, source.base
+        there = source.location, source.fingerprint, source.base or Path()
         names, modules = _contents(*there, source.exclude, cache, ssh_options, _Room())
     except SourceError as error:
         raise SourceError(f"source.git: {error}") from error
@@ -360,7 +370,7 @@ class _Room:
     listed: int = MOST_LISTED
     modules: int = MOST_MODULES
 
-    def take(self, listed=0, modules=0):
+    def take(self, listed: int = 0, modules: int = 0) -> None:
         self.listed -= listed
         self.modules -= modules
         if self.listed < 0:
@@ -371,7 +381,7 @@ class _Room:
             raise SourceError(f"there are more than {MOST_MODULES} submodules in one another")
 
 
-def _entries(commit, repository, room, *more):
+def _entries(commit: str, repository: Path, room: _Room, *more: str) -> Iterator[tuple[list[str], str]]:
     """The entries of a commit's trees: what stands before each name, and the name. No more is read than there is room for."""
     listing = _git("ls-tree", "-r", "-z", "--full-tree", *more, commit, cwd=repository, most=room.listed)
     room.take(listed=len(listing))
@@ -380,7 +390,9 @@ def _entries(commit, repository, room, *more):
         yield said.split(), name
 
 
-def _contents(url, commit, repository, exclude, cache, ssh_options, room):
+def _contents(
+    url: str, commit: str, repository: Path, exclude: tuple[str, ...], cache: Path, ssh_options: str, room: _Room
+) -> tuple[list[str], list[tuple[str, str, Path]]]:
     """The files of a commit by their names, and its submodules, which are fetched: path, commit and repository of each."""
     names, links = [], {}
     for (_mode, kind, found), name in _entries(commit, repository, room):
@@ -390,14 +402,14 @@ def _contents(url, commit, repository, exclude, cache, ssh_options, room):
             names.append(name)
     for place in exclude:
         # What lies in a submodule is looked for there.
-        inside = any(place.startswith(f"{name}/") for name in links)
-        if not inside and not any(_left_out(name, [place]) for name in (*names, *links)):
+        within = any(place.startswith(f"{name}/") for name in links)
+        if not within and not any(_left_out(name, [place]) for name in (*names, *links)):
             raise SourceError(f"source.exclude: there is no {place} in the repository")
     if any(name.rpartition("/")[2] == ".gitattributes" for name in names):
         _refuse_pointers_of(commit, repository, exclude, room)
     names = [name for name in names if not _left_out(name, exclude)]
     links = {path: inner for path, inner in links.items() if not _left_out(path, exclude)}
-    modules = []
+    modules: list[tuple[str, str, Path]] = []
     for path, inner in links.items():
         room.take(modules=1)
         try:
@@ -408,12 +420,12 @@ def _contents(url, commit, repository, exclude, cache, ssh_options, room):
         except SourceError as error:
             out = " (source.exclude leaves it out)" if isinstance(error, GitError) else ""
             raise SourceError(f"the submodule {path}: {str(error).removeprefix('source.version: ')}{out}") from error
-        modules += [(path, inner, other), *((f"{path}/{name}", *rest) for name, *rest in deeper)]
+        modules += [(path, inner, other), *((f"{path}/{name}", found, place) for name, found, place in deeper)]
         names += [f"{path}/{name}" for name in inside]
     return names, modules
 
 
-def _module_url(path, url, commit, repository):
+def _module_url(path: str, url: str, commit: str, repository: Path) -> str:
     """Where a submodule lies, as .gitmodules says it."""
     try:
         said = _git("config", "--null", f"--blob={commit}:.gitmodules", "--list", cwd=repository)
@@ -435,7 +447,7 @@ def _module_url(path, url, commit, repository):
     return there
 
 
-def _beside(url, relative):
+def _beside(url: str, relative: str) -> str:
     """A relative URL of a submodule, which counts from its parent's."""
     base = url.rstrip("/")
     while relative.startswith(("./", "../")):
@@ -452,7 +464,7 @@ def _beside(url, relative):
     return found
 
 
-def _refuse_pointers_of(commit, repository, exclude, room):
+def _refuse_pointers_of(commit: str, repository: Path, exclude: tuple[str, ...], room: _Room) -> None:
     """Whether files of a commit lie in Git LFS: attributes say so, and the files themselves hold no more than where they are."""
     # By what is in them: the same file may be there a million times.
     attributes, small = {}, {}
@@ -476,7 +488,7 @@ def _refuse_pointers_of(commit, repository, exclude, room):
             )
 
 
-def _blobs(objects, repository, most):
+def _blobs(objects: dict[str, str], repository: Path, most: int) -> Iterator[tuple[str, bytes]]:
     """The contents of small files of a repository, by their names; ``most`` are read at once."""
     pairs = iter(objects.items())
     while some := list(itertools.islice(pairs, most)):
@@ -490,7 +502,7 @@ def _blobs(objects, repository, most):
             begin = end + 1 + size + 1
 
 
-def _git_archive(source, target):
+def _git_archive(source: Source, target: str) -> None:
     # The same bytes on each controller: line ends and filters that somebody has configured would change what a commit holds.
     # git writes the file itself: a commit of kilobytes may hold files of gigabytes. One archive follows the other.
     with open(target, "wb") as stream:
@@ -502,7 +514,7 @@ def _git_archive(source, target):
             _git(*words, cwd=repository, into=stream, bare=True)
 
 
-def _names(root, include, exclude):
+def _names(root: Path, include: Iterable[str], exclude: Iterable[str]) -> list[str]:
     """The files of a directory that are its source: what git would track, without some of it, and what is asked for besides."""
     for place in exclude:
         if not os.path.lexists(root / place):
@@ -522,7 +534,7 @@ def _names(root, include, exclude):
     return sorted(names)
 
 
-def _refuse_pointers(root, names):
+def _refuse_pointers(root: Path, names: Iterable[str]) -> None:
     """A checkout without the files that lie in Git LFS."""
     for name in names:
         path = root / name
@@ -542,7 +554,7 @@ def _refuse_pointers(root, names):
             )
 
 
-def _tracked(root, exclude=()):
+def _tracked(root: Path, exclude: Iterable[str] = ()) -> list[str]:
     """The files of a directory that git would track, or, outside a work tree, all but what nobody sends."""
     if any((place / ".git").exists() for place in (root, *root.parents)):
         # An error of git must not lead to sending what it ignores: a database, a file with secrets.
@@ -550,7 +562,7 @@ def _tracked(root, exclude=()):
         names = tracked | {name for name in _listed(root, "--others", "--exclude-standard") if _is_source(name)}
     else:
         names = _walk(root)
-    found, known = set(), {}
+    found, known = set(), dict[str, bool]()
     for name in names:
         # git knows files by names that a link leads away from since: it is the link that is sent.
         if _left_out(name, exclude) or _behind_link(root, name, known):
@@ -565,7 +577,7 @@ def _tracked(root, exclude=()):
     return sorted(found)
 
 
-def _behind_link(root, name, known):
+def _behind_link(root: Path, name: str, known: dict[str, bool]) -> bool:
     """Whether one of the directories that a file lies in is a link; ``known`` are those that were looked at."""
     directory = os.path.dirname(name)
     if directory and directory not in known:
@@ -573,16 +585,16 @@ def _behind_link(root, name, known):
     return bool(directory) and known[directory]
 
 
-def _listed(root, *which):
+def _listed(root: Path, *which: str) -> set[str]:
     listing = _git("ls-files", *which, "-z", cwd=root).decode(errors="surrogateescape")
     return {name.rstrip("/") for name in listing.split("\0") if name}
 
 
-def _is_source(name):
+def _is_source(name: str) -> bool:
     return not NEVER_SENT & set(Path(name).parts)
 
 
-def _walk(root, without=NEVER_SENT):
+def _walk(root: Path, without: Container[str] = NEVER_SENT) -> set[str]:
     names = set()
     for directory, directories, files in os.walk(root):
         directories[:] = [name for name in directories if name not in without]
@@ -591,7 +603,7 @@ def _walk(root, without=NEVER_SENT):
     return names
 
 
-def _tree_digest(root, names):
+def _tree_digest(root: Path, names: Iterable[str]) -> str:
     digest = hashlib.sha256()
     for name in names:
         path = root / name
@@ -606,7 +618,7 @@ def _tree_digest(root, names):
     return digest.hexdigest()
 
 
-def _describe(root):
+def _describe(root: Path) -> str:
     """What git calls the state of a directory, or its own name where git knows nothing of it."""
     try:
         # Not describe's own --dirty: it writes to the repository, which has hooks, and looks into submodules, which have filters.
@@ -619,7 +631,7 @@ def _describe(root):
     return f"{root.name} {name}{'-dirty' if changed else ''}"
 
 
-def _without_filters(root):
+def _without_filters(root: Path) -> list[str] | None:
     """Options of git that turn off the filters of a repository's own configuration, which are programs; None where none can."""
     listing = _git("config", "--null", "--show-scope", "--list", cwd=root).decode(errors="surrogateescape").split("\0")
     ours, others = {}, set()
@@ -635,7 +647,7 @@ def _without_filters(root):
     return [word for key in sorted(others) for word in ("-c", f"{key}={ours.get(key, '')}")]
 
 
-def _gzipped(archive, target):
+def _gzipped(archive: str, target: str) -> None:
     """The same members, whatever the archive was compressed with: the host unpacks gzip."""
     with open(archive, "rb") as stream:
         if stream.read(2) == b"\x1f\x8b":
@@ -645,12 +657,12 @@ def _gzipped(archive, target):
         for member in old:
             new.addfile(member, old.extractfile(member) if member.isreg() else None)
             # Both would remember all members.
-            old.members.clear()
-            new.members.clear()
+            old.members.clear()  # type: ignore[attr-defined]  # tarfile has it, its types do not
+            new.members.clear()  # type: ignore[attr-defined]  # likewise
 
 
-def _pack(root, names, target):
-    def plain(member):
+def _pack(root: Path, names: Iterable[str], target: str) -> None:
+    def plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
         member.uid = member.gid = member.mtime = 0
         member.uname = member.gname = ""
         member.mode = 0o755 if member.mode & 0o100 else 0o644
@@ -659,4 +671,4 @@ def _pack(root, names, target):
     with tarfile.open(target, "w:gz", compresslevel=6) as archive:
         for name in names:
             archive.add(root / name, arcname=name, recursive=False, filter=plain)
-            archive.members.clear()
+            archive.members.clear()  # type: ignore[attr-defined]  # tarfile has it, its types do not

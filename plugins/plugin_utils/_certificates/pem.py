@@ -6,6 +6,8 @@ from __future__ import annotations
 import datetime
 import itertools
 import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ansible.utils.display import Display
 from ansible_collections.vivarium.server.plugins.plugin_utils.domains import covers
@@ -13,11 +15,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+if TYPE_CHECKING:
+    # Older releases of the library call them otherwise.
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
+
 PEM_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 WARN_BEFORE = datetime.timedelta(days=14)
 
 
-def pair_problems(certificate, key, domains, label):
+def pair_problems(certificate: str, key: str, domains: Sequence[str], label: str) -> list[str]:
     """Whether the certificate and the key are ones, belong together and are good for the domains now."""
     try:
         chain = [x509.load_pem_x509_certificate(block.encode()) for block in PEM_CERTIFICATE.findall(certificate)]
@@ -26,7 +32,7 @@ def pair_problems(certificate, key, domains, label):
     if not chain:
         return ["certificate: holds no PEM certificate (-----BEGIN CERTIFICATE-----)"]
     private, problem = _private_key(key)
-    if problem:
+    if private is None:
         return [f"key: {problem}"]
     problems = []
     leaf = chain[0]
@@ -55,7 +61,7 @@ def pair_problems(certificate, key, domains, label):
     return problems
 
 
-def _private_key(text):
+def _private_key(text: str) -> tuple[PrivateKeyTypes | None, str | None]:
     # Whatever the library says of a key is left out: it may quote it.
     try:
         key = serialization.load_pem_private_key(text.replace("\r\n", "\n").encode(), password=None)
@@ -68,11 +74,11 @@ def _private_key(text):
     return key, None
 
 
-def _public(key):
+def _public(key: PublicKeyTypes) -> bytes:
     return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
-def _names(certificate):
+def _names(certificate: x509.Certificate) -> list[str]:
     try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
@@ -81,7 +87,7 @@ def _names(certificate):
     return names + [str(address) for address in extension.get_values_for_type(x509.IPAddress)]
 
 
-def _validity(certificate):
+def _validity(certificate: x509.Certificate) -> tuple[datetime.datetime, datetime.datetime]:
     """Begin and end, with older releases of the library that have no time zones too."""
     if hasattr(certificate, "not_valid_after_utc"):
         return certificate.not_valid_before_utc, certificate.not_valid_after_utc

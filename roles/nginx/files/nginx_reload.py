@@ -19,6 +19,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 
 UNIT = "nginx.service"
 NGINX = "/usr/sbin/nginx"
@@ -38,7 +39,7 @@ class Failed(Exception):
     """A sentence for the operator."""
 
 
-def main():
+def main() -> None:
     # A log that nginx -t has to make is not for everybody.
     os.umask(0o027)
     before = time.monotonic() + BEFORE
@@ -68,7 +69,7 @@ def main():
 
 
 @contextlib.contextmanager
-def directory():
+def directory() -> Iterator[int]:
     """The directory, open; it is root's, or nothing that lies in it means anything."""
     with contextlib.suppress(FileExistsError):
         os.mkdir(DIRECTORY, 0o700)
@@ -85,7 +86,7 @@ def directory():
         os.close(handle)
 
 
-def wait_for_other_reloads(handle, until):
+def wait_for_other_reloads(handle: int, until: float) -> None:
     while True:
         try:
             return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -95,7 +96,7 @@ def wait_for_other_reloads(handle, until):
         time.sleep(0.1)
 
 
-def main_process():
+def main_process() -> tuple[int, bool]:
     """nginx's main process, and whether its unit has changed: systemd says it, in the environment of ExecReload or when asked."""
     if pid := os.environ.get("MAINPID", ""):
         return int(pid), False
@@ -107,7 +108,7 @@ def main_process():
     return int(known.get("MainPID") or 0), pending
 
 
-def sandbox():
+def sandbox() -> list[str]:
     """What runs a program in the sandbox that nginx is in from its next start on: what it may not do then is known before."""
     with open(DROPIN) as file:
         lines = [line.strip() for line in file]
@@ -121,7 +122,7 @@ def sandbox():
     ]
 
 
-def test(until, *prefix):
+def test(until: float, *prefix: str) -> None:
     try:
         done = subprocess.run(
             [*prefix, NGINX, "-t"],
@@ -148,7 +149,7 @@ def test(until, *prefix):
         )
 
 
-def reload(pid, name):
+def reload(pid: int, name: str) -> None:
     """Signal the main process and wait until somebody answers, or until it is certain that nobody will."""
     started = time.time()
     os.kill(pid, signal.SIGHUP)
@@ -165,7 +166,7 @@ def reload(pid, name):
         time.sleep(0.02)
 
 
-def answers(name):
+def answers(name: str) -> bool:
     """Whether a worker of the new configuration answers."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(1)
@@ -180,7 +181,7 @@ def answers(name):
     return answer.endswith(b"\r\n\r\n" + name.encode())
 
 
-def waits(pid):
+def waits(pid: int) -> bool:
     """Whether nginx's main process waits for a signal: it lets none through while it works on one."""
     try:
         with open(f"/proc/{pid}/status") as file:
@@ -191,7 +192,7 @@ def waits(pid):
     return not (int(fields["SigBlk"], 16) | int(fields["SigPnd"], 16) | int(fields["ShdPnd"], 16)) & hangup
 
 
-def complaints(pid, started):
+def complaints(pid: int, started: float) -> str:
     """What the main process itself said since then, to explain the failure; the journal knows who wrote a line."""
     command = "journalctl --quiet --no-pager --output cat --lines 100 --since".split()
     command += [f"@{started:.6f}", f"_PID={pid}"]
@@ -202,19 +203,19 @@ def complaints(pid, started):
     return "\n".join(dict.fromkeys(line for line in printable(output).splitlines() if "[emerg]" in line))
 
 
-def printable(output):
+def printable(output: bytes) -> str:
     """A program's output without what a terminal would act on."""
     text = output.decode("utf-8", "replace").strip()
     return "".join(character if character.isprintable() or character == "\n" else "?" for character in text)
 
 
-def read():
+def read() -> str | None:
     with contextlib.suppress(FileNotFoundError), open(SERVER) as file:
         return file.read()
     return None
 
 
-def write(text):
+def write(text: str | None) -> None:
     if text is None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(SERVER)
@@ -225,7 +226,7 @@ def write(text):
     os.rename(scratch, SERVER)
 
 
-def remove_sockets(which):
+def remove_sockets(which: Callable[[str], bool]) -> None:
     """nginx removes the socket of a server that it gives up; not those that it never had in use."""
     for found in os.listdir(DIRECTORY):
         if (match := re.fullmatch(r"([0-9a-f]{16})\.sock", found)) and which(match[1]):

@@ -4,12 +4,17 @@ module is imported. Each has an id, which a waiver names; docs/checklist.md list
 What the settings alone do not tell (how many processes and hosts there are) is in `context`, which vivarium_gate fills.
 """
 
+from __future__ import annotations
+
+import functools
 import logging
 import os
 import re
 import socket
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -19,7 +24,7 @@ from vivarium_code import READABLE, found_in_code, is_inside, repeated
 
 DOCS = "https://docs.djangoproject.com/en/stable/"
 TAG = "vivarium"
-context = {
+context: dict[str, Any] = {
     "workers": 1,
     "hosts": 1,
     "processes": 0,
@@ -44,21 +49,25 @@ CHOSEN = re.compile(r"""^[^#\n]{0,200}\benviron\[["']DJANGO_SETTINGS_MODULE["']\
 PATIENCE = 3
 
 
-def check(function):
+# What a check yields.
+Messages = Iterator[checks.CheckMessage]
+
+
+def check(function: Callable[..., Messages]) -> Callable[..., Messages]:
     return checks.register(function, TAG, deploy=True)
 
 
-def message(kind, identifier, text, hint, source):
+def message(kind: Callable[..., Any], identifier: str, text: str, hint: str, source: str) -> checks.CheckMessage:
     return kind(text, hint=f"{hint} See {DOCS}{source}", id=f"vivarium.{identifier}")
 
 
-def processes():
+def processes() -> int:
     """How many processes of the application run at a time, on all hosts."""
     return context["hosts"] * (context["workers"] + context["processes"])
 
 
 @check
-def settings_in_force(app_configs, **kwargs):
+def settings_in_force(app_configs: Any, **kwargs: Any) -> Messages:
     found = str(getattr(settings, "SETTINGS_MODULE", "none: settings.configure() was called"))
     if context["settings"] and found != context["settings"]:
         yield message(
@@ -81,7 +90,7 @@ def settings_in_force(app_configs, **kwargs):
 
 
 @check
-def hosts(app_configs, **kwargs):
+def hosts(app_configs: Any, **kwargs: Any) -> Messages:
     if "*" in settings.ALLOWED_HOSTS:
         yield message(
             checks.Error, "E001", "ALLOWED_HOSTS is a wildcard: the application answers to any name.",
@@ -91,7 +100,7 @@ def hosts(app_configs, **kwargs):
 
 
 @check
-def kept_connections(app_configs, **kwargs):
+def kept_connections(app_configs: Any, **kwargs: Any) -> Messages:
     for alias in connections:
         if connections[alias].settings_dict.get("CONN_MAX_AGE") != 0:
             yield message(
@@ -102,7 +111,7 @@ def kept_connections(app_configs, **kwargs):
 
 
 @check
-def number_of_connections(app_configs, **kwargs):
+def number_of_connections(app_configs: Any, **kwargs: Any) -> Messages:
     """Two releases overlap while one gives way to the other, so everything counts twice."""
     if not is_postgresql():
         return
@@ -124,7 +133,7 @@ def number_of_connections(app_configs, **kwargs):
 
 
 @check
-def caches(app_configs, **kwargs):
+def caches(app_configs: Any, **kwargs: Any) -> Messages:
     local = [alias for alias, cache in settings.CACHES.items() if cache.get("BACKEND") == LOCAL_CACHE]
     if not local or processes() < 2:
         return
@@ -140,7 +149,7 @@ def caches(app_configs, **kwargs):
 
 
 @check
-def channel_layers(app_configs, **kwargs):
+def channel_layers(app_configs: Any, **kwargs: Any) -> Messages:
     for alias, layer in (getattr(settings, "CHANNEL_LAYERS", None) or {}).items():
         if layer.get("BACKEND") == LOCAL_LAYER and processes() > 1:
             yield message(
@@ -152,7 +161,7 @@ def channel_layers(app_configs, **kwargs):
 
 
 @check
-def once_for_all(app_configs, **kwargs):
+def once_for_all(app_configs: Any, **kwargs: Any) -> Messages:
     """What the inventory has each host run, and is meant to run once."""
     for identifier, text, hint in repeated(context["commands"], context["hosts"]):
         kind = {"W": checks.Warning, "I": checks.Info}[identifier[0]]
@@ -160,7 +169,7 @@ def once_for_all(app_configs, **kwargs):
 
 
 @check
-def services(app_configs, **kwargs):
+def services(app_configs: Any, **kwargs: Any) -> Messages:
     """What the settings name beside databases and mail, and that is not there."""
     for setting, host, port in dict.fromkeys(named_services()):
         if not takes_connections(host, port):
@@ -171,7 +180,7 @@ def services(app_configs, **kwargs):
 
 
 @check
-def sessions(app_configs, **kwargs):
+def sessions(app_configs: Any, **kwargs: Any) -> Messages:
     if not sessions_used():
         return
     engine = settings.SESSION_ENGINE
@@ -191,7 +200,7 @@ def sessions(app_configs, **kwargs):
 
 
 @check
-def places(app_configs, **kwargs):
+def places(app_configs: Any, **kwargs: Any) -> Messages:
     static, media = settings.STATIC_ROOT, settings.MEDIA_ROOT
     if static and media and (is_inside(media, static) or is_inside(static, media)):
         yield message(
@@ -228,7 +237,7 @@ def places(app_configs, **kwargs):
 
 
 @check
-def sqlite(app_configs, **kwargs):
+def sqlite(app_configs: Any, **kwargs: Any) -> Messages:
     for alias in connections:
         database = connections[alias].settings_dict
         if not database["ENGINE"].endswith("sqlite3") or str(database["NAME"]).startswith((":memory:", "file:")):
@@ -246,7 +255,7 @@ def sqlite(app_configs, **kwargs):
 
 
 @check
-def secrets(app_configs, **kwargs):
+def secrets(app_configs: Any, **kwargs: Any) -> Messages:
     key, fallbacks = settings.SECRET_KEY, list(settings.SECRET_KEY_FALLBACKS)
     kept = {"SECRET_KEY": key, **{f"SECRET_KEY_FALLBACKS[{index}]": value for index, value in enumerate(fallbacks)}}
     kept |= {
@@ -266,7 +275,7 @@ def secrets(app_configs, **kwargs):
 
 
 @check
-def senders(app_configs, **kwargs):
+def senders(app_configs: Any, **kwargs: Any) -> Messages:
     for name, default in (("DEFAULT_FROM_EMAIL", "webmaster@localhost"), ("SERVER_EMAIL", "root@localhost")):
         if getattr(settings, name) == default:
             yield message(
@@ -288,7 +297,7 @@ def senders(app_configs, **kwargs):
 
 
 @check
-def reports(app_configs, **kwargs):
+def reports(app_configs: Any, **kwargs: Any) -> Messages:
     if os.environ.get("SENTRY_DSN") and not sentry_is_active():
         yield message(
             checks.Warning, "W018", "SENTRY_DSN is set, but nothing reports to Sentry.",
@@ -302,7 +311,7 @@ def reports(app_configs, **kwargs):
 
 
 @check
-def transport_security(app_configs, **kwargs):
+def transport_security(app_configs: Any, **kwargs: Any) -> Messages:
     """nginx sends what the inventory says, whatever the project does: whoever wrote otherwise hears of it."""
     said, decided = project_hsts(), context["hsts_header"]
     if decided is None or said in (None, decided):
@@ -317,7 +326,7 @@ def transport_security(app_configs, **kwargs):
 
 
 @checks.register(TAG, checks.Tags.database, deploy=True)
-def database_role(app_configs, databases=None, **kwargs):
+def database_role(app_configs: Any, databases: Sequence[str] | None = None, **kwargs: Any) -> Messages:
     if not is_postgresql() or DEFAULT_DB_ALIAS not in (databases or []):
         return
     if database_limits()["privileges"]:
@@ -333,7 +342,7 @@ def database_role(app_configs, databases=None, **kwargs):
 
 
 @checks.register(TAG, checks.Tags.database, deploy=True)
-def migrations(app_configs, databases=None, **kwargs):
+def migrations(app_configs: Any, databases: Sequence[str] | None = None, **kwargs: Any) -> Messages:
     if not context["migrate"] or DEFAULT_DB_ALIAS not in (databases or []):
         return
     pending = pending_migrations()
@@ -356,24 +365,11 @@ def migrations(app_configs, databases=None, **kwargs):
 # What the checks, and the facts of vivarium_gate, look at.
 
 
-def remembered(function):
-    """Asked once in a run."""
-    answers = {}
-
-    def ask():
-        if "answer" not in answers:
-            answers["answer"] = function()
-        return answers["answer"]
-
-    ask.forget = answers.clear
-    return ask
+def is_postgresql() -> bool:
+    return bool(context["migrate"] and connections[DEFAULT_DB_ALIAS].vendor == "postgresql")
 
 
-def is_postgresql():
-    return context["migrate"] and connections[DEFAULT_DB_ALIAS].vendor == "postgresql"
-
-
-def pool_size():
+def pool_size() -> int:
     pool = connections[DEFAULT_DB_ALIAS].settings_dict["OPTIONS"].get("pool")
     if not pool:
         return 0
@@ -382,8 +378,8 @@ def pool_size():
     return pool.get("max_size") or pool.get("min_size", 4)
 
 
-@remembered
-def database_limits():
+@functools.cache
+def database_limits() -> dict[str, Any]:
     with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
         cursor.execute(
             "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"
@@ -404,8 +400,8 @@ def database_limits():
     }
 
 
-@remembered
-def password_refused():
+@functools.cache
+def password_refused() -> bool | None:
     """Whether the server refuses the application's role with a wrong password; None where it needs none."""
     connection = connections[DEFAULT_DB_ALIAS]
     if not connection.settings_dict.get("PASSWORD"):
@@ -419,15 +415,15 @@ def password_refused():
     return False
 
 
-@remembered
-def pending_migrations():
+@functools.cache
+def pending_migrations() -> list[Any]:
     from django.db.migrations.executor import MigrationExecutor
 
     executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
     return [migration for migration, _backwards in executor.migration_plan(executor.loader.graph.leaf_nodes())]
 
 
-def project_hsts():
+def project_hsts() -> str | None:
     """What the project's own settings would send, below vivarium_settings; None where they leave it open."""
     own = sys.modules.get(os.environ.get("VIVARIUM_PROJECT_SETTINGS") or "") or settings
     seconds = getattr(own, "SECURE_HSTS_SECONDS", 0)
@@ -440,7 +436,7 @@ def project_hsts():
     return "; ".join([age, *(["includeSubDomains"] if subdomains else []), *(["preload"] if preload else [])])
 
 
-def mail_server():
+def mail_server() -> dict[str, Any]:
     if hasattr(settings, "MAILERS"):
         mailer = settings.MAILERS.get("default", {})
         options = mailer.get("OPTIONS", {})
@@ -452,7 +448,7 @@ def mail_server():
     return {"backend": settings.EMAIL_BACKEND, "host": settings.EMAIL_HOST, "port": settings.EMAIL_PORT}
 
 
-def named_services():
+def named_services() -> Iterator[tuple[str, str, int]]:
     """Caches, channel layers and Celery's broker that are reached by TCP: the setting, the host and the port of each."""
     for alias, cache in settings.CACHES.items():
         if cache.get("BACKEND", "").rsplit(".", 1)[-1] in ("RedisCache", "PyMemcacheCache", "PyLibMCCache"):
@@ -469,7 +465,7 @@ def named_services():
             yield from address_of(name, url, None)
 
 
-def address_of(setting, said, default):
+def address_of(setting: str, said: Any, default: int | None) -> Iterator[tuple[str, str, int]]:
     """The host and port that a URL, a pair or a dictionary means; none where it is a file, or a service without an address."""
     if isinstance(said, dict):
         said = said.get("address") or [said.get("host"), said.get("port", default)]
@@ -489,7 +485,7 @@ def address_of(setting, said, default):
         return  # what cannot be read is for whoever uses it to refuse
 
 
-def takes_connections(host, port):
+def takes_connections(host: str, port: int) -> bool:
     try:
         socket.create_connection((host, port), timeout=PATIENCE).close()
     except OSError:
@@ -497,8 +493,8 @@ def takes_connections(host, port):
     return True
 
 
-@remembered
-def mail_answers():
+@functools.cache
+def mail_answers() -> bool | None:
     """Whether the mail server can be reached; None where mail goes another way."""
     server = mail_server()
     if server["backend"] != SMTP:
@@ -506,7 +502,7 @@ def mail_answers():
     return takes_connections(server["host"], server["port"])
 
 
-def sentry_is_active():
+def sentry_is_active() -> bool:
     try:
         import sentry_sdk
     except ImportError:
@@ -514,23 +510,24 @@ def sentry_is_active():
     return sentry_sdk.get_client().is_active()
 
 
-def sessions_used():
+def sessions_used() -> bool:
     return "django.contrib.sessions.middleware.SessionMiddleware" in settings.MIDDLEWARE
 
 
-def static_storage():
+def static_storage() -> str:
     return settings.STORAGES.get("staticfiles", {}).get("BACKEND", "").rsplit(".", 1)[-1]
 
 
-def handlers_of(name):
+def handlers_of(name: str) -> list[logging.Handler]:
     """The handlers that a record of a logger reaches."""
-    logger, found = logging.getLogger(name), []
+    logger: logging.Logger | None = logging.getLogger(name)
+    found: list[logging.Handler] = []
     while logger:
         found += logger.handlers
         logger = logger.parent if logger.propagate else None
     return found
 
 
-def shortened(names, most=12):
+def shortened(names: list[str], most: int = 12) -> str:
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

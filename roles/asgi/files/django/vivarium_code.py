@@ -1,7 +1,10 @@
 """What the checks of a deployment look for in an application's code, the working directory."""
 
+from __future__ import annotations
+
 import os
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 # A secret is looked for in the code's files up to this size.
@@ -10,7 +13,7 @@ READABLE = 1_000_000
 SHORTEST = 12
 
 
-def found_in_code(secrets):
+def found_in_code(secrets: Mapping[str, object]) -> Iterator[tuple[str, Path]]:
     """The names of secrets that stand in a file of the code, and the file."""
     wanted = {name: str(value).encode() for name, value in secrets.items() if value and len(str(value)) >= SHORTEST}
     for directory, directories, files in os.walk("."):
@@ -33,7 +36,7 @@ SCHEDULER = re.compile(
 )
 
 
-def repeated(commands, hosts):
+def repeated(commands: Sequence[tuple[str, str, str]], hosts: int) -> Iterator[tuple[str, str, str]]:
     """What each of several hosts runs and is mostly meant to run once: id, message, hint. ``commands`` are kind, name, words."""
     if hosts < 2:
         return
@@ -52,6 +55,6 @@ def repeated(commands, hosts):
         )  # fmt: skip
 
 
-def is_inside(path, directory):
+def is_inside(path: str | Path, directory: str | Path) -> bool:
     path, directory = Path(os.path.realpath(path)), Path(os.path.realpath(directory))
     return path == directory or directory in path.parents

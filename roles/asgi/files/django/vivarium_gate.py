@@ -7,14 +7,17 @@ Runs in the release's code with the service's environment. CONTEXT is a JSON fil
 inventory says of the application, and its waivers. Exits 1 where a message stops the deploy. No output holds a secret.
 """
 
-import importlib
+from __future__ import annotations
+
 import json
 import os
 import platform
 import re
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # What Django's checklist calls critical is not for a project to silence; a waiver with a reason can.
 CRITICAL = ("security.W009", "security.W018", "security.W020", "security.W025")
@@ -28,7 +31,7 @@ MIDDLEWARE = {
 SILENCED = "the project silences it (SILENCED_SYSTEM_CHECKS)"
 
 
-def main(arguments):
+def main(arguments: list[str]) -> int:
     as_json = "--json" in arguments
     paths = [argument for argument in arguments if argument != "--json"]
     context = json.loads(Path(paths[0] if paths else Path(__file__).with_name("vivarium_gate.json")).read_text())
@@ -44,7 +47,7 @@ def main(arguments):
     return 0 if report["passed"] else 1
 
 
-def of_django(context):
+def of_django(context: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     """What is in force once the callable is imported as the server does it: it may choose settings of its own."""
     meant = os.environ["DJANGO_SETTINGS_MODULE"]
     import vivarium_running
@@ -63,13 +66,13 @@ def of_django(context):
         let_go()
 
 
-def of_others(context):
+def of_others(context: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     import vivarium_plain_checks
 
     return vivarium_plain_checks.look(context)
 
 
-def let_go():
+def let_go() -> None:
     """Close what the checks opened: a pool has threads, which an interpreter on its way out warns of."""
     from django.db import connections
 
@@ -79,7 +82,7 @@ def let_go():
             connection.close_pool()
 
 
-def run_checks(with_database):
+def run_checks(with_database: bool) -> list[Any]:
     """Every message of every check; one that falls over is a message too, and the others are still heard."""
     from django.core import checks
     from django.db import DEFAULT_DB_ALIAS
@@ -100,7 +103,7 @@ def run_checks(with_database):
     return messages
 
 
-def in_its_place(identifier):
+def in_its_place(identifier: str) -> str | None:
     """Why a middleware that Django does not find is there all the same: one of the project's is derived from it."""
     if identifier not in MIDDLEWARE:
         return None
@@ -118,7 +121,7 @@ def in_its_place(identifier):
     return None
 
 
-def judged(messages, context):
+def judged(messages: list[Any], context: dict[str, Any]) -> list[dict[str, Any]]:
     """The messages with what is to be done about each: failed, waived (with the reason) or told."""
     waivers, standing = context["waivers"], context["standing_waivers"]
     limit = LEVELS.index(context["fail_level"])
@@ -150,12 +153,12 @@ def judged(messages, context):
     return sorted(result, key=lambda message: (-LEVELS.index(message["level"]), message["id"]))
 
 
-def name_of(obj):
+def name_of(obj: object) -> str:
     """What a message is about, as Django's own output names it."""
     return "" if obj is None else str(getattr(getattr(obj, "_meta", None), "label", obj))
 
 
-def is_known(identifier, framework):
+def is_known(identifier: str, framework: str) -> bool:
     """Whether a check can say an id: it stands in the code of Django, of an installed application or of ours."""
     # Ours are said without their prefix.
     said = re.escape(identifier.removeprefix("vivarium.").encode())
@@ -168,19 +171,20 @@ def is_known(identifier, framework):
     return any(wanted.search(path.read_bytes()) for path in files if path.suffix == ".py")
 
 
-def files_of_django():
+def files_of_django() -> list[Path]:
     """Where Django and installed applications say the ids of their checks."""
+    import django
     from django.apps import apps
     from django.core import checks
 
     modules = {sys.modules[check.__module__] for check in checks.registry.registry.get_checks(True)}
     directories = {Path(config.path) for config in apps.get_app_configs()}
-    directories |= {Path(importlib.import_module("django").__file__).parent}
-    files = [Path(module.__file__) for module in modules if getattr(module, "__file__", None)]
+    directories |= {Path(django.__file__).parent}
+    files = [Path(path) for module in modules if (path := getattr(module, "__file__", None))]
     return files + [path for directory in directories for path in directory.rglob("*.py") if "locale" not in path.parts]
 
 
-def text_of(messages, passed):
+def text_of(messages: list[dict[str, Any]], passed: bool) -> str:
     """For people: what fails first, each with its id and hint."""
     lines = []
     for state, title in (("failed", "failed"), ("waived", "waived"), ("told", "to know")):
@@ -201,7 +205,7 @@ def text_of(messages, passed):
     return "\n".join(lines)
 
 
-def facts():
+def facts() -> dict[str, Any]:
     """What the report says of the settings; no secret is among it."""
     import django
     import vivarium_checks as look
@@ -209,7 +213,7 @@ def facts():
     from django.db import DEFAULT_DB_ALIAS, connections
     from django.http import HttpRequest
 
-    def first(function, *names):
+    def first(function: Callable[[str], Any], *names: str) -> Any:
         for name in names:
             try:
                 return function(name)
@@ -217,7 +221,7 @@ def facts():
                 continue
         return None
 
-    def refuses_strangers():
+    def refuses_strangers() -> bool:
         request = HttpRequest()
         request.META = {"HTTP_HOST": "vivarium-probe.invalid", "SERVER_PORT": "443"}
         return first(lambda _name: request.get_host(), "") is None

@@ -3,11 +3,15 @@
 Those that Django's projects have too have the same ids; docs/checklist.md lists them all.
 """
 
+from __future__ import annotations
+
 import importlib.util
 import os
 import platform
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from vivarium_code import found_in_code, is_inside, repeated
@@ -23,14 +27,14 @@ class Message:
 
     obj = None
 
-    def __init__(self, level, identifier, msg, hint):
+    def __init__(self, level: int, identifier: str, msg: str, hint: str) -> None:
         self.level, self.id, self.msg, self.hint = level, f"vivarium.{identifier}", msg, hint
 
-    def is_silenced(self):
+    def is_silenced(self) -> bool:
         return False
 
 
-def look(context):
+def look(context: dict[str, Any]) -> tuple[list[Message], dict[str, Any]]:
     """The messages of the checks, and what the report says of the application."""
     found = [*secrets(context["secrets"]), *sqlite(os.environ.get("DATABASE_URL", ""), context["hosts"]), *reports()]
     for identifier, text, hint in repeated(context["commands"], context["hosts"]):
@@ -48,14 +52,14 @@ def look(context):
     }  # fmt: skip
 
 
-def reports():
+def reports() -> Iterator[Message]:
     if os.environ.get("SENTRY_DSN") and not importlib.util.find_spec("sentry_sdk"):
         yield Message(
             WARNING, "W018", "SENTRY_DSN is set, but sentry-sdk is not installed.", "Put it among the requirements."
         )
 
 
-def secrets(names):
+def secrets(names: list[str]) -> Iterator[Message]:
     """Each secret of the environment, and the password in one that is a URL."""
     kept = {}
     for name in names:
@@ -69,7 +73,7 @@ def secrets(names):
         )  # fmt: skip
 
 
-def sqlite(url, hosts):
+def sqlite(url: str, hosts: int) -> Iterator[Message]:
     scheme, _, rest = url.partition("://")
     if not scheme.startswith("sqlite"):
         return
@@ -88,7 +92,7 @@ def sqlite(url, hosts):
         )  # fmt: skip
 
 
-def running_of(context):
+def running_of(context: dict[str, Any]) -> dict[str, Any] | None:
     """What the callable runs with; None where it cannot be had: the start of the instance, which comes next, tells why."""
     signal.signal(signal.SIGALRM, signal.default_int_handler)
     signal.alarm(PATIENCE)

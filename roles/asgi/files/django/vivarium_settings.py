@@ -14,13 +14,18 @@ that the project sets is taken over; then, setting by setting, the first of thes
 A mistake in a variable is told by its name, never with its value. https://docs.djangoproject.com/en/stable/howto/deployment/checklist/
 """
 
+from __future__ import annotations
+
 import importlib
 import importlib.util
 import logging
 import os
+from collections.abc import Mapping
 from email.utils import formataddr, getaddresses
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlsplit
+from types import ModuleType
+from typing import Any
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import django
 from django.conf import global_settings
@@ -66,16 +71,16 @@ cached_loader = "django.template.loaders.cached.Loader"
 class Environment:
     """Variables of the environment as values of settings."""
 
-    def __init__(self, variables):
+    def __init__(self, variables: Mapping[str, str]) -> None:
         self.variables = variables
 
-    def __contains__(self, name):
+    def __contains__(self, name: str) -> bool:
         return bool(self.text(name))
 
-    def text(self, name, default=""):
+    def text(self, name: str, default: str = "") -> str:
         return self.variables.get(name, "").strip() or default
 
-    def flag(self, name, default):
+    def flag(self, name: str, default: bool) -> bool:
         value = self.text(name).lower()
         if value in ("1", "true", "yes", "on"):
             return True
@@ -85,16 +90,16 @@ class Environment:
             raise ImproperlyConfigured(f"{name} must be true or false.")
         return default
 
-    def number(self, name, default):
+    def number(self, name: str, default: int) -> int:
         try:
             return int(self.text(name) or default)
         except ValueError:
             raise ImproperlyConfigured(f"{name} must be a whole number.") from None
 
-    def items(self, name):
+    def items(self, name: str) -> list[str]:
         return [item.strip() for item in self.text(name).split(",") if item.strip()]
 
-    def url(self, name, meaning):
+    def url(self, name: str, meaning: str) -> SplitResult:
         """The parts of a URL; no part of it is quoted in an error, for it may hold a password."""
         try:
             url = urlsplit(self.text(name))
@@ -107,22 +112,22 @@ class Environment:
 class Production:
     """The settings of a project, brought to production step by step."""
 
-    def __init__(self, project, environment):
+    def __init__(self, project: Mapping[str, Any], environment: Environment) -> None:
         self.settings = dict(project)
         self.environment = environment
 
-    def get(self, name):
+    def get(self, name: str) -> Any:
         """The value that the project's setting has, Django's default included."""
         return self.settings.get(name, getattr(global_settings, name, None))
 
-    def untouched(self, name):
+    def untouched(self, name: str) -> bool:
         """Whether the project left a setting at Django's default."""
         return self.get(name) == getattr(global_settings, name, None)
 
-    def set(self, **settings):
+    def set(self, **settings: Any) -> None:
         self.settings.update(settings)
 
-    def all(self):
+    def all(self) -> dict[str, Any]:
         for step in (
             self.core, self.databases, self.caches, self.sessions, self.files, self.templates, self.mail, self.people,
             self.https, self.logging, self.sentry,
@@ -130,7 +135,7 @@ class Production:
             step()
         return self.settings
 
-    def core(self):
+    def core(self) -> None:
         env = self.environment
         if "SECRET_KEY" not in env:
             raise ImproperlyConfigured("SECRET_KEY must be set in the environment.")
@@ -145,7 +150,7 @@ class Production:
         own = [origin for origin in self.get("CSRF_TRUSTED_ORIGINS") if origin.startswith("https://")]
         self.set(CSRF_TRUSTED_ORIGINS=list(dict.fromkeys([*env.items("CSRF_TRUSTED_ORIGINS"), *own])))
 
-    def databases(self):
+    def databases(self) -> None:
         databases = {alias: dict(database) for alias, database in (self.get("DATABASES") or {}).items()}
         if "DATABASE_URL" in self.environment:
             before = databases.get("default", {})
@@ -160,7 +165,7 @@ class Production:
             self.pool(databases["default"])
         self.set(DATABASES=databases)
 
-    def database_of_url(self, project):
+    def database_of_url(self, project: dict[str, Any]) -> dict[str, Any]:
         env = self.environment
         url = env.url("DATABASE_URL", "postgresql://user:password@host:port/name")
         if url.scheme not in engines:
@@ -186,14 +191,14 @@ class Production:
             "OPTIONS": {**(project.get("OPTIONS", {}) if kin else {}), **query},
         }
 
-    def applications_of(self, database, before):
+    def applications_of(self, database: dict[str, Any], before: dict[str, Any]) -> None:
         """A project written for another engine does not name what PostgreSQL's fields and indexes want (postgres.E005)."""
         kinds, applications = (".postgresql", ".postgis"), list(self.get("INSTALLED_APPS"))
         became = database["ENGINE"].endswith(kinds) and not before.get("ENGINE", "").endswith(kinds)
         if became and not any(name.startswith("django.contrib.postgres") for name in applications):
             self.set(INSTALLED_APPS=[*applications, "django.contrib.postgres"])
 
-    def settle_sqlite(self, database):
+    def settle_sqlite(self, database: dict[str, Any]) -> None:
         """A file inside the release could not be written and would go with it: it lies in the application's home."""
         path, home = Path(str(database.get("NAME") or "")), Path(os.path.expanduser("~"))
         if str(path).startswith("file:") or str(path) == ":memory:":
@@ -207,7 +212,7 @@ class Production:
         options.setdefault("transaction_mode", "IMMEDIATE")
         options.setdefault("init_command", "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;")
 
-    def pool(self, database):
+    def pool(self, database: dict[str, Any]) -> None:
         """Keep connections in psycopg's pool, which ASGI's threads share; Django's own way is for one thread each."""
         if not database.get("ENGINE", "").endswith((".postgresql", ".postgis")):
             return
@@ -227,7 +232,7 @@ class Production:
         # A connection that the server closed meanwhile (a restart) is found before a request gets it.
         database["CONN_HEALTH_CHECKS"] = True
 
-    def caches(self):
+    def caches(self) -> None:
         env, caches = self.environment, {alias: dict(cache) for alias, cache in (self.get("CACHES") or {}).items()}
         default = caches.get("default", {})
         # REDIS_URL may be meant for other things (a broker): it does not replace another cache that the project chose.
@@ -250,13 +255,13 @@ class Production:
         default.setdefault("KEY_PREFIX", env.text("CACHE_KEY_PREFIX"))
         self.set(CACHES={**caches, "default": default})
 
-    def sessions(self):
+    def sessions(self) -> None:
         """Sessions are read from the cache and written to the database too, where all processes share one cache."""
         cache = (self.get("CACHES") or {}).get(self.get("SESSION_CACHE_ALIAS"), {})
         if self.untouched("SESSION_ENGINE") and "redis" in cache.get("BACKEND", "").lower():
             self.set(SESSION_ENGINE="django.contrib.sessions.backends.cached_db")
 
-    def files(self):
+    def files(self) -> None:
         env = self.environment
         for name in ("STATIC_ROOT", "STATIC_URL", "MEDIA_ROOT", "MEDIA_URL"):
             if name in env:
@@ -270,7 +275,7 @@ class Production:
         self.set(STORAGES=storages)
         self.uploads()
 
-    def uploads(self):
+    def uploads(self) -> None:
         """nginx reads uploads as a member of their group. None is the mode of a temporary file, which nobody else may read."""
         mode, of_directories = self.get("FILE_UPLOAD_PERMISSIONS"), self.get("FILE_UPLOAD_DIRECTORY_PERMISSIONS")
         if mode is None or not mode & 0o040:
@@ -279,7 +284,7 @@ class Production:
         if of_directories is not None and of_directories & 0o050 != 0o050:
             self.set(FILE_UPLOAD_DIRECTORY_PERMISSIONS=None)
 
-    def templates(self):
+    def templates(self) -> None:
         engines = [dict(engine) for engine in self.get("TEMPLATES")]
         for engine in engines:
             options = engine["OPTIONS"] = dict(engine.get("OPTIONS", {}))
@@ -292,7 +297,7 @@ class Production:
                 options["loaders"] = [(cached_loader, loaders)]
         self.set(TEMPLATES=engines)
 
-    def mail(self):
+    def mail(self) -> None:
         options = self.mail_options()
         old_way = [name for name in self.settings if name in mail_options.values() or name == "EMAIL_BACKEND"]
         if django.VERSION >= (6, 1) and ("MAILERS" in self.settings or not old_way):
@@ -313,9 +318,10 @@ class Production:
         if self.untouched("EMAIL_TIMEOUT"):
             self.set(EMAIL_TIMEOUT=10)
 
-    def mail_options(self):
+    def mail_options(self) -> dict[str, Any]:
         """What the environment says of the mail server: EMAIL_URL, and the single EMAIL_ variables, which win."""
-        env, options = self.environment, {}
+        env = self.environment
+        options: dict[str, Any] = {}
         if "EMAIL_URL" in env:
             url = env.url("EMAIL_URL", "smtp+tls://user:password@host:port")
             if url.scheme not in smtp_ports:
@@ -339,7 +345,7 @@ class Production:
                 )  # fmt: skip
         return {**options, "timeout": options.get("timeout", 10)} if options else {}
 
-    def people(self):
+    def people(self) -> None:
         """Who sends, and who hears of errors."""
         env = self.environment
         hosts = [host.lstrip(".") for host in self.get("ALLOWED_HOSTS") if host.strip(".*")]
@@ -355,7 +361,7 @@ class Production:
                 # Pairs until Django 5.2, addresses since 6.0.
                 self.set(**{name: [formataddr(person) for person in people] if django.VERSION >= (6, 0) else people})
 
-    def https(self):
+    def https(self) -> None:
         """nginx alone reaches the application, ends TLS, and overwrites X-Forwarded-Proto."""
         env = self.environment
         self.set(
@@ -369,7 +375,7 @@ class Production:
         for name in ("SECURE_HSTS_INCLUDE_SUBDOMAINS", "SECURE_HSTS_PRELOAD"):
             self.set(**{name: env.flag(name, bool(self.get(name)))})
 
-    def logging(self):
+    def logging(self) -> None:
         """Everything goes to standard error, where the journal takes it with its level; errors also to ADMINS."""
         if not self.untouched("LOGGING"):
             return
@@ -397,7 +403,7 @@ class Production:
             }
         )
 
-    def sentry(self):
+    def sentry(self) -> None:
         env = self.environment
         if "SENTRY_DSN" not in env or not installed("sentry_sdk"):
             return
@@ -419,11 +425,11 @@ class JournalFormatter(logging.Formatter):
 
     LEVELS = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__("{levelname} {name}: {message}", style="{")
         self.journal = "JOURNAL_STREAM" in os.environ
 
-    def format(self, record):
+    def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
         if not self.journal:
             return text
@@ -434,25 +440,25 @@ class JournalFormatter(logging.Formatter):
 class Brief(logging.Filter):
     """Lets records pass without their traceback."""
 
-    def filter(self, record):
+    def filter(self, record: logging.LogRecord) -> bool:
         record.exc_info = record.exc_text = None
         return True
 
 
-def installed(package):
+def installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-def without(mapping, *keys):
+def without(mapping: Mapping[str, Any], *keys: str) -> dict[str, Any]:
     return {key: value for key, value in mapping.items() if key not in keys}
 
 
-def production(project, variables):
+def production(project: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:
     """The settings of production, from those of a project and the variables of an environment."""
     return Production(project, Environment(variables)).all()
 
 
-def settings_of(module):
+def settings_of(module: ModuleType) -> dict[str, Any]:
     return {name: getattr(module, name) for name in dir(module) if name.isupper()}
 
 

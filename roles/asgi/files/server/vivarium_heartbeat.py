@@ -6,6 +6,8 @@ ends the process. The event loop puts that off, so a worker that is busy with on
 one.
 """
 
+from __future__ import annotations
+
 import asyncio
 import faulthandler
 import os
@@ -16,7 +18,7 @@ import time
 REMEMBERED = 60
 
 
-def leave_word():
+def leave_word() -> None:
     """This worker ends because its server has it end: after so many requests, say. One that fails has no time to say so.
 
     Who watches a new release takes every other end of a worker for a failure.
@@ -39,13 +41,13 @@ def leave_word():
 class Heartbeat:
     """Started in the running event loop once the worker serves: an import, or the application's own start, may take its time."""
 
-    def __init__(self, limit):
+    def __init__(self, limit: float) -> None:
         self.limit = limit
         # How often the loop shows that it lives (seconds).
         self.pause = min(limit / 4, 5)
         self.started = not limit  # 0: never
 
-    def start(self):
+    def start(self) -> None:
         if self.started:
             return
         self.started = True
@@ -53,10 +55,10 @@ class Heartbeat:
         os.register_at_fork(before=faulthandler.cancel_dump_traceback_later, after_in_parent=self.put_off)
         self.beat(asyncio.get_running_loop())
 
-    def beat(self, loop):
+    def beat(self, loop: asyncio.AbstractEventLoop) -> None:
         self.put_off()
         loop.call_later(self.pause, self.beat, loop)
 
-    def put_off(self):
+    def put_off(self) -> None:
         # The program may have given sys.stderr away.
         faulthandler.dump_traceback_later(self.limit + self.pause, exit=True, file=2)

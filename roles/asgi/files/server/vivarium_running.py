@@ -5,13 +5,19 @@ builds can read the token, and nginx takes the header from visitors. No answer h
 token for its key.
 """
 
+from __future__ import annotations
+
 import hmac
 import importlib
 import json
 import os
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from vivarium_scope import Send
 
 # Written anew for each release (plugins/module_utils/_deploy/stage.py).
 TOKEN = Path(__file__).with_name("vivarium_token")
@@ -19,7 +25,7 @@ TOKEN = Path(__file__).with_name("vivarium_token")
 NAMED = re.compile(r"\b(pass|password|passwd|pwd|token|secret|key)=[^&]*", re.IGNORECASE)
 
 
-def load(path):
+def load(path: str) -> Any:
     """The callable that package.module:name means."""
     # Servers differ in whether the working directory, which holds the code, is among the places of modules.
     if os.getcwd() not in sys.path:
@@ -31,7 +37,7 @@ def load(path):
     return target
 
 
-def token():
+def token() -> bytes:
     """Empty where there is none: then nothing is answered."""
     try:
         return TOKEN.read_bytes().strip()
@@ -39,17 +45,17 @@ def token():
         return b""
 
 
-def digest(value):
+def digest(value: object) -> str:
     return hmac.new(token(), str(value).encode("utf-8", "surrogateescape"), "sha256").hexdigest()
 
 
-def running(application, secrets):
+def running(application: str, secrets: Sequence[str]) -> dict[str, Any]:
     """What the application at this dotted path runs with, whose environment has these secrets."""
     configured = "django.conf" in sys.modules and sys.modules["django.conf"].settings.configured
     return of_django(sys.modules["django.conf"].settings) if configured else of_others(application, secrets)
 
 
-def of_django(settings):
+def of_django(settings: Any) -> dict[str, Any]:
     return {
         # A project may bring values of its own and name no module.
         "settings module": str(getattr(settings, "SETTINGS_MODULE", "settings.configure()")),
@@ -68,7 +74,7 @@ def of_django(settings):
     }
 
 
-def of_others(application, secrets):
+def of_others(application: str, secrets: Sequence[str]) -> dict[str, Any]:
     # What Starlette, FastAPI, Litestar, Quart and others call `debug`. Middleware of the inventory stands around the callable.
     debug = getattr(load(os.environ.get("VIVARIUM_ASGI_APPLICATION") or application), "debug", None)
     return {
@@ -77,11 +83,11 @@ def of_others(application, secrets):
     }
 
 
-def place_of_database(database):
+def place_of_database(database: dict[str, Any]) -> list[str]:
     return [str(database.get(key) or "") for key in ("ENGINE", "HOST", "PORT", "NAME", "USER")]
 
 
-def places(said):
+def places(said: Any) -> list[str]:
     """Where a service is, in words without a password: a URL, a pair, a dictionary, or several of them."""
     if isinstance(said, dict):
         said = said.get("address") or [said.get("host"), said.get("port")]
@@ -95,12 +101,12 @@ def places(said):
     return [] if said is None else [type(said).__name__]
 
 
-def is_asked(value):
+def is_asked(value: bytes) -> bool:
     """Whether the header of a request holds the token."""
     return bool(value) and hmac.compare_digest(bytes(value), token())
 
 
-async def tell(application, send):
+async def tell(application: str, send: Send) -> None:
     """Answer root's question."""
     secrets = json.loads(TOKEN.with_name("vivarium_gate.json").read_text())["secrets"]
     body = json.dumps({"pid": os.getpid(), "running": running(application, secrets)}).encode()

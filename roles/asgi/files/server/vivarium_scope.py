@@ -1,9 +1,20 @@
 """What a request is to an application, whichever server took it: who asks, how and for what is what nginx says."""
 
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+# What ASGI has servers and applications say to each other.
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+
 PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 
 
-def correct(scope):
+def correct(scope: Message) -> bytes | None:
     """Name the visitor, the scheme, and the host and port that were asked for.
 
     nginx overwrites these headers, and nobody else reaches the socket. By itself a server on a unix socket knows no port, and
@@ -28,10 +39,10 @@ def correct(scope):
     return question
 
 
-def unbuffered(send):
+def unbuffered(send: Send) -> Send:
     """Events reach the visitor when they happen: nginx would collect them, and does not where this header says so."""
 
-    async def hand_on(message):
+    async def hand_on(message: Message) -> None:
         if message["type"] == "http.response.start":
             # An application may give what can be gone through once.
             headers = list(message.get("headers") or ())

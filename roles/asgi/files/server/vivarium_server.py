@@ -4,14 +4,18 @@ Every server names scheme and address of the visitor and what was asked for, spe
 description says, and closes WebSockets with a code that tells browsers to come back, as soon as the instance is asked to end.
 """
 
+from __future__ import annotations
+
 import asyncio
 import logging
 import os
 import traceback
+from collections.abc import Awaitable
+from typing import Any
 
 from vivarium_heartbeat import Heartbeat, leave_word
 from vivarium_running import is_asked, load, tell
-from vivarium_scope import correct, unbuffered
+from vivarium_scope import App, Message, Receive, Send, correct, unbuffered
 
 # How often to look whether the instance is asked to end, while a WebSocket is open (seconds).
 LOOK = 0.3
@@ -21,15 +25,15 @@ log = logging.getLogger("vivarium_server")
 class WebSocket:
     """An open WebSocket, closed either by the application or by the end of the instance."""
 
-    def __init__(self, receive, send):
+    def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
-        self._pending = None
+        self._pending: Awaitable[Message] | None = None
         self._ended = asyncio.Event()
         self.accepted = self.closed = False
-        self.code = None  # with which the instance closed it
+        self.code: int | None = None  # with which the instance closed it
 
-    async def receive(self):
+    async def receive(self) -> Message:
         self._pending = self._receive()
         try:
             return await self._pending
@@ -39,7 +43,7 @@ class WebSocket:
             await self._ended.wait()
             return {"type": "websocket.disconnect", "code": self.code}
 
-    async def send(self, message):
+    async def send(self, message: Message) -> None:
         if self.closed:
             return  # the application does not know yet
         kind = message["type"]
@@ -49,7 +53,7 @@ class WebSocket:
             self.closed = True
         await self._send(message)
 
-    async def close(self, code):
+    async def close(self, code: int) -> None:
         if not self.accepted or self.closed:
             return
         self.code = code
@@ -65,17 +69,17 @@ class WebSocket:
 class Wrapper:
     """The ASGI callable that servers run."""
 
-    def __init__(self, inner, serving, lifespan, close_code, hang_timeout):
+    def __init__(self, inner: App, serving: str, lifespan: str, close_code: int, hang_timeout: float) -> None:
         self.inner = inner
         self.serving = serving
         self.mode = lifespan
         self.close_code = close_code
-        self.websockets = set()
-        self.watcher = None
-        self.own_lifespan = None
+        self.websockets: set[WebSocket] = set()
+        self.watcher: asyncio.Future[None] | None = None
+        self.own_lifespan: OwnLifespan | None = None
         self.heartbeat = Heartbeat(hang_timeout)
 
-    async def __call__(self, scope, receive, send):
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         kind = scope["type"]
         if kind == "lifespan":
             await self.lifespan(scope, receive, send)
@@ -93,7 +97,7 @@ class Wrapper:
         else:
             await self.inner(scope, receive, unbuffered(send))
 
-    async def websocket(self, scope, receive, send):
+    async def websocket(self, scope: Message, receive: Receive, send: Send) -> None:
         websocket = WebSocket(receive, send)
         self.websockets.add(websocket)
         if self.watcher is None or self.watcher.done():
@@ -103,7 +107,7 @@ class Wrapper:
         finally:
             self.websockets.discard(websocket)
 
-    async def watch(self):
+    async def watch(self) -> None:
         while self.websockets:
             await asyncio.sleep(LOOK)
             if not os.path.exists(self.serving):
@@ -113,7 +117,7 @@ class Wrapper:
                     except Exception as error:
                         log.warning("could not close a WebSocket: %r", error)
 
-    async def lifespan(self, scope, receive, send):
+    async def lifespan(self, scope: Message, receive: Receive, send: Send) -> None:
         """off: the application is not asked. on: it must start. auto: where it does not speak the protocol, that is no error.
 
         The server hears the whole of it in any case: by that a worker knows that it is told to end.
@@ -123,13 +127,13 @@ class Wrapper:
             return
         started = asked = False
 
-        async def ask():
+        async def ask() -> Message:
             nonlocal asked
             message = await receive()
             asked = True
             return message
 
-        async def note(message):
+        async def note(message: Message) -> None:
             nonlocal started
             started = True
             await send(message)
@@ -154,7 +158,7 @@ class Wrapper:
             return
         await self.answer_for_it(receive, send, asked)
 
-    async def answer_for_it(self, receive, send, asked=False):
+    async def answer_for_it(self, receive: Receive, send: Send, asked: bool = False) -> None:
         """What an application with nothing to do at its start and end would say."""
         message = {"type": "lifespan.startup"} if asked else await receive()
         while True:
@@ -169,32 +173,33 @@ class Wrapper:
 class OwnLifespan:
     """The lifespan protocol for Daphne, which does not speak it: around the life of its reactor."""
 
-    def __init__(self, wrapper):
+    def __init__(self, wrapper: Wrapper) -> None:
         from twisted.internet import defer, reactor
 
         self.wrapper = wrapper
-        self.state = {}
+        self.state: dict[str, Any] = {}
         self.supported = True
-        self.events = asyncio.Queue()
-        self.answers = asyncio.Queue()
-        self.task = None
-        self.started = None
+        self.events: asyncio.Queue[Message] = asyncio.Queue()
+        self.answers: asyncio.Queue[Message] = asyncio.Queue()
+        self.task: asyncio.Future[None]  # from the start on
+        self.started: asyncio.Future[None] | None = None
 
-        def begin():
+        def begin() -> None:
             self.started = asyncio.ensure_future(self.startup())
 
-        def end():
+        def end() -> Any:
             return defer.Deferred.fromFuture(asyncio.ensure_future(self.shutdown()))
 
         reactor.callWhenRunning(begin)
         reactor.addSystemEventTrigger("before", "shutdown", end)
 
-    async def lend(self, scope):
+    async def lend(self, scope: Message) -> None:
         """No request is served before the application has started."""
-        await asyncio.shield(self.started)
+        if self.started:
+            await asyncio.shield(self.started)
         scope["state"] = self.state.copy()
 
-    async def startup(self):
+    async def startup(self) -> None:
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
         self.task = asyncio.ensure_future(self.wrapper.lifespan(scope, self.events.get, self.answers.put))
         answer = await self.ask("startup")
@@ -204,15 +209,16 @@ class OwnLifespan:
             log.error("Application startup failed. %s", answer.get("message", ""))
             os._exit(3)
 
-    async def shutdown(self):
+    async def shutdown(self) -> None:
         if self.started and self.started.done() and self.supported:
             await self.ask("shutdown")
 
-    async def ask(self, event):
+    async def ask(self, event: str) -> Message | None:
         """Tell the application, and wait for its answer; None where it ends without one."""
         await self.events.put({"type": f"lifespan.{event}"})
         answer = asyncio.ensure_future(self.answers.get())
-        await asyncio.wait([answer, self.task], return_when=asyncio.FIRST_COMPLETED)
+        both: list[asyncio.Future[Any]] = [answer, self.task]
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if answer.done() or not self.answers.empty():
             return await answer
         answer.cancel()

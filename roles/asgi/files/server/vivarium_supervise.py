@@ -11,6 +11,8 @@ WebSockets. When the last connection is gone, or after so many seconds, the serv
 taken the socket's name away before (systemctl stop APP@ID.socket), so that nobody connects any more.
 """
 
+from __future__ import annotations
+
 import argparse
 import contextlib
 import os
@@ -25,9 +27,11 @@ PAUSE = 1
 # What a server may take to end when it holds nothing any more, before it is killed (seconds).
 END = 4
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+# SS_CONNECTING (not taken in yet) and SS_CONNECTED in /proc/net/unix.
+HELD = ("02", "03")
 
 
-def arguments(words):
+def arguments(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--socket", required=True)
     parser.add_argument("--workers", type=int)
@@ -42,23 +46,24 @@ def arguments(words):
     return parser.parse_args(words)
 
 
-def connections(path):
-    """How many connections a socket's servers hold, or are about to take in."""
-    with open("/proc/self/net/unix") as table:
-        rows = [line.split(None, 7) for line in table]
-    return sum(1 for row in rows if len(row) == 8 and row[7].strip() == path and row[5] in ("02", "03"))
+def connections(path: str) -> int:
+    """How many connections a socket's servers hold, or are about to take in; the drain of an old release asks as well."""
+    # Others bind sockets to names of any bytes.
+    with open("/proc/self/net/unix", errors="replace") as table:
+        rows = (line.split(None, 7) for line in table)
+        return sum(1 for row in rows if len(row) == 8 and row[7].strip() == path and row[5] in HELD)
 
 
 class Supervisor:
     """A server's processes, from the start to the end."""
 
-    def __init__(self, options):
+    def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.pids = set()
+        self.pids: set[int] = set()
         # There as long as the instance is to serve.
         self.serving = os.path.join(os.environ["RUNTIME_DIRECTORY"], "serving")
 
-    def run(self):
+    def run(self) -> int:
         if os.environ.get("LISTEN_FDS") != "1":
             print("no socket was handed over: start the unit's .socket first", file=sys.stderr, flush=True)
             return 1
@@ -81,7 +86,7 @@ class Supervisor:
                 time.sleep(PAUSE)
                 self.start()
 
-    def start(self):
+    def start(self) -> None:
         pid = os.fork()
         if pid:
             self.pids.add(pid)
@@ -95,7 +100,7 @@ class Supervisor:
         finally:
             os._exit(127)
 
-    def environment(self):
+    def environment(self) -> dict[str, str]:
         """What vivarium_server, which the server runs in place of the application, wants to know."""
         options = self.options
         places = [os.path.dirname(os.path.abspath(__file__)), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
@@ -109,11 +114,11 @@ class Supervisor:
             "VIVARIUM_HANG_TIMEOUT": str(options.hang_timeout),
         }
 
-    def left_word(self, pid):
+    def left_word(self, pid: int) -> bool:
         """Whether a worker has said that it was told to end (vivarium_heartbeat.leave_word)."""
         return os.path.exists(os.path.join(os.environ["RUNTIME_DIRECTORY"], f"ended-{pid}"))
 
-    def reap(self):
+    def reap(self) -> list[tuple[int, int]]:
         """The processes that have ended, with what the shell would say of it."""
         ended = []
         while self.pids:
@@ -126,7 +131,7 @@ class Supervisor:
                 ended.append((pid, code if code >= 0 else 128 - code))
         return ended
 
-    def finish(self):
+    def finish(self) -> int:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.serving)
         deadline = time.monotonic() + self.options.finish
@@ -139,7 +144,7 @@ class Supervisor:
         self.end(END)
         return 0
 
-    def end(self, seconds):
+    def end(self, seconds: float) -> None:
         for pid in self.pids:
             os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + seconds
