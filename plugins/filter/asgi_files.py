@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -11,6 +12,10 @@ from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases imp
 
 UNITS = "/etc/systemd/system"
 COMMANDS = f"{PROGRAMS}/commands"
+# Where a word of ours belongs in the command of the role's table of servers.
+PLACE = re.compile(r"\{([a-z_]+)\}")
+# Longer than a worker of Uvicorn's can be silent without a heartbeat that ends it (seconds).
+NO_LIMIT = 86400
 
 
 def asgi_files(
@@ -40,6 +45,31 @@ def _command(path: str, title: str, settings: dict[str, Any]) -> dict[str, Any]:
     # Its words are split here as a shell would; neither systemd nor a shell on the host ever sees anything but single words.
     variables = {"title": title, "words": shlex.split(settings["command"])}
     return {"path": path, "template": "command.j2", "mode": "0644", "vars": variables}
+
+
+def asgi_serve(app: dict[str, Any], server: dict[str, Any], release: str, supervise: str, graceful: int) -> str:
+    """The command line of a release's server: its row of the table, with our words in their places.
+
+    They are put there in one pass, so that nothing in a word is taken for a place.
+    """
+    hang = app["hang_timeout"]
+    words = {
+        "wrapper": "vivarium_server:application",
+        "application": app["callable"],
+        "path": f"{app['root']}/releases/{release}",
+        "socket": f"{app['runtime']}/{release}.sock",
+        "workers": app["workers"],
+        "worker_class": app["worker_class"] or "",
+        "lifespan": app["lifespan"],
+        "graceful": graceful,
+        "hang_timeout": hang,
+        "parent_patience": max(60, hang + 2) if hang else NO_LIMIT,
+        "close_code": server["close_code"],
+        "access_log": server["access_log"]["on" if app["access_log"] else "off"],
+        "options": " ".join(shlex.quote(str(option)) for option in app["server_options"]),
+    }
+    command = server["command"].replace("{supervise}", supervise)
+    return PLACE.sub(lambda place: str(words[place[1]]), command)
 
 
 def asgi_sandbox(app: dict[str, Any], table: dict[str, Any], build: bool = False) -> list[str]:
@@ -114,4 +144,9 @@ class FilterModule:
     """Ansible's entry point."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"asgi_files": asgi_files, "asgi_commands": asgi_commands, "asgi_names": asgi_names}
+        return {
+            "asgi_files": asgi_files,
+            "asgi_commands": asgi_commands,
+            "asgi_names": asgi_names,
+            "asgi_serve": asgi_serve,
+        }

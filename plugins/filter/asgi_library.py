@@ -56,6 +56,7 @@ def asgi_library(app: dict[str, Any], path: str, servers: dict[str, Any]) -> lis
     django = app["framework"] == "django"
     wanted = {
         "vivarium_gate.py": True,
+        "vivarium_headings.py": True,
         "vivarium_code.py": True,
         "vivarium_checks.py": django,
         "vivarium_plain_checks.py": not django,

@@ -1,5 +1,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The controller's side of the collection's modules: packs what modules consist of and sends it with their parameters."""
+"""The controller's side of the collection's modules: packs what modules consist of and sends it with their parameters.
+
+Ansible's own way packs a module together with what it imports of ansible-core, some sixty files, and the host compiles them at
+each run: 270 ms a task where this takes 77 (measured without a network, on two busy cores). It took a second off a run without
+changes and off a deploy, which take 2 to 3 s and 5 to 6 s (bench/README.md). The price is an import hook on the host
+(plugins/modules/host_code.py), and that modules import nothing but Python and module_utils.
+"""
 
 from __future__ import annotations
 
@@ -73,8 +79,9 @@ class HostAction(ActionBase):
         }
         for name in modules:
             order["sources"] |= sources(code_of(name))
-        # One opaque string: Ansible has nothing to say of single values, whatever the verbosity.
-        payload = base64.b64encode(zlib.compress(json.dumps(order, default=str).encode(), 1)).decode()
+        # One opaque string: Ansible has nothing to say of single values, whatever the verbosity. Level 4 sends 15% less
+        # than level 1, for 0.3 to 0.9 ms; level 6 another 5%, for 1 to 3 ms.
+        payload = base64.b64encode(zlib.compress(json.dumps(order, default=str).encode(), 4)).decode()
         return printable(self._execute_module(f"{NAME}.host_code", {"payload": payload}, task_vars=task_vars))
 
 

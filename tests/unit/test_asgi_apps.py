@@ -163,9 +163,17 @@ def test_a_release_gets_the_modules_that_it_wants():
         (app,) = asgi_apps([app])
         return [entry["path"].removeprefix("/r/lib/vivarium_") for entry in asgi_library(app, "/r", servers)]
 
-    assert names(SHOP) == ["gate.py", "code.py", "checks.py", "settings.py", "clearsessions.py", "gate.json"]
-    assert names(shop(vivarium_settings=False)) == ["gate.py", "code.py", "checks.py", "gate.json"]
-    plain = ["gate.py", "code.py", "plain_checks.py"]
+    assert names(SHOP) == [
+        "gate.py",
+        "headings.py",
+        "code.py",
+        "checks.py",
+        "settings.py",
+        "clearsessions.py",
+        "gate.json",
+    ]
+    assert names(shop(vivarium_settings=False)) == ["gate.py", "headings.py", "code.py", "checks.py", "gate.json"]
+    plain = ["gate.py", "headings.py", "code.py", "plain_checks.py"]
     assert names(PLAIN) == [*plain, "gate.json"]
     assert names(PLAIN | {"asgi_middleware": ["a.B"]}) == [*plain, "asgi.py", "gate.json"]
     (app,) = asgi_apps(

@@ -139,7 +139,7 @@ def write(path, text="x"):
 @pytest.fixture
 def steps(tmp_path, monkeypatch):
     """Take the steps of a task; what the host returns for each run there is given, and the runs are told."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(run_utils.constants, "DEFAULT_LOCAL_TMP", str(tmp_path))
     monkeypatch.setattr(release_action.FilesAction, "run", lambda *_: {}, raising=False)
 
     def take(wanted, *results):
@@ -410,17 +410,43 @@ def test_a_worker_whose_playbook_was_killed_is_no_run_of_its_own():
 
 
 def test_a_run_agrees_on_the_first_answer(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(run_utils.constants, "DEFAULT_LOCAL_TMP", str(tmp_path))
+    assert run_utils.known("q") is None
     assert run_utils.agreed("q", lambda: "first") == run_utils.agreed("q", lambda: "second") == "first"
-    assert run_utils.agreed("other", lambda: "second") == "second"
-    old = next((tmp_path / "vivarium/runs").iterdir())
-    os.utime(old, (0, 0))
-    run_utils.agreed("third", lambda: "x")
-    assert not old.exists() and len(list((tmp_path / "vivarium/runs").iterdir())) == 2
-    # What another worker was about to remove when the directory was read.
-    real = pathlib.Path.iterdir
-    monkeypatch.setattr(pathlib.Path, "iterdir", lambda path: [*real(path), path / "tmpgone"])
-    assert run_utils.agreed("fourth", lambda: "y") == "y"
+    assert run_utils.agreed("other", lambda: "second") == "second" and run_utils.known("q") == "first"
+    # Another worker was faster while this one looked for its answer.
+    assert run_utils.agreed("third", lambda: run_utils.agreed("third", lambda: "theirs") and "ours") == "theirs"
+    # What was written on the way is gone.
+    assert len(list(tmp_path.glob("vivarium/*"))) == 3
+
+
+AGREE = """
+from ansible.plugins.action import ActionBase
+from ansible_collections.vivarium.server.plugins.plugin_utils._asgi import run
+
+
+class ActionModule(ActionBase):
+    def run(self, tmp=None, task_vars=None):
+        with open("said", "a") as file:
+            print(run.agreed("q", lambda: task_vars["inventory_hostname"]), run._note("q"), file=file)
+        return {}
+"""
+
+
+def test_all_workers_of_a_run_see_what_it_has_agreed_on(tmp_path):
+    """In Ansible's directory for the run: it is made before the workers are, and gone when the run has ended."""
+    write(tmp_path / "action_plugins/agree.py", AGREE)
+    write(tmp_path / "play.yml", "- {hosts: all, gather_facts: false, tasks: [{agree: {}}, {agree: {}}]}")
+    places = {"ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".collections"), "ANSIBLE_LOCAL_TEMP": str(tmp_path / "tmp")}
+    command = ["ansible-playbook", "--inventory=a,b,c,", "--forks=3", "play.yml"]
+    for _ in range(2):
+        subprocess.run(command, cwd=tmp_path, env={**os.environ, **places}, capture_output=True, check=True)
+    said = [line.split() for line in (tmp_path / "said").read_text().splitlines()]
+    assert len(said) == 12
+    first, second = {tuple(each) for each in said[:6]}, {tuple(each) for each in said[6:]}
+    assert len(first) == len(second) == 1 and not first & second
+    ((host, note),) = first
+    assert host in ("a", "b", "c") and note.startswith(str(tmp_path / "tmp")) and not list((tmp_path / "tmp").iterdir())
 
 
 # the log of deploys
@@ -1782,7 +1808,7 @@ def test_what_calls_for_a_new_release(app, process, changed):
 
 
 def test_a_release_has_one_name_on_every_host(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(run_utils.constants, "DEFAULT_LOCAL_TMP", str(tmp_path))
     clock = iter(["20260101-000000", "20260101-000001", "20260101-000002"])
     monkeypatch.setattr(plan_action.time, "strftime", lambda *_: next(clock))
     source = Source("git", "u", "f", "v")

@@ -19,7 +19,9 @@ from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from ansible_collections.vivarium.server.plugins.action import files as action
+from ansible_collections.vivarium.server.plugins.module_utils._files import changes
 from ansible_collections.vivarium.server.plugins.module_utils._files import files as module
+from ansible_collections.vivarium.server.plugins.module_utils._files.stage import STAGE
 from ansible_collections.vivarium.server.plugins.module_utils.host_code import Failed
 from ansible_collections.vivarium.server.plugins.plugin_utils import files as rendering
 
@@ -264,7 +266,7 @@ def test_no_copy_is_left_where_the_validator_fails(write, tmp_path):
 
 
 def test_what_is_too_large_to_be_kept_is_not_replaced(write, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "LARGEST", 3)
+    monkeypatch.setattr(changes, "LARGEST", 3)
     (tmp_path / "theirs").write_text("tuned by hand")
     order = {"files": [file(tmp_path / "theirs", "mine\n", mark="mine")], "unmarked": "keep"}
     assert "cannot be copied" in write(**order)["msg"]
@@ -376,7 +378,7 @@ def test_the_next_run_cleans_up_after_a_killed_one(write, busy):
     before.pop("owned")
     assert after == before
     assert str(base / "changed") in write(**order)["changed_paths"]
-    assert not list(base.rglob(f"*{module.STAGE}*"))
+    assert not list(base.rglob(f"*{STAGE}*"))
 
 
 def test_runs_at_the_same_time_wait_for_each_other(write, tmp_path):
@@ -392,7 +394,7 @@ def test_runs_at_the_same_time_wait_for_each_other(write, tmp_path):
 
 
 def test_somebody_elses_leftovers_are_refused(write, tmp_path):
-    (tmp_path / module.STAGE).symlink_to("/etc")
+    (tmp_path / STAGE).symlink_to("/etc")
     assert "is not ours" in write(files=[file(tmp_path / "x")])["msg"]
 
 

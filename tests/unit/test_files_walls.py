@@ -17,6 +17,10 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.vivarium.server.plugins.module_utils._files import files as module
+from ansible_collections.vivarium.server.plugins.module_utils._files import folders
+from ansible_collections.vivarium.server.plugins.module_utils._files import write as write_module
+from ansible_collections.vivarium.server.plugins.module_utils._files.changes import LARGEST
+from ansible_collections.vivarium.server.plugins.module_utils._files.stage import STAGE
 from ansible_collections.vivarium.server.plugins.module_utils.host_code import Failed
 from ansible_collections.vivarium.server.plugins.plugin_utils.files import checked
 
@@ -203,7 +207,7 @@ def test_a_directory_of_roots_below_his_is_not_changed(theirs):
     assert os.listdir(theirs / "roots") == []
 
 
-@pytest.mark.parametrize("name", ["parent", module.STAGE])
+@pytest.mark.parametrize("name", ["parent", STAGE])
 @pytest.mark.parametrize("check", [True, False])
 def test_his_links_are_not_followed(theirs, outside, name, check):
     (theirs / name).symlink_to(outside)
@@ -238,7 +242,7 @@ def test_a_directory_of_everybodys_keeps_what_is_roots(base, outside):
     ]
     assert (shared / "x").read_text() == "new\n" and not (shared / "x").is_symlink()
     assert tree(outside) == before
-    assert as_nobody(lambda: (shared / module.STAGE).mkdir())
+    assert as_nobody(lambda: (shared / STAGE).mkdir())
     assert "is not ours" in write(files=[file(shared / "x", "newer\n")])["msg"]
 
 
@@ -307,12 +311,10 @@ def attacks(theirs, outside):
     """What he could do at any moment."""
     trap = theirs / "trap"
     return {
-        "stage": swap(theirs / module.STAGE, theirs, lambda: (theirs / module.STAGE).symlink_to(trap)),
-        "stage of his own": swap(
-            theirs / module.STAGE, theirs, lambda: shutil.copytree(trap, theirs / module.STAGE, symlinks=True)
-        ),
-        "new": swap(theirs / module.STAGE / "new", theirs, lambda: (theirs / module.STAGE / "new").symlink_to(outside)),
-        "old": swap(theirs / module.STAGE / "old", theirs, lambda: (theirs / module.STAGE / "old").symlink_to(outside)),
+        "stage": swap(theirs / STAGE, theirs, lambda: (theirs / STAGE).symlink_to(trap)),
+        "stage of his own": swap(theirs / STAGE, theirs, lambda: shutil.copytree(trap, theirs / STAGE, symlinks=True)),
+        "new": swap(theirs / STAGE / "new", theirs, lambda: (theirs / STAGE / "new").symlink_to(outside)),
+        "old": swap(theirs / STAGE / "old", theirs, lambda: (theirs / STAGE / "old").symlink_to(outside)),
         "file": swap(theirs / "x", theirs, lambda: (theirs / "x").symlink_to(outside / "precious")),
         "pipe": swap(theirs / "x", theirs, lambda: os.mkfifo(theirs / "x")),
         "directory for a file": swap(theirs / "x", theirs, (theirs / "x").mkdir),
@@ -383,7 +385,7 @@ def test_he_gains_nothing_by_being_fast(theirs, outside):
     before = tree(outside)
 
     def race(ready):
-        trap, stage, number = theirs / "trap", theirs / module.STAGE, 0
+        trap, stage, number = theirs / "trap", theirs / STAGE, 0
         trap.mkdir()
         for half in ("new", "old"):
             (trap / half).symlink_to(outside)
@@ -425,7 +427,7 @@ def test_pipes_devices_and_huge_files_hold_nobody_up(base, theirs):
 
 
 def test_what_is_large_on_purpose_is_compared(base):
-    content = "x" * (module.LARGEST + 1)
+    content = "x" * (LARGEST + 1)
     assert write(files=[file(base / "x", content)])["changed"]
     assert not write(files=[file(base / "x", content)])["changed"]
     assert write(files=[file(base / "x", content[:-1] + "y")])["changed"]
@@ -465,7 +467,7 @@ def test_a_hard_link_is_replaced_not_written_through(base, theirs, outside):
 
 
 def test_what_he_leaves_in_a_stage_of_his_own(theirs, outside, monkeypatch):
-    stage, before = theirs / module.STAGE, tree(outside)
+    stage, before = theirs / STAGE, tree(outside)
 
     def leave():
         (stage / "old").mkdir(parents=True)
@@ -481,7 +483,7 @@ def test_what_he_leaves_in_a_stage_of_his_own(theirs, outside, monkeypatch):
     assert as_nobody(lambda: (stage / "old").mkdir(parents=True))
     for number in range(4):
         assert as_nobody((stage / f"old/{number}").touch)
-    monkeypatch.setattr(module, "MOST_FILES", 3)
+    monkeypatch.setattr(folders, "MOST_FILES", 3)
     assert "more than 3 files" in write(files=[file(theirs / "x", **THEIRS)])["msg"]
     monkeypatch.undo()
     assert tree(outside) == before
@@ -511,7 +513,7 @@ def test_the_validator_of_his_file_has_his_rights(theirs, base):
 
 
 def test_a_validator_that_does_not_end(base, monkeypatch):
-    monkeypatch.setattr(module, "VALIDATION", 0.2)
+    monkeypatch.setattr(write_module, "VALIDATION", 0.2)
     assert "did not end" in write(files=[file(base / "x", validate="sh -c 'sleep 30' %s")])["msg"]
     assert "did not end" in write(files=[file(base / "x")], validate="sleep 30")["msg"]
     assert not (base / "x").exists()

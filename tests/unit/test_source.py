@@ -13,7 +13,7 @@ import sys
 import tarfile
 
 import pytest
-from ansible_collections.vivarium.server.plugins.plugin_utils._asgi import run as run_module
+from ansible import constants
 from ansible_collections.vivarium.server.plugins.plugin_utils._asgi import source as module
 from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.source import SourceError, resolve
 
@@ -25,6 +25,7 @@ def own_git(tmp_path, monkeypatch):
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "DEFAULT_LOCAL_TMP", str(tmp_path))
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     (tmp_path / "gitconfig").write_text("[user]\nname = A\nemail = a@example.com\n[init]\ndefaultBranch = main\n")
@@ -68,7 +69,9 @@ def find(tmp_path, monkeypatch):
     runs = itertools.count()
 
     def resolve_in(what, run=None):
-        monkeypatch.setattr(run_module, "this_run", lambda: run or f"another/{next(runs)}")
+        place = tmp_path / "runs" / (run or f"another-{next(runs)}")
+        place.mkdir(parents=True, exist_ok=True)
+        monkeypatch.setattr(constants, "DEFAULT_LOCAL_TMP", str(place))
         return resolve(what, tmp_path / "inventories", tmp_path / "cache")
 
     (tmp_path / "inventories").mkdir()

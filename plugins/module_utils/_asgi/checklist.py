@@ -16,6 +16,7 @@ import stat
 import time
 from pathlib import Path
 
+from ansible_collections.vivarium.server.plugins.module_utils._asgi.headings import HEADINGS, PLAIN, STRANGER
 from ansible_collections.vivarium.server.plugins.module_utils._asgi.probe import (
     LocalTLSConnection,
     UnixConnection,
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-STRANGER = "vivarium-probe.invalid"
 DEBUG_PAGE = "DEBUG = True"
 STOCK_PAGE = "The requested resource was not found on this server."
 BACKUP_CONFIG = Path("/etc/postgresql-backup.json")
@@ -68,41 +68,6 @@ COMMAND_LIMIT = 4096
 HOW_LIMIT = 2000
 # How long a line may take to the journal (seconds).
 JOURNAL_PATIENCE = 1
-
-# The page's headings, in its order: title, the method that proves it, and the messages of the checks that belong to it.
-HEADINGS = (
-    ("Run manage.py check --deploy", "checks", ("vivarium.E031",)),
-    ("Switch away from manage.py runserver", "server", ()),
-    ("SECRET_KEY", "secret_key", ("security.W009", "security.W025", "vivarium.E009")),
-    ("DEBUG", "debug", ("security.W018", "vivarium.E027")),
-    ("ALLOWED_HOSTS", "allowed_hosts", ("security.W020", "vivarium.E001")),
-    ("CACHES", "caches", ("vivarium.W004", "vivarium.W030")),
-    ("DATABASES", "databases", ("vivarium.E011", "vivarium.E012", "vivarium.W016", "vivarium.E017")),
-    (
-        "MAILERS, EMAIL_BACKEND and related settings", "mail",
-        ("mail.E001", "mail.W001", "vivarium.W007", "vivarium.W021", "vivarium.I019"),
-    ),
-    ("STATIC_ROOT and STATIC_URL", "static", ("vivarium.E026",)),
-    ("MEDIA_ROOT and MEDIA_URL", "media", ("vivarium.E006", "vivarium.W032")),
-    (
-        "HTTPS", "https",
-        ("security.W001", "security.W004", "security.W005", "security.W008", "security.W021", "vivarium.I028"),
-    ),
-    ("CSRF_COOKIE_SECURE", "csrf_cookie", ("security.W003", "security.W016")),
-    ("SESSION_COOKIE_SECURE", "session_cookie", ("security.W010", "security.W011", "security.W012")),
-    ("Sessions", "sessions", ("vivarium.E010", "vivarium.E013")),
-    ("CONN_MAX_AGE", "kept_connections", ("vivarium.E002", "vivarium.E003")),
-    ("TEMPLATES", "templates", ()),
-    ("LOGGING", "logging", ()),
-    ("ADMINS and MANAGERS", "admins", ("vivarium.W008", "vivarium.W018")),
-    ("Customize the default error views", "error_views", ()),
-)  # fmt: skip
-# What some are called for an application without Django.
-PLAIN = {
-    "Run manage.py check --deploy": "Checks of the deployment",
-    "Switch away from manage.py runserver": "Server",
-    "SECRET_KEY": "Secrets",
-}
 
 
 class Unproven(Exception):

@@ -36,7 +36,15 @@ FAILED = "failed.log"
 
 
 class Lock(Step):
-    """The steps locked and abandoned; they and all others hold the lock."""
+    """The steps locked and abandoned; they and all others hold the lock.
+
+    It is two things (releases.Lock), since a deploy is two to four runs on the host, and nothing that could hold a lock of
+    the kernel's is there between them. A note in the file says whose deploy it is, from its first step to its last; who
+    works at this very moment has the kernel's lock. So a step whose playbook was killed is waited for, and a deploy whose
+    playbook was killed is not: `ended` is the run that the controller knows to be dead (action/asgi_release.py). It costs
+    two small writes for each step; what it is for is tried by `make scenario S=killed`, which kills a run at each of its
+    tasks.
+    """
 
     def locked(self) -> bool:
         return False

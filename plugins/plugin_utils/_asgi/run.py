@@ -1,5 +1,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Tells runs of ansible-playbook apart, whether one still lives, and what its workers have agreed on."""
+"""Tells runs of ansible-playbook apart, whether one still lives, and what its workers have agreed on.
+
+Ansible takes each host's task in a process of its own, a fork, which hands nothing to those of other hosts before all of them
+have ended the task. What they must have in common (one commit, one name of a release, one migration, the news that it failed
+elsewhere) goes by notes: files in the directory that Ansible makes for each run, and removes at its end. The first to write one
+is right.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +16,13 @@ import os
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
+from ansible import constants
 from ansible.errors import AnsibleError
 
 PROC = Path("/proc")
-# How long it is kept what the workers of a run agreed on (seconds).
-MEMORY = 86400
 
 
 def cache_directory() -> Path:
@@ -49,12 +53,8 @@ def agreed(question: str, answer: Callable[[], str]) -> str:
     """The answer of the first worker of this run that asks; the same for every host and every later task."""
     note = _note(question)
     if not note.exists():
-        note.parent.mkdir(parents=True, exist_ok=True)
-        for old in note.parent.iterdir():
-            # What other workers and other runs write there comes and goes.
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - old.lstat().st_mtime > MEMORY:
-                    old.unlink()
+        note.parent.mkdir(exist_ok=True)
+        # Written beside its place: who finds a note finds all of it.
         with tempfile.NamedTemporaryFile("w", dir=note.parent) as scratch:
             scratch.write(answer())
             scratch.flush()
@@ -73,7 +73,8 @@ def known(question: str) -> str | None:
 
 
 def _note(question: str) -> Path:
-    return cache_directory() / "runs" / hashlib.sha256(f"{this_run()} {question}".encode()).hexdigest()
+    this_run()  # a worker whose run was killed agrees on nothing any more
+    return Path(constants.DEFAULT_LOCAL_TMP, "vivarium", hashlib.sha256(question.encode()).hexdigest())
 
 
 def _started_at(pid: int | str | None) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 
+from ansible_collections.vivarium.server.plugins.module_utils._asgi.headings import STANDING_WAIVERS
 from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.apps.schema import (
     App,
     Wrong,
@@ -15,12 +16,6 @@ from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.apps.schema 
 from ansible_collections.vivarium.server.plugins.plugin_utils.forms import MODULE, is_line
 
 CHECK_ID = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,99}\.[A-Z][0-9]{3}")
-# Messages of Django's deployment checks that stand for a decision about the whole domain, and the key that takes it.
-STANDING_WAIVERS = {
-    "security.W004": ("max_age", "the inventory turns HSTS off (hsts)"),
-    "security.W005": ("include_subdomains", "HSTS for every subdomain binds names that may not be this site's"),
-    "security.W021": ("preload", "the browsers' preload list is for a whole domain, and hard to get off again"),
-}
 # What a project with sessions in its database needs, and what does nothing for others.
 CLEARSESSIONS = {"command": "python -m vivarium_clearsessions", "on_calendar": "daily"}
 

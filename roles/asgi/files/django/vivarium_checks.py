@@ -20,10 +20,11 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core import checks
 from django.db import DEFAULT_DB_ALIAS, connections
-from vivarium_code import READABLE, found_in_code, is_inside, repeated
+from vivarium_code import READABLE, is_inside, repeated, revealed
 
 DOCS = "https://docs.djangoproject.com/en/stable/"
 TAG = "vivarium"
+KINDS = {"E": checks.Error, "W": checks.Warning, "I": checks.Info}
 context: dict[str, Any] = {
     "workers": 1,
     "hosts": 1,
@@ -57,8 +58,10 @@ def check(function: Callable[..., Messages]) -> Callable[..., Messages]:
     return checks.register(function, TAG, deploy=True)
 
 
-def message(kind: Callable[..., Any], identifier: str, text: str, hint: str, source: str) -> checks.CheckMessage:
-    return kind(text, hint=f"{hint} See {DOCS}{source}", id=f"vivarium.{identifier}")
+def message(identifier: str, text: str, hint: str, source: str = "") -> checks.CheckMessage:
+    """A message of a check; the first letter of its id says how grave it is, `source` where Django's documentation tells more."""
+    more = f" See {DOCS}{source}" if source else ""
+    return KINDS[identifier[0]](text, hint=f"{hint}{more}", id=f"vivarium.{identifier}")
 
 
 def processes() -> int:
@@ -71,7 +74,7 @@ def settings_in_force(app_configs: Any, **kwargs: Any) -> Messages:
     found = str(getattr(settings, "SETTINGS_MODULE", "none: settings.configure() was called"))
     if context["settings"] and found != context["settings"]:
         yield message(
-            checks.Error, "E031",
+            "E031",
             f"The application's callable runs with other settings ({found}) than everything else of the release"
             f" ({context['settings']}): migrations, timers and commands would not see what visitors get.",
             'Where it says os.environ["DJANGO_SETTINGS_MODULE"] = …, write os.environ.setdefault("DJANGO_SETTINGS_MODULE", …);'
@@ -82,7 +85,7 @@ def settings_in_force(app_configs: Any, **kwargs: Any) -> Messages:
     program = Path("manage.py")
     if program.is_file() and program.stat().st_size < READABLE and CHOSEN.search(program.read_text(errors="replace")):
         yield message(
-            checks.Error, "E031",
+            "E031",
             "manage.py chooses settings of its own: migrations and commands would not see what visitors get.",
             'Where it says os.environ["DJANGO_SETTINGS_MODULE"] = …, write os.environ.setdefault("DJANGO_SETTINGS_MODULE", …).',
             "ref/django-admin/#django-admin-and-manage-py",
@@ -93,7 +96,7 @@ def settings_in_force(app_configs: Any, **kwargs: Any) -> Messages:
 def hosts(app_configs: Any, **kwargs: Any) -> Messages:
     if "*" in settings.ALLOWED_HOSTS:
         yield message(
-            checks.Error, "E001", "ALLOWED_HOSTS is a wildcard: the application answers to any name.",
+            "E001", "ALLOWED_HOSTS is a wildcard: the application answers to any name.",
             "Name the hosts; the domains of the application are in the environment, as ALLOWED_HOSTS.",
             "ref/settings/#allowed-hosts",
         )  # fmt: skip
@@ -104,7 +107,7 @@ def kept_connections(app_configs: Any, **kwargs: Any) -> Messages:
     for alias in connections:
         if connections[alias].settings_dict.get("CONN_MAX_AGE") != 0:
             yield message(
-                checks.Error, "E002",
+                "E002",
                 f"CONN_MAX_AGE of the database '{alias}' is not 0: under ASGI connections pile up until the server refuses more.",
                 'Set it to 0 and use a pool, OPTIONS = {"pool": {…}}.', "ref/databases/#persistent-database-connections",
             )  # fmt: skip
@@ -118,14 +121,14 @@ def number_of_connections(app_configs: Any, **kwargs: Any) -> Messages:
     pool = pool_size()
     if not pool:
         yield message(
-            checks.Info, "I025", "Connections to the database are not pooled: each request that is under way opens its own.",
+            "I025", "Connections to the database are not pooled: each request that is under way opens its own.",
             "Put psycopg[pool] among the requirements.", "ref/databases/#connection-pool",
         )  # fmt: skip
         return
     limits = database_limits()
     if limits and 2 * processes() * pool > limits["connections"]:
         yield message(
-            checks.Error, "E003",
+            "E003",
             f"The pools may open {2 * processes() * pool} connections while a release gives way to the next (2 x {processes()}"
             f" processes x {pool}), and the database server takes {limits['connections']}.",
             "Lower DATABASE_POOL_SIZE or workers, or raise max_connections.", "ref/databases/#connection-pool",
@@ -141,11 +144,9 @@ def caches(app_configs: Any, **kwargs: Any) -> Messages:
     text = f"The cache '{local[0]}' is in the memory of each of {processes()} processes: none sees what another writes."
     hint = "Give the application a Redis with CACHE_URL."
     if used:
-        yield message(checks.Warning, "W004", text, hint, "topics/cache/#local-memory-caching")
+        yield message("W004", text, hint, "topics/cache/#local-memory-caching")
     else:
-        yield message(
-            checks.Info, "I005", f"{text} The project sets no cache.", hint, "topics/cache/#local-memory-caching"
-        )
+        yield message("I005", f"{text} The project sets no cache.", hint, "topics/cache/#local-memory-caching")
 
 
 @check
@@ -153,7 +154,7 @@ def channel_layers(app_configs: Any, **kwargs: Any) -> Messages:
     for alias, layer in (getattr(settings, "CHANNEL_LAYERS", None) or {}).items():
         if layer.get("BACKEND") == LOCAL_LAYER and processes() > 1:
             yield message(
-                checks.Warning, "W029",
+                "W029",
                 f"The channel layer '{alias}' is in the memory of each of {processes()} processes: what one sends, others do not"
                 " hear.",
                 "Use channels_redis.", "topics/async/",
@@ -164,8 +165,7 @@ def channel_layers(app_configs: Any, **kwargs: Any) -> Messages:
 def once_for_all(app_configs: Any, **kwargs: Any) -> Messages:
     """What the inventory has each host run, and is meant to run once."""
     for identifier, text, hint in repeated(context["commands"], context["hosts"]):
-        kind = {"W": checks.Warning, "I": checks.Info}[identifier[0]]
-        yield kind(text, hint=hint, id=f"vivarium.{identifier}")
+        yield message(identifier, text, hint)
 
 
 @check
@@ -174,7 +174,7 @@ def services(app_configs: Any, **kwargs: Any) -> Messages:
     for setting, host, port in dict.fromkeys(named_services()):
         if not takes_connections(host, port):
             yield message(
-                checks.Warning, "W030", f"{setting} names {host}:{port}, and nothing answers there.",
+                "W030", f"{setting} names {host}:{port}, and nothing answers there.",
                 "Start it, or take it out of the settings.", "topics/cache/",
             )  # fmt: skip
 
@@ -188,13 +188,13 @@ def sessions(app_configs: Any, **kwargs: Any) -> Messages:
     alone = backend == DUMMY_CACHE or (backend == LOCAL_CACHE and processes() > 1)
     if engine in (CACHED_SESSIONS, CACHED_DB_SESSIONS) and alone:
         yield message(
-            checks.Error, "E010", "Sessions are in a cache that the processes do not share: visitors are signed out at random.",
+            "E010", "Sessions are in a cache that the processes do not share: visitors are signed out at random.",
             "Give the application a Redis with CACHE_URL, or keep sessions in the database.",
             "topics/http/sessions/#using-cached-sessions",
         )  # fmt: skip
     if engine == "django.contrib.sessions.backends.file":
         yield message(
-            checks.Error, "E013", "Sessions are in files: /tmp is each release's own, so a deploy signs everybody out.",
+            "E013", "Sessions are in files: /tmp is each release's own, so a deploy signs everybody out.",
             "Keep sessions in the database or in a cache.", "topics/http/sessions/#using-file-based-sessions",
         )  # fmt: skip
 
@@ -204,34 +204,34 @@ def places(app_configs: Any, **kwargs: Any) -> Messages:
     static, media = settings.STATIC_ROOT, settings.MEDIA_ROOT
     if static and media and (is_inside(media, static) or is_inside(static, media)):
         yield message(
-            checks.Error, "E006", "MEDIA_ROOT and STATIC_ROOT lie in each other: uploads would pass for the site's own files.",
+            "E006", "MEDIA_ROOT and STATIC_ROOT lie in each other: uploads would pass for the site's own files.",
             "Keep them apart.", "ref/settings/#media-root",
         )  # fmt: skip
     url, media_url = settings.STATIC_URL, settings.MEDIA_URL
     if url and media and media_url != "/" and (media_url.startswith(url) or url.startswith(media_url)):
         yield message(
-            checks.Error, "E006", "MEDIA_URL and STATIC_URL lie in each other: uploads would pass for the site's own files.",
+            "E006", "MEDIA_URL and STATIC_URL lie in each other: uploads would pass for the site's own files.",
             "Keep them apart.", "ref/settings/#media-url",
         )  # fmt: skip
     if media and is_inside(media, Path.cwd()):
         yield message(
-            checks.Error, "E012", "MEDIA_ROOT is inside the release, where nothing can be written and nothing stays.",
+            "E012", "MEDIA_ROOT is inside the release, where nothing can be written and nothing stays.",
             "Take it from the environment, as MEDIA_ROOT.", "ref/settings/#media-root",
         )  # fmt: skip
     mode = settings.FILE_UPLOAD_PERMISSIONS
     if media and (mode is None or not mode & 0o040):
         yield message(
-            checks.Warning, "W032", "FILE_UPLOAD_PERMISSIONS keeps nginx from reading uploads: visitors get 403.",
+            "W032", "FILE_UPLOAD_PERMISSIONS keeps nginx from reading uploads: visitors get 403.",
             "Set it to 0o640; None means 0o600 for what is larger than 2.5 MB.", "ref/settings/#file-upload-permissions",
         )  # fmt: skip
     if "django.contrib.staticfiles" in settings.INSTALLED_APPS and url and not static:
         yield message(
-            checks.Error, "E026", "STATIC_ROOT is not set: static files cannot be collected.",
+            "E026", "STATIC_ROOT is not set: static files cannot be collected.",
             "Take it from the environment, as STATIC_ROOT.", "ref/settings/#static-root",
         )  # fmt: skip
     elif static and "Manifest" not in static_storage():
         yield message(
-            checks.Info, "I020", "Static files have no hash in their names: browsers may show those of an earlier release.",
+            "I020", "Static files have no hash in their names: browsers may show those of an earlier release.",
             "Use ManifestStaticFilesStorage.", "ref/contrib/staticfiles/#manifeststaticfilesstorage",
         )  # fmt: skip
 
@@ -244,12 +244,12 @@ def sqlite(app_configs: Any, **kwargs: Any) -> Messages:
             continue
         if context["hosts"] > 1:
             yield message(
-                checks.Error, "E011", f"The database '{alias}' is a file, and each of {context['hosts']} hosts has its own.",
+                "E011", f"The database '{alias}' is a file, and each of {context['hosts']} hosts has its own.",
                 "Use PostgreSQL: `database: true`.", "ref/databases/#sqlite-notes",
             )  # fmt: skip
         if is_inside(database["NAME"], Path.cwd()):
             yield message(
-                checks.Error, "E012", f"The database '{alias}' is a file inside the release, where nothing can be written.",
+                "E012", f"The database '{alias}' is a file inside the release, where nothing can be written.",
                 "Put it into the application's home, or set DATABASE_URL.", "ref/databases/#sqlite-notes",
             )  # fmt: skip
 
@@ -262,14 +262,11 @@ def secrets(app_configs: Any, **kwargs: Any) -> Messages:
         f"the password of the database '{alias}'": connections[alias].settings_dict.get("PASSWORD")
         for alias in connections
     }
-    for name, path in found_in_code(kept):
-        yield message(
-            checks.Error, "E009", f"{name} stands in the code, in {path}: whoever reads the code knows it.",
-            "Make a new one and keep it in Ansible Vault.", "howto/deployment/checklist/#secret-key",
-        )  # fmt: skip
+    for identifier, text, hint in revealed(kept):
+        yield message(identifier, text, hint, "howto/deployment/checklist/#secret-key")
     if key in fallbacks:
         yield message(
-            checks.Error, "E009", "SECRET_KEY is one of SECRET_KEY_FALLBACKS: the key that was to go away is still in use.",
+            "E009", "SECRET_KEY is one of SECRET_KEY_FALLBACKS: the key that was to go away is still in use.",
             "Remove it from the fallbacks.", "ref/settings/#secret-key-fallbacks",
         )  # fmt: skip
 
@@ -279,18 +276,18 @@ def senders(app_configs: Any, **kwargs: Any) -> Messages:
     for name, default in (("DEFAULT_FROM_EMAIL", "webmaster@localhost"), ("SERVER_EMAIL", "root@localhost")):
         if getattr(settings, name) == default:
             yield message(
-                checks.Warning, "W007", f"{name} is {default}, which mail servers refuse.",
+                "W007", f"{name} is {default}, which mail servers refuse.",
                 f"Set {name}.", f"ref/settings/#{name.lower().replace('_', '-')}",
             )  # fmt: skip
     if mail_server()["backend"] in DEVELOPMENT_MAIL and not hasattr(settings, "MAILERS"):
         yield message(
-            checks.Warning, "W021", "EMAIL_BACKEND is one of development: no mail is sent.",
+            "W021", "EMAIL_BACKEND is one of development: no mail is sent.",
             "Use the SMTP backend.", "topics/email/#email-backends",
         )  # fmt: skip
     elif mail_answers() is False:
         place = f"{mail_server()['host'] or 'localhost (EMAIL_HOST is empty)'}:{mail_server()['port']}"
         yield message(
-            checks.Info, "I019",
+            "I019",
             f"No mail server answers at {place}: mail is lost, reports of errors too, and a page that sends some fails.",
             "Set EMAIL_URL.", "topics/email/#smtp-backend",
         )  # fmt: skip
@@ -300,12 +297,12 @@ def senders(app_configs: Any, **kwargs: Any) -> Messages:
 def reports(app_configs: Any, **kwargs: Any) -> Messages:
     if os.environ.get("SENTRY_DSN") and not sentry_is_active():
         yield message(
-            checks.Warning, "W018", "SENTRY_DSN is set, but nothing reports to Sentry.",
+            "W018", "SENTRY_DSN is set, but nothing reports to Sentry.",
             "Put sentry-sdk[django] among the requirements.", "howto/deployment/checklist/#admins-and-managers",
         )  # fmt: skip
     if not settings.ADMINS and not sentry_is_active():
         yield message(
-            checks.Warning, "W008", "ADMINS is empty: nobody hears of errors.",
+            "W008", "ADMINS is empty: nobody hears of errors.",
             "Set ADMINS, or SENTRY_DSN.", "ref/settings/#admins",
         )  # fmt: skip
 
@@ -317,7 +314,7 @@ def transport_security(app_configs: Any, **kwargs: Any) -> Messages:
     if decided is None or said in (None, decided):
         return
     yield message(
-        checks.Info, "I028",
+        "I028",
         f"The project's settings say {said} for Strict-Transport-Security, and the inventory (hsts) says"
         f" {decided or 'nothing'}, which is what visitors get.",
         "Make them the same: hsts of the application here, SECURE_HSTS_SECONDS and its like there.",
@@ -331,12 +328,12 @@ def database_role(app_configs: Any, databases: Sequence[str] | None = None, **kw
         return
     if database_limits()["privileges"]:
         yield message(
-            checks.Warning, "W016", f"The database role may do too much ({', '.join(database_limits()['privileges'])}).",
+            "W016", f"The database role may do too much ({', '.join(database_limits()['privileges'])}).",
             "Connect as a role that owns its database and nothing else.", "howto/deployment/checklist/#databases",
         )  # fmt: skip
     if password_refused() is False:
         yield message(
-            checks.Error, "E017", "The database server lets the application in with a wrong password.",
+            "E017", "The database server lets the application in with a wrong password.",
             "Have pg_hba.conf ask for one (scram-sha-256).", "howto/deployment/checklist/#databases",
         )  # fmt: skip
 
@@ -348,7 +345,7 @@ def migrations(app_configs: Any, databases: Sequence[str] | None = None, **kwarg
     pending = pending_migrations()
     if pending:
         yield message(
-            checks.Info, "I014", f"The deploy applies these migrations: {shortened([str(each) for each in pending])}.",
+            "I014", f"The deploy applies these migrations: {shortened([str(each) for each in pending])}.",
             "The release before must work with them: it serves until the switch, and after a rollback.", "topics/migrations/",
         )  # fmt: skip
     final = [
@@ -357,7 +354,7 @@ def migrations(app_configs: Any, databases: Sequence[str] | None = None, **kwarg
     ]  # fmt: skip
     if final:
         yield message(
-            checks.Info, "I015", f"These migrations cannot be undone: {shortened(final)}.",
+            "I015", f"These migrations cannot be undone: {shortened(final)}.",
             "Be sure of the backup.", "topics/migrations/#data-migrations",
         )  # fmt: skip
 

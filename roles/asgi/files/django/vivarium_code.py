@@ -1,4 +1,7 @@
-"""What the checks of a deployment look for in an application's code, the working directory."""
+"""What the checks of a deployment look for in an application's code, the working directory, whatever its framework.
+
+A message is the id of its check, the text and the hint.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,15 @@ from pathlib import Path
 READABLE = 1_000_000
 # A shorter one may stand there by chance.
 SHORTEST = 12
+
+
+def revealed(secrets: Mapping[str, object]) -> Iterator[tuple[str, str, str]]:
+    """A message for each secret that stands in the code."""
+    for name, path in found_in_code(secrets):
+        yield (
+            "E009", f"{name} stands in the code, in {path}: whoever reads the code knows it.",
+            "Make a new one and keep it in Ansible Vault.",
+        )  # fmt: skip
 
 
 def found_in_code(secrets: Mapping[str, object]) -> Iterator[tuple[str, Path]]:

@@ -19,15 +19,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# What Django's checklist calls critical is not for a project to silence; a waiver with a reason can.
-CRITICAL = ("security.W009", "security.W018", "security.W020", "security.W025")
+from vivarium_headings import CRITICAL, FELL_OVER, IDLE_WAIVER, MIDDLEWARE, STRANGER, UNKNOWN_WAIVER, is_ours
+
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-# Django looks for these by their name.
-MIDDLEWARE = {
-    "security.W001": "django.middleware.security.SecurityMiddleware",
-    "security.W002": "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "security.W003": "django.middleware.csrf.CsrfViewMiddleware",
-}
 SILENCED = "the project silences it (SILENCED_SYSTEM_CHECKS)"
 
 
@@ -98,7 +92,7 @@ def run_checks(with_database: bool) -> list[Any]:
             where = f"{check.__module__}.{check.__qualname__}"
             last = traceback.format_exception_only(error)[-1].strip()
             messages.append(
-                checks.Error(f"The check {where} fell over: {last}", hint="Find the reason first.", id="vivarium.E022")
+                checks.Error(f"The check {where} fell over: {last}", hint="Find the reason first.", id=FELL_OVER)
             )
     return messages
 
@@ -145,7 +139,7 @@ def judged(messages: list[Any], context: dict[str, Any]) -> list[dict[str, Any]]
             continue
         known = is_known(waiver, context["framework"])
         result.append({
-            "id": "vivarium.I024" if known else "vivarium.E023", "level": "INFO" if known else "ERROR",
+            "id": IDLE_WAIVER if known else UNKNOWN_WAIVER, "level": "INFO" if known else "ERROR",
             "state": "told" if known else "failed", "reason": None, "object": "",
             "message": f"The waiver of {waiver} has no effect." if known else f"There is no check {waiver} to waive.",
             "hint": "Remove it." if known else "Look for a mistyped id.",
@@ -159,15 +153,11 @@ def name_of(obj: object) -> str:
 
 
 def is_known(identifier: str, framework: str) -> bool:
-    """Whether a check can say an id: it stands in the code of Django, of an installed application or of ours."""
-    # Ours are said without their prefix.
-    said = re.escape(identifier.removeprefix("vivarium.").encode())
+    """Whether a check can say an id: it is one of ours, or stands in the code of Django or of an installed application."""
     if identifier.startswith("vivarium."):
-        own = "vivarium_checks.py" if framework == "django" else "vivarium_plain_checks.py"
-        files = [Path(__file__).with_name(name) for name in (own, "vivarium_code.py")]
-    else:
-        files = files_of_django() if framework == "django" else []
-    wanted = re.compile(rb"['\"(]" + said + rb"['\")]")
+        return is_ours(identifier, framework)
+    wanted = re.compile(rb"['\"(]" + re.escape(identifier.encode()) + rb"['\")]")
+    files = files_of_django() if framework == "django" else []
     return any(wanted.search(path.read_bytes()) for path in files if path.suffix == ".py")
 
 
@@ -223,7 +213,7 @@ def facts() -> dict[str, Any]:
 
     def refuses_strangers() -> bool:
         request = HttpRequest()
-        request.META = {"HTTP_HOST": "vivarium-probe.invalid", "SERVER_PORT": "443"}
+        request.META = {"HTTP_HOST": STRANGER, "SERVER_PORT": "443"}
         return first(lambda _name: request.get_host(), "") is None
 
     from django.shortcuts import resolve_url

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from vivarium_code import found_in_code, is_inside, repeated
+from vivarium_code import is_inside, repeated, revealed
 from vivarium_running import load, running
 
-ERROR, WARNING, INFO = 40, 30, 20
+# How grave a message is, by the first letter of its id, in Django's numbers.
+LEVELS = {"E": 40, "W": 30, "I": 20}
 # An import that takes longer is left to the start of the instance, which has a limit of its own (seconds).
 PATIENCE = 10
 
@@ -27,8 +28,8 @@ class Message:
 
     obj = None
 
-    def __init__(self, level: int, identifier: str, msg: str, hint: str) -> None:
-        self.level, self.id, self.msg, self.hint = level, f"vivarium.{identifier}", msg, hint
+    def __init__(self, identifier: str, msg: str, hint: str) -> None:
+        self.level, self.id, self.msg, self.hint = LEVELS[identifier[0]], f"vivarium.{identifier}", msg, hint
 
     def is_silenced(self) -> bool:
         return False
@@ -38,13 +39,13 @@ def look(context: dict[str, Any]) -> tuple[list[Message], dict[str, Any]]:
     """The messages of the checks, and what the report says of the application."""
     found = [*secrets(context["secrets"]), *sqlite(os.environ.get("DATABASE_URL", ""), context["hosts"]), *reports()]
     for identifier, text, hint in repeated(context["commands"], context["hosts"]):
-        found.append(Message(WARNING if identifier.startswith("W") else INFO, identifier, text, hint))
+        found.append(Message(identifier, text, hint))
     # Last: what the application does on import, such as to go to another directory, concerns no other check.
     found_running = running_of(context)
     debug = (found_running or {}).get("debug")
     if debug:
         found.append(Message(
-            ERROR, "E027", "The application is in debug mode: an error shows its code to visitors.",
+            "E027", "The application is in debug mode: an error shows its code to visitors.",
             "Make it without debug=True, or from the environment.",
         ))  # fmt: skip
     return found, {
@@ -54,9 +55,7 @@ def look(context: dict[str, Any]) -> tuple[list[Message], dict[str, Any]]:
 
 def reports() -> Iterator[Message]:
     if os.environ.get("SENTRY_DSN") and not importlib.util.find_spec("sentry_sdk"):
-        yield Message(
-            WARNING, "W018", "SENTRY_DSN is set, but sentry-sdk is not installed.", "Put it among the requirements."
-        )
+        yield Message("W018", "SENTRY_DSN is set, but sentry-sdk is not installed.", "Put it among the requirements.")
 
 
 def secrets(names: list[str]) -> Iterator[Message]:
@@ -66,11 +65,8 @@ def secrets(names: list[str]) -> Iterator[Message]:
         value = kept[name] = os.environ.get(name, "")
         if "://" in value:
             kept[f"the password in {name}"] = unquote(urlsplit(value).password or "")
-    for name, path in found_in_code(kept):
-        yield Message(
-            ERROR, "E009", f"{name} stands in the code, in {path}: whoever reads the code knows it.",
-            "Make a new one and keep it in Ansible Vault.",
-        )  # fmt: skip
+    for identifier, text, hint in revealed(kept):
+        yield Message(identifier, text, hint)
 
 
 def sqlite(url: str, hosts: int) -> Iterator[Message]:
@@ -79,7 +75,6 @@ def sqlite(url: str, hosts: int) -> Iterator[Message]:
         return
     if hosts > 1:
         yield Message(
-            ERROR,
             "E011",
             f"DATABASE_URL is a file, and each of {hosts} hosts has its own.",
             "Use PostgreSQL: `database: true`.",
@@ -87,7 +82,7 @@ def sqlite(url: str, hosts: int) -> Iterator[Message]:
     # sqlite:///relative, sqlite:////absolute
     if rest.startswith("/") and rest[1:] and is_inside(rest[1:], Path.cwd()):
         yield Message(
-            ERROR, "E012", "DATABASE_URL is a file inside the release, where nothing can be written.",
+            "E012", "DATABASE_URL is a file inside the release, where nothing can be written.",
             "Put it into the application's home.",
         )  # fmt: skip
 
