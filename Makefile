@@ -31,8 +31,9 @@ lint: setup ## Check the style of YAML, roles and Python, and Python's types
 format: setup ## Format the Python files
 	@tools/lint --fix
 
-unit: setup ## Run the tests of plugins and templates
+unit: setup ## Run the tests of plugins and templates, then those of what Ansible runs with newer releases of it
 	@pytest --numprocesses auto tests/unit
+	@tools/newer-ansible --unit
 
 build: setup ## Pack the collection, as it is committed, into logs/
 	@tools/build logs

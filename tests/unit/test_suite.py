@@ -105,6 +105,7 @@ def test_a_good_run_passes(suite):
 @pytest.mark.parametrize(
     ("place", "line", "complaint"),
     [
+        (6, "[DEPRECATION WARNING]: The bare variable will go in version 2.24.", "will no longer know"),
         (5, "skipping: no hosts matched", "reached no host"),
         (9, RECAP.format(1), "check mode announces changes"),
         (11, "WARNING  nginx ➜ verify: Skipping, no tests found.", "no test was executed"),

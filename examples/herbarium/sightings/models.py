@@ -49,13 +49,14 @@ class SightingQuerySet(models.QuerySet):
         return self.filter(thumbnail="").exclude(photo="").order_by("created_at")
 
     def matching(self, words):
+        found = self
         for word in words.split():
-            self = self.filter(
+            found = found.filter(
                 models.Q(plant__icontains=word)
                 | models.Q(scientific_name__icontains=word)
                 | models.Q(place__icontains=word)
             )
-        return self
+        return found
 
 
 class Sighting(models.Model):

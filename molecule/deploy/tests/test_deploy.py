@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from play import Play, at_step, noticed, visitors, when
+from play import NEWER, Play, asking, at_step, noticed, visitors, when
 
 DOMAIN = "herbarium.example.test"
 DRAIN = 8
@@ -160,3 +160,12 @@ def test_static_files_of_earlier_releases_are_still_served(story, hosts):
     names = hosts["server"].check_output("ls /srv/herbarium/static/herbarium").split()
     hashed = [name for name in names if re.fullmatch(r"herbarium\.[0-9a-f]{12}\.css", name)]
     assert len(hashed) >= 3
+
+
+def test_newer_releases_of_ansible_core_deploy_too(story, hosts):
+    server = hosts["server"]
+    for programs in NEWER:
+        live = live_release(server)
+        with asking(server, "herbarium"):
+            Play("deploy", "-e", "asgi_force=true", programs=programs).succeed()
+        assert live_release(server) != live

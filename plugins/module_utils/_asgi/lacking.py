@@ -72,7 +72,7 @@ WORD = r"([A-Za-z0-9_](?:[\w.+-]{0,60}[\w+])?)"
 NO_PROGRAM = re.compile(
     rf"No such file or directory: '(?:[a-z0-9_]+-linux-gnu-)?{WORD}'"
     rf"|\b{WORD}: (?:command )?not found"
-    rf"|\benv: [‘']{WORD}[’']: No such file"
+    rf"|\benv: [\u2018']{WORD}[\u2019']: No such file"
     rf"|(?:command|linker) [`']{WORD}[`'] (?:failed: No such file|not found)"
     rf"|\b{WORD} executable not found"
     rf"|(?:find a|did not find|can't find|unable to execute) '?{WORD}",

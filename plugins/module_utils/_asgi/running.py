@@ -42,6 +42,7 @@ def ask(release: Release, host: str, patience: float) -> dict[str, Any] | None:
     deadline = time.monotonic() + patience
 
     def complaint() -> Exception | None:
+        status = "unknown"
         try:
             connection = UnixConnection(release.socket, max(1, min(10, deadline - time.monotonic())))
             status, _headers, body = answer_of(connection, "/", host, {"X-Vivarium-Ask": token})

@@ -87,6 +87,7 @@ class Production(SimpleTestCase):
                 env={**PRODUCTION, "MEDIA_ROOT": directory},
                 capture_output=True,
                 text=True,
+                check=False,
             )
         self.assertEqual(result.returncode, 0, result.stderr)
 

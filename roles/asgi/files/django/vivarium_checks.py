@@ -427,7 +427,7 @@ def project_hsts() -> str | None:
     subdomains = getattr(own, "SECURE_HSTS_INCLUDE_SUBDOMAINS", False)
     preload = getattr(own, "SECURE_HSTS_PRELOAD", False)
     # Without seconds Django sends nothing, and vivarium_settings takes the inventory's.
-    age = f"max-age={seconds}" if seconds else (context["hsts_header"] or "").split(";")[0]
+    age = f"max-age={seconds}" if seconds else (context["hsts_header"] or "").partition(";")[0]
     if not age or not (seconds or subdomains or preload):
         return None
     return "; ".join([age, *(["includeSubDomains"] if subdomains else []), *(["preload"] if preload else [])])
