@@ -77,11 +77,11 @@ docs: setup ## Make the site of the documentation, in logs/docs
 	@tools/docs logs/docs
 
 changelog: setup ## Bring CHANGELOG.md up to the version in galaxy.yml, from the fragments
-	@uv tool run --from antsibull-changelog==0.36.0 antsibull-changelog release --update-existing
+	@uv tool run --system-certs --from antsibull-changelog==0.36.0 antsibull-changelog release --update-existing
 
-clean: ## Remove the test hosts and what tests and tools left in this directory
+clean: ## Remove the test hosts and what tests and tools left in this directory; .venv and images stay
 	@command -v podman >/dev/null && tools/hosts down --all || true
-	@rm -rf .cache .pytest_cache .ruff_cache .ansible logs
+	@rm -rf .cache .pytest_cache .ruff_cache .ansible logs changelogs/.plugin-cache.yaml
 
 requirements: setup ## Pin the development tools anew from requirements-dev.in, and those of the site
 	@for name in dev docs; do uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-annotate --no-header requirements-$$name.in -o requirements-$$name.txt; done
