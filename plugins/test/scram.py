@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ansible_collections.vivarium.server.plugins.filter.scram import scram_matches
+from ansible_collections.vivarium.server.plugins.plugin_utils._postgresql.scram import scram_matches
 
 DOCUMENTATION = r"""
 name: scram_matches

@@ -19,7 +19,7 @@ from ansible_collections.vivarium.server.plugins.filter.postgresql import (
     postgresql_used,
     postgresql_value,
 )
-from ansible_collections.vivarium.server.plugins.filter.scram import scram_verifier
+from ansible_collections.vivarium.server.plugins.plugin_utils._postgresql.scram import scram_verifier
 
 SECRET = "a-secret-of-shop"
 GOOD = {

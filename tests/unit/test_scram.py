@@ -6,7 +6,7 @@ import time
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible_collections.vivarium.server.plugins.filter.scram import scram_matches, scram_verifier
+from ansible_collections.vivarium.server.plugins.plugin_utils._postgresql.scram import scram_matches, scram_verifier
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

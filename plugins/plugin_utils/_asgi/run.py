@@ -75,7 +75,9 @@ def known(question: str) -> str | None:
 def _note(question: str) -> Path:
     this_run()  # a worker whose run was killed agrees on nothing any more
     if not os.path.isdir(constants.DEFAULT_LOCAL_TMP):  # without the notes, "nobody has failed" would be a guess
-        raise AnsibleError(f"{constants.DEFAULT_LOCAL_TMP}, where this run keeps its notes, is gone: its tasks end here")
+        raise AnsibleError(
+            f"{constants.DEFAULT_LOCAL_TMP}, where this run keeps its notes, is gone: its tasks end here"
+        )
     return Path(constants.DEFAULT_LOCAL_TMP, "vivarium", hashlib.sha256(question.encode()).hexdigest())
 
 

@@ -12,8 +12,8 @@ from typing import Any
 from urllib.parse import quote
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.vivarium.server.plugins.filter.postgresql import RESERVE
 from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.apps.schema import App
+from ansible_collections.vivarium.server.plugins.plugin_utils._postgresql.limits import RESERVE
 from ansible_collections.vivarium.server.plugins.plugin_utils._wiring.topology import Topology
 
 SOCKET_DIRECTORY = "/var/run/postgresql"  # where Debian's PostgreSQL and its clients meet
