@@ -10,10 +10,10 @@ from collections.abc import Container
 from typing import Any
 
 from ansible.errors import AnsibleError
-from ansible_collections.vivarium.server.plugins.filter.env_file import text
 from ansible_collections.vivarium.server.plugins.module_utils._asgi.plan import GONE
 from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.run import agreed
 from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.source import Source, resolve_application
+from ansible_collections.vivarium.server.plugins.plugin_utils.env_file import text
 from ansible_collections.vivarium.server.plugins.plugin_utils.files import FilesAction
 
 # What of an application's description its deployment checks look at, beside the environment.

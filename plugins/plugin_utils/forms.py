@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.vivarium.server.plugins.filter.env_file import NAME, text
+from ansible_collections.vivarium.server.plugins.plugin_utils.env_file import NAME, text
 
 # Every form is for fullmatch(): `$` would let a line break at the end through.
 # What env_file takes, as an input no longer than this.
