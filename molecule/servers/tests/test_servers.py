@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import re
@@ -11,14 +10,12 @@ import tarfile
 import time
 from pathlib import Path
 
-import play
 import pytest
 import yaml
+from play import wait_until
 
 PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 SCENARIO = PROJECT / "molecule/servers"
-# Six servers start and end at once.
-wait_until = functools.partial(play.wait_until, seconds=60)
 SERVERS = yaml.safe_load((PROJECT / "roles/asgi/vars/main.yml").read_text())["__asgi_servers"]
 # Applications are named after the rows of the role's table.
 each_server = pytest.mark.parametrize("name", SERVERS)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import subprocess
 from pathlib import Path
 
-import play
 import pytest
 import yaml
-from play import Play
+from play import Play, wait_until
 
 PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 SCENARIO = PROJECT / "molecule/servers"
-# Six servers start and end at once.
-wait_until = functools.partial(play.wait_until, seconds=60)
 SERVERS = yaml.safe_load((PROJECT / "roles/asgi/vars/main.yml").read_text())["__asgi_servers"]
 # How each server is told to start its workers anew every now and then. Daphne is not; Granian takes no less than a minute.
 RECYCLED = {
