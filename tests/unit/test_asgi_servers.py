@@ -154,8 +154,8 @@ def test_a_server_with_workers_of_its_own_takes_the_parent_along(supervise):
     assert parent.wait(20) == 128 + 9
 
 
-def test_an_end_waits_for_what_is_held(supervise):
-    parent, path = supervise("--workers", "2", "--finish", "20")
+def ends_once_let_go(parent, path):
+    """It is told to end while somebody holds a connection, and does so when that is over."""
     wait_for(lambda: answers(path))
     held, pid = connect(path)
     parent.terminate()
@@ -167,20 +167,15 @@ def test_an_end_waits_for_what_is_held(supervise):
     assert parent.wait(5) == 0
 
 
+def test_an_end_waits_for_what_is_held(supervise):
+    ends_once_let_go(*supervise("--workers", "2", "--finish", "20"))
+
+
 def test_somebody_elses_socket_of_any_name_changes_nothing(supervise):
     """Whoever has an account can give one a name that is no text, and the table of all sockets has it."""
     with socket.socket(socket.AF_UNIX) as odd:
         odd.bind(b"\0\xff\xfe" + os.urandom(4).hex().encode())
-        parent, path = supervise("--workers", "1", "--finish", "20")
-        wait_for(lambda: answers(path))
-        held, pid = connect(path)
-        parent.terminate()
-        wait_for(lambda: not (path.parent / "serving").exists())
-        time.sleep(0.5)
-        assert parent.poll() is None
-        os.kill(pid, 0)
-        held.close()
-        assert parent.wait(5) == 0
+        ends_once_let_go(*supervise("--workers", "1", "--finish", "20"))
 
 
 def test_an_end_waits_no_longer_than_it_was_told(supervise):
