@@ -304,7 +304,7 @@ def test_numbers_booleans_and_lists_are_good_values_of_the_environment():
         ({"static_url": "/dateien für alle/"}, "nginx decodes them"),
         ({"health_path": "/gesund/ä?x=1"}, "but those of ASCII: /gesund/%C3%A4?x=1 is the same"),
         # what nginx does for it
-        ({"site": {"read_timout": 5}}, "site: unknown key 'read_timout' (known: read_timeout, internal)"),
+        ({"site": {"read_timout": 5}}, "site: unknown key 'read_timout' (known: read_timeout, title, internal)"),
         ({"site": {"read_timeout": 0}}, "site.read_timeout must be between 1 and 86400"),
         ({"site": {"read_timeout": "2m"}}, "site: read_timeout must be a whole number"),
         (

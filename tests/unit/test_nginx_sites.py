@@ -278,7 +278,20 @@ def places():
     yield "header", lambda value: {"nginx_security_headers": {value if isinstance(value, str) else "X A": "b"}}
     yield "header's value", lambda value: {"nginx_security_headers": {"X-A": value}}
     for base, keys in (
-        (PUBLIC, ["name", "domains", "redirect_domains", "upstream", "enabled_by", "pass_headers", *NUMBERS]),
+        (
+            PUBLIC,
+            [
+                "name",
+                "domains",
+                "redirect_domains",
+                "upstream",
+                "enabled_by",
+                "pass_headers",
+                "pages",
+                "maintenance_paths",
+                *NUMBERS,
+            ],
+        ),
         (BACKEND, ["listen", "trusted_proxies"]),
     ):
         for key in keys:
@@ -334,7 +347,8 @@ def test_no_input_says_more_than_its_directive(place):
 
 def test_each_key_of_a_site_is_among_the_places():
     keys = {re.split(r"[\[.]", place)[0] for place in PLACES}
-    assert set(DEFAULTS) - keys == {"extra"}
+    # Raw directives, and what reaches no configuration but a page.
+    assert set(DEFAULTS) - keys == {"extra", "title"}
 
 
 def test_a_site_knows_which_others_share_its_certificate():

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from ansible_collections.vivarium.server.plugins.plugin_utils._nginx import pages
 from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.forms import identifier
 from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.static import location
 from ansible_collections.vivarium.server.plugins.plugin_utils.hsts import decided, header
@@ -24,6 +25,9 @@ DEFAULTS: dict[str, Any] = {
     "listen": None,
     "trusted_proxies": [],
     "pass_headers": [],
+    "title": None,
+    "pages": None,
+    "maintenance_paths": [],
     "extra": "",
 }
 
@@ -47,7 +51,9 @@ def nginx_sites(sites: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def nginx_site_files(sites: list[dict[str, Any]], directory: str, remove: Iterable[str] = ()) -> list[dict[str, Any]]:
+def nginx_site_files(
+    sites: list[dict[str, Any]], directory: str, pages_directory: str, maintenance: str, remove: Iterable[str] = ()
+) -> list[dict[str, Any]]:
     """Return what vivarium.server.files writes for completed sites, and removes of those that are to go."""
     files = []
     for site in sites:
@@ -57,9 +63,19 @@ def nginx_site_files(sites: list[dict[str, Any]], directory: str, remove: Iterab
         for part, template in parts.items():
             entry = {"template": template, "vars": {"site": site}} if template else {"state": "absent"}
             files.append({"path": f"{directory}/{site['name']}.{part}", **entry})
-    return files + [
-        {"path": f"{directory}/{name}.{part}", "state": "absent"} for name in remove for part in ("conf", "names")
-    ]
+        # The page's name and not a directory for each site: there is nothing to take away but files.
+        files += [
+            {"path": f"{pages_directory}/{site['name']}.{page}", "content": content}
+            for page, content in pages.pages(site).items()
+        ]
+    for name in remove:
+        paths = [
+            *(f"{directory}/{name}.{part}" for part in ("conf", "names")),
+            *(f"{pages_directory}/{name}.{page}.html" for page in pages.PAGES),
+            f"{maintenance}/{name}",
+        ]
+        files += [{"path": path, "state": "absent"} for path in paths]
+    return files
 
 
 def _derive(site: dict[str, Any]) -> dict[str, Any]:
@@ -71,4 +87,6 @@ def _derive(site: dict[str, Any]) -> dict[str, Any]:
         "pass_headers": [name.lower() for name in site["pass_headers"]],
         "static": [location(entry) for entry in site["static"]],
         "media": [location(entry) for entry in site["media"]],
+        "title": site["title"] or str(site["name"]),
+        "pages": f"{site['pages'].rstrip('/')}/" if site["pages"] else None,
     }

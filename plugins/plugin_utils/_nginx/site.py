@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.vivarium.server.plugins.plugin_utils._nginx import headers, reach, static
+from ansible_collections.vivarium.server.plugins.plugin_utils._nginx import headers, pages, reach, static
 from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.complete import DEFAULTS, complete
 from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.forms import (
     NAME,
@@ -49,6 +49,7 @@ def _site_problems(site: dict[str, Any]) -> list[str]:
     problems += static.files_problems(site)
     problems += hsts_problems(site["hsts"])
     problems += headers.pass_problems(site)
+    problems += pages.problems(site)
     if not SIZE.match(str(site["client_max_body_size"])):
         problems.append(f"client_max_body_size: '{site['client_max_body_size']}' is not a size such as 10m")
     for key in ("read_timeout", "websocket_timeout"):

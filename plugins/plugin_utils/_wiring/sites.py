@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import unquote
 
 from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.apps.schema import App
+from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.pages import is_path
 from ansible_collections.vivarium.server.plugins.plugin_utils._wiring import certificates
 from ansible_collections.vivarium.server.plugins.plugin_utils._wiring.topology import Topology
 
@@ -37,6 +39,9 @@ def sites(topology: Topology, app: App) -> list[dict[str, Any]]:
         "domains": app["domains"],
         "client_max_body_size": app["client_max_body_size"],
         "read_timeout": app["site"]["read_timeout"],
+        "title": app["site"]["title"],
+        # Of the live release, sealed as its code is.
+        "pages": f"{app['root']}/live/public/errors/" if topology.is_app and app["static_url"] else None,
     }
     local = [f"unix:{app['root']}/live/socket"]
     # It is gone while the application is stopped (state).
@@ -49,6 +54,7 @@ def sites(topology: Topology, app: App) -> list[dict[str, Any]]:
                 **common,
                 "certificate": certificates.files(app),
                 "hsts": app["hsts_decision"] or False,
+                "maintenance_paths": _watched(app),
                 "upstream": [
                     *(local if topology.is_app else []),
                     *(topology.endpoint(host, app["port"]) for host in topology.remote_apps),
@@ -72,6 +78,12 @@ def sites(topology: Topology, app: App) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _watched(app: App) -> list[str]:
+    """The path that a monitor asks, which is answered during maintenance too; not the one of a deploy that was told none."""
+    path = unquote(app["health_path"].partition("?")[0])
+    return [path] if app["health_strict"] and is_path(path) else []
 
 
 def _media(app: App) -> list[dict[str, Any]]:
