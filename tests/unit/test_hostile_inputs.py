@@ -101,6 +101,7 @@ def pair():
     )
 
 
+HASH = "$6$saltsalt$sfZR6YSW/Dp0uCiyF9fDipa6ORr5LVLOwXNgtzRlXXhkC7xA3w4zy97VIC3vL14AUXGJp3yBjZVztkdiBzJnX1"
 SHOP = {
     "name": "shop",
     "source": {
@@ -155,6 +156,20 @@ SHOP = {
     "sandbox_allow": ["jit"],
 }
 PLAIN = {"application": "api:app", "framework": "none"}
+EDGE = {
+    "trusted_proxies": ["10.0.0.1"],
+    "headers": {"Content-Security-Policy": "default-src 'self'"},
+    "rate_limits": {"/login/": {"rate": "5r/m", "burst": 5, "methods": ["POST"]}, "/": "10r/s"},
+    "connection_limit": 20,
+    "protect": {"/admin/": {"addresses": ["10.0.0.0/8"], "users": {"ann": HASH}, "satisfy": "any"}},
+    "health_path": "/health/",
+    "locations": {
+        "/old/": {"redirect": "/new/", "code": 308},
+        "/gone/": {"return": 410},
+        "/files/": {"directory": "/srv/files"},
+        "/raw/": {"raw": "return 200 raw;"},
+    },
+}
 # An example of every input, so that there is something to put the hostile values in the place of.
 EXAMPLES = {
     "asgi": {
@@ -242,7 +257,7 @@ EXAMPLES = {
                 "pass_headers": ["X-Client-Ip"],
                 "title": "Shop",
                 "pages": "/srv/shop/pages",
-                "maintenance_paths": ["/health/"],
+                **EDGE,
                 "extra": "",
             },
             {
@@ -271,6 +286,11 @@ EXAMPLES = {
         "nginx_security_headers": {"X-Frame-Options": "DENY"},
         "nginx_acme_directory": "/var/lib/vivarium/acme",
         "nginx_worker_connections": 4096,
+        "nginx_client_header_timeout": "15s",
+        "nginx_client_body_timeout": "60s",
+        "nginx_send_timeout": "60s",
+        "nginx_keepalive_timeout": "65s",
+        "nginx_connection_limit": 500,
         "nginx_worker_shutdown_timeout": "1h",
         "nginx_extra": "",
     },
@@ -492,6 +512,11 @@ FREE = {
     ("env_file", "env_file_secrets.B"): (VALUE, "the environment file carries any text"),
     ("env_file", "env_file_notify[]"): (TEXT - {"empty"}, "names of the playbook's own handlers"),
     ("nginx", "nginx_sites[].extra"): (ANY, "raw directives by purpose"),
+    ("nginx", "nginx_sites[].headers.Content-Security-Policy"): (
+        TEXT,
+        "quoted; a quotation mark, a dollar sign and a backslash are refused",
+    ),
+    ("nginx", "nginx_sites[].locations./raw/.raw"): (ANY, "raw directives by purpose"),
     ("nginx", "nginx_extra"): (ANY, "raw directives by purpose"),
     ("nginx", "nginx_sites[].title"): (TEXT - {"empty"}, "escaped for HTML"),
     ("nginx", "nginx_security_headers.X-Frame-Options"): (
@@ -515,7 +540,7 @@ FREE = {
     ("postgresql_backup", "postgresql_backup_hook_failure"): (ANY, "a shell command by purpose; JSON carries it"),
 }
 # What nobody may read in an error.
-SECRET = ("secret", "password", "key", "env", "certificate.certificate")
+SECRET = ("secret", "password", "key", "env", "certificate.certificate", "users.ann")
 
 
 def hostile(value):

@@ -9,7 +9,13 @@ import re
 import pytest
 import yaml
 from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.complete import nginx_site_files, nginx_sites
-from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.pages import PAGES, SHOWN, pages, problems
+from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.pages import (
+    PAGES,
+    SHOWN,
+    open_path,
+    pages,
+    problems,
+)
 from nginx_forms import SITE
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -104,13 +110,20 @@ def test_a_site_that_goes_takes_its_pages_and_its_maintenance_along():
         ({"title": 7}, "title must be a line"),
         ({"pages": "pages"}, "pages: path 'pages' must be absolute"),
         ({"pages": "/home/shop/pages"}, "pages: path '/home/shop/pages' lies where the sandbox"),
-        ({"maintenance_paths": ["health"]}, "maintenance_paths: 'health' must be a path"),
-        ({"maintenance_paths": ["/a b"]}, "maintenance_paths: '/a b' must be a path"),
-        ({"maintenance_paths": [f"/{'x' * 200}"]}, "must be a path that begins with /, of at most 200"),
-        ({"maintenance_paths": ["/Up", "/up"]}, "maintenance_paths: '/up' is listed twice"),
     ],
 )
 def test_what_cannot_be(changes, problem):
-    site = {"title": None, "pages": None, "maintenance_paths": []}
+    site = {"title": None, "pages": None}
     assert problems(site) == []
     assert any(problem in found for found in problems({**site, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("health", "path"),
+    [
+        (None, None), ("/health/", "/health/"), ("/up?full=1", "/up"), ("/%75p", "/up"), ("/a%20b", None), ("/a%3Bb", None),
+        (f"/{'x' * 200}", None),
+    ],
+)  # fmt: skip
+def test_a_path_that_is_watched_stays_open_as_nginx_compares_it(health, path):
+    assert open_path(health) == path

@@ -4,8 +4,8 @@ usage: upstream.py NAME SOCKET
 
 /            what arrived, as JSON        /slow?SECONDS   the same, later        /headers   security headers of its own
 /die         drops the connection         /accel?PATH     asks nginx to serve another path
-/fail?STATUS the same, as an error
 /big?BYTES   headers as large as that     /named?PATH     the same as /accel, and says how it is called and kept
+/fail?STATUS an error of its own
 """
 
 import asyncio
@@ -58,9 +58,9 @@ async def serve(reader, writer):
             if path == "/big":
                 extra = f"X-Big: {'b' * int(query)}\r\n"
             text = json.dumps(answer).encode()
-            status = query if path == "/fail" else "200"
+            status = f"{query} Error" if path == "/fail" else "200 OK"
             writer.write(
-                f"HTTP/1.1 {status} OK\r\nContent-Type: application/json\r\n{extra}Content-Length: {len(text)}\r\n\r\n".encode()
+                f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\n{extra}Content-Length: {len(text)}\r\n\r\n".encode()
                 + text
             )
             await writer.drain()

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import functools
 from typing import Any
+from urllib.parse import unquote
 
-from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.forms import PATH, path_problems, repeated
+from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.forms import PATH, path_problems
 from ansible_collections.vivarium.server.plugins.plugin_utils.host_code import COLLECTION
 from jinja2 import Environment, StrictUndefined, Template
 
-MOST = 200  # characters of a name or a path
+MOST = 200  # characters
 AGAIN = {"to": "", "name": "Try again"}
 FIRST = {"to": "/", "name": "Go to the start page"}
 NOT_YOURS = "Nothing is wrong with your device or your connection."
@@ -65,20 +66,12 @@ SHOWN = {"maintenance": "503"}
 
 
 def problems(site: dict[str, Any]) -> list[str]:
-    """What is wrong with what a site says of its pages, and of the paths that are there in spite of the one for maintenance."""
+    """What is wrong with what a site says of its pages."""
     found = []
     if site["title"] is not None and not is_title(site["title"]):
         found.append(f"title must be a line of at most {MOST} characters")
     if site["pages"] is not None:
         found += [f"pages: {problem}" for problem in path_problems(site["pages"])]
-    for path in site["maintenance_paths"]:
-        if not is_path(path):
-            found.append(
-                f"maintenance_paths: '{path}' must be a path that begins with /, of at most {MOST} characters, without blanks or"
-                " special characters"
-            )
-    twice = repeated(str(path).lower() for path in site["maintenance_paths"])
-    found += [f"maintenance_paths: '{path}' is listed twice" for path in twice]
     return found
 
 
@@ -87,10 +80,11 @@ def is_title(title: object) -> bool:
     return isinstance(title, str) and len(title) <= MOST and title.isprintable() and bool(title.strip())
 
 
-def is_path(path: object) -> bool:
-    """Whether nginx can be told of a path that is answered during maintenance."""
+def open_path(health: str | None) -> str | None:
+    """The path that somebody watches, which is answered during maintenance too, as nginx compares it: decoded."""
+    path = unquote((health or "").partition("?")[0])
     # A longer one would not fit into its table.
-    return isinstance(path, str) and bool(PATH.match(path)) and len(path) <= MOST
+    return path if PATH.match(path) and len(path) <= MOST else None
 
 
 def pages(site: dict[str, Any]) -> dict[str, str]:

@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import unquote
 
 from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.apps.schema import App
-from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.pages import is_path
+from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.protect import health_problems
 from ansible_collections.vivarium.server.plugins.plugin_utils._wiring import certificates
 from ansible_collections.vivarium.server.plugins.plugin_utils._wiring.topology import Topology
 
@@ -54,7 +53,7 @@ def sites(topology: Topology, app: App) -> list[dict[str, Any]]:
                 **common,
                 "certificate": certificates.files(app),
                 "hsts": app["hsts_decision"] or False,
-                "maintenance_paths": _watched(app),
+                "health_path": _watched(app),
                 "upstream": [
                     *(local if topology.is_app else []),
                     *(topology.endpoint(host, app["port"]) for host in topology.remote_apps),
@@ -80,10 +79,10 @@ def sites(topology: Topology, app: App) -> list[dict[str, Any]]:
     return found
 
 
-def _watched(app: App) -> list[str]:
-    """The path that a monitor asks, which is answered during maintenance too; not the one of a deploy that was told none."""
-    path = unquote(app["health_path"].partition("?")[0])
-    return [path] if app["health_strict"] and is_path(path) else []
+def _watched(app: App) -> str | None:
+    """The path that a monitor asks, where the application has one of its own."""
+    path = app["health_path"].partition("?")[0]
+    return path if app["health_strict"] and not health_problems(path) else None
 
 
 def _media(app: App) -> list[dict[str, Any]]:
