@@ -429,6 +429,7 @@ def test_what_nginx_itself_has_to_say_has_a_page(target):
         assert "Shop &amp; Söhne" in answer.body and f"Error {status}" in answer.body
         assert answer.header("cache-control") == "no-store"
         assert answer.header("x-content-type-options") == "nosniff" and answer.header("strict-transport-security")
+        assert answer.header("content-security-policy").startswith("default-src 'none'; style-src 'unsafe-inline'")
         assert answer.headers.get("retry-after") == (["30"] if status > 500 else None)
     for host in ("down.test", "www.shop.test"):
         received = target.client("misdirect", "shop.test" if host == "down.test" else "down.test", host)["received"]

@@ -25,6 +25,8 @@ from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases imp
     systemctl_show,
     tell_of_fallen,
 )
+from ansible_collections.vivarium.server.plugins.module_utils._maintenance.state import closed
+from ansible_collections.vivarium.server.plugins.module_utils._maintenance.state import line_of as closed_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -153,8 +155,18 @@ def text_of(name: str, status: dict[str, Any]) -> Iterator[str]:
 
 def main(parameters: dict[str, Any], check_mode: bool, diff: bool) -> dict[str, Any]:
     """The module."""
-    found = {name: status_of(name, parameters["deploys"]) for name in applications_here()}
+    maintenance = closed()
+    found = {
+        name: {**status_of(name, parameters["deploys"]), "maintenance": maintenance.get(name)}
+        for name in applications_here()
+    }
     # What went wrong first.
     text = [line for status in found.values() for line in (status["fallen"] or "").splitlines()]
     text += [line for name, status in found.items() for line in text_of(name, status)]
-    return {"changed": False, "applications": found, "text": text or ["no applications"]}
+    return {
+        "changed": False,
+        "applications": found,
+        "maintenance": maintenance,
+        "closed": [closed_line(name, state) for name, state in maintenance.items()],
+        "text": text or ["no applications"],
+    }
