@@ -102,6 +102,20 @@ def pair():
 
 
 HASH = "$6$saltsalt$sfZR6YSW/Dp0uCiyF9fDipa6ORr5LVLOwXNgtzRlXXhkC7xA3w4zy97VIC3vL14AUXGJp3yBjZVztkdiBzJnX1"
+EDGE = {
+    "trusted_proxies": ["10.0.0.1"],
+    "headers": {"Content-Security-Policy": "default-src 'self'"},
+    "rate_limits": {"/login/": {"rate": "5r/m", "burst": 5, "methods": ["POST"]}, "/": "10r/s"},
+    "connection_limit": 20,
+    "protect": {"/admin/": {"addresses": ["10.0.0.0/8"], "users": {"ann": HASH}, "satisfy": "any"}},
+    "health_path": "/health/",
+    "locations": {
+        "/old/": {"redirect": "/new/", "code": 308},
+        "/gone/": {"return": 410},
+        "/files/": {"directory": "/srv/files"},
+        "/raw/": {"raw": "return 200 raw;"},
+    },
+}
 SHOP = {
     "name": "shop",
     "source": {
@@ -144,7 +158,16 @@ SHOP = {
     "keep_releases": 5,
     "port": 8100,
     "certificate": {"type": "provided", "certificate": "a", "key": "b"},
-    "site": {"read_timeout": 60, "title": "Shop", "internal": {"/protected/": "private"}},
+    "site": {
+        "read_timeout": 60,
+        "title": "Shop",
+        "websocket_timeout": 60,
+        "internal": {"/protected/": "private"},
+        "pass_headers": ["X-Client-Ip"],
+        **{key: value for key, value in EDGE.items() if key != "health_path"},
+        "extra": "add_header X-A b;",
+    },
+    "redirect_domains": ["www.shop.example.com"],
     "client_max_body_size": "10m",
     "install": {"extras": ["prod"], "groups": ["web"]},
     "build": ["npm ci"],
@@ -156,20 +179,6 @@ SHOP = {
     "sandbox_allow": ["jit"],
 }
 PLAIN = {"application": "api:app", "framework": "none"}
-EDGE = {
-    "trusted_proxies": ["10.0.0.1"],
-    "headers": {"Content-Security-Policy": "default-src 'self'"},
-    "rate_limits": {"/login/": {"rate": "5r/m", "burst": 5, "methods": ["POST"]}, "/": "10r/s"},
-    "connection_limit": 20,
-    "protect": {"/admin/": {"addresses": ["10.0.0.0/8"], "users": {"ann": HASH}, "satisfy": "any"}},
-    "health_path": "/health/",
-    "locations": {
-        "/old/": {"redirect": "/new/", "code": 308},
-        "/gone/": {"return": 410},
-        "/files/": {"directory": "/srv/files"},
-        "/raw/": {"raw": "return 200 raw;"},
-    },
-}
 # An example of every input, so that there is something to put the hostile values in the place of.
 EXAMPLES = {
     "asgi": {
@@ -511,11 +520,16 @@ FREE = {
     ("env_file", "env_file_variables.A"): (VALUE, "the environment file carries any text"),
     ("env_file", "env_file_secrets.B"): (VALUE, "the environment file carries any text"),
     ("env_file", "env_file_notify[]"): (TEXT - {"empty"}, "names of the playbook's own handlers"),
+    **{
+        (role, f"{place}.headers.Content-Security-Policy"): (
+            TEXT,
+            "quoted; a quotation mark, a dollar sign and a backslash are refused",
+        )
+        for role, place in (("asgi", "asgi_apps[].site"), ("nginx", "nginx_sites[]"))
+    },
+    ("asgi", "asgi_apps[].site.locations./raw/.raw"): (ANY, "raw directives by purpose"),
+    ("asgi", "asgi_apps[].site.extra"): (ANY, "raw directives by purpose"),
     ("nginx", "nginx_sites[].extra"): (ANY, "raw directives by purpose"),
-    ("nginx", "nginx_sites[].headers.Content-Security-Policy"): (
-        TEXT,
-        "quoted; a quotation mark, a dollar sign and a backslash are refused",
-    ),
     ("nginx", "nginx_sites[].locations./raw/.raw"): (ANY, "raw directives by purpose"),
     ("nginx", "nginx_extra"): (ANY, "raw directives by purpose"),
     ("nginx", "nginx_sites[].title"): (TEXT - {"empty"}, "escaped for HTML"),

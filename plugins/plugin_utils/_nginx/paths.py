@@ -52,7 +52,7 @@ def repeated_paths(rules: dict[Any, Any]) -> list[str]:
 def _character(character: str) -> str:
     """Itself or its code, of a letter in either case, also where that is to be decoded more than once."""
     plain = f"[{character}]" if character in ".+" else character
-    first, second = f"{ord(character):02x}"
+    code = f"{ord(character):02x}"
     if character.isalpha():
-        first = "[46]" if first in "46" else "[57]"
-    return f"(?:{plain}|%(?:25)*{first}{second})"
+        code = ("[46]" if code[0] in "46" else "[57]") + code[1]
+    return f"(?:{plain}|%(?:25)*{code})"
