@@ -7,14 +7,17 @@ import os
 import pathlib
 import re
 import subprocess
+import textwrap
 from urllib.parse import unquote, urlsplit
 
 import pytest
+import yaml
 from ansible.errors import AnsibleFilterError
 from ansible_collections.vivarium.server.plugins.filter.asgi_apps import asgi_apps
 from ansible_collections.vivarium.server.plugins.filter.certificates import certificate_problems
 from ansible_collections.vivarium.server.plugins.filter.postgresql import postgresql_problems
 from ansible_collections.vivarium.server.plugins.filter.wiring import wiring, wiring_left, wiring_names, wiring_without
+from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.apps.schema import OPTIONS
 from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.site import nginx_site_problems
 from ansible_collections.vivarium.server.plugins.plugin_utils.forms import extra_problems
 
@@ -405,6 +408,24 @@ def test_what_stands_in_front_is_the_web_servers_and_headers_are_those_of_both()
     assert nginx_site_problems([public]) == nginx_site_problems([backend]) == []
     (request,) = derive("web", SPLIT, app)["certificates_requests"]
     assert request["domains"] == [*SHOP["domains"], "shop.example.net"]
+
+
+def examples_of(page):
+    """The blocks of a page that are YAML."""
+    for block in re.findall(r"(?m)(?:^ {4,}.*\n|^\n(?= {4}))+", (ROOT / "docs" / page).read_text()):
+        text = re.sub(r'"\{\{ vault_\w+ \}\}"', f'"{"$6$salt$" + "a" * 86}"', textwrap.dedent(block))
+        example = yaml.safe_load(text) if re.match(r"\w+:", text.strip()) else None
+        if isinstance(example, dict):
+            yield example
+
+
+def test_what_the_page_on_sites_says_is_taken():
+    examples = list(examples_of("site.md"))
+    whole, *parts = [example.get("asgi_apps", example) for example in examples]
+    assert len(parts) >= 6 and {key for part in parts for key in part} <= set(OPTIONS["site"]["options"])
+    for site in (whole[0]["site"], *parts):
+        app = SHOP | {"health_path": "/up/", "redirect_domains": ["shop.example.net"], "site": site}
+        assert nginx_site_problems(derive("app1", ONE, app)["nginx_sites"]) == []
 
 
 def test_django_asks_for_passwords_at_a_rate_that_the_inventory_may_change():

@@ -420,7 +420,7 @@ def test_a_password_changes_without_being_shown_and_mistakes_are_told_by_name(ta
     file = "/etc/nginx/sites.d/edge.users"
     before = target.configuration()
     target.host.check_output(f"sed -i s/ann/amy/ {file}")
-    run = target.play("--diff", "--check")
+    run = target.play("--diff", "--check", "-vvv")
     assert run.returncode == 0, run.stdout
     assert file in run.stdout and "$6$" not in run.stdout + run.stderr
     site = {"name": "one", "domains": ["one.test"], "upstream": ["unix:/srv/shop/live/socket"]}
