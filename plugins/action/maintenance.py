@@ -39,7 +39,8 @@ def checked(args: dict[str, Any]) -> dict[str, Any]:
     if unknown:
         raise AnsibleActionFail(f"unknown key {', '.join(sorted(unknown))}")
     # What YAML makes of on and off.
-    state = {True: "on", False: "off"}.get(args.get("state"), args.get("state")) if _hashable(args) else None
+    state = args.get("state")
+    state = ("on" if state else "off") if isinstance(state, bool) else state
     problems = [] if state in STATES else ["state must be on, off or status: -e state=on"]
     allow, wrong = addresses(args.get("allow"))
     problems += wrong
@@ -55,10 +56,6 @@ def checked(args: dict[str, Any]) -> dict[str, Any]:
     if problems:
         raise AnsibleActionFail(f"Nothing was changed: {'; '.join(problems)}")
     return {"state": state, "sites": list(args.get("sites") or []), "allow": allow, "retry_after": int(retry_after)}
-
-
-def _hashable(args: dict[str, Any]) -> bool:
-    return isinstance(args.get("state"), (str, bool, type(None)))
 
 
 def addresses(value: Any) -> tuple[list[str], list[str]]:

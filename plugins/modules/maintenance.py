@@ -11,7 +11,7 @@ version_added: 0.1.0
 description:
   - For the playbook C(maintenance). A public site of the role P(vivarium.server.nginx#role) answers 503 with a page and
     C(Retry-After) from the next request on, and as before once it is opened. nginx is not reloaded.
-  - Some paths are answered all the same, see O(vivarium.server.nginx#role:nginx_sites[].maintenance_paths).
+  - The C(health_path) of a site and what certificate authorities ask for are answered all the same.
 options:
   state:
     description: What to do.

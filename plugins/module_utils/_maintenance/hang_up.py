@@ -35,7 +35,7 @@ def connections(paths: dict[str, str]) -> set[str]:
 
 def instances(names: list[str]) -> dict[str, str]:
     """The instances that run, also of former releases that finish what they hold, and their sockets."""
-    found = {}
+    found: dict[str, str] = {}
     for application in map(Application, names):
         running = application.running_units()
         found |= {release.unit: release.socket for release in application.releases() if release.unit in running}

@@ -83,6 +83,7 @@ def main(parameters: dict[str, Any], check_mode: bool, diff: bool) -> dict[str, 
     names, wanted = parameters["sites"], parameters["state"]
     allow, retry_after = sorted(parameters["allow"]), parameters["retry_after"]
     before = {name: state_of(name) for name in names}
+    after: dict[str, dict[str, Any] | None]
     if wanted == "on":
         check(names)
         after = {
@@ -93,8 +94,8 @@ def main(parameters: dict[str, Any], check_mode: bool, diff: bool) -> dict[str, 
         after = {name: None if wanted == "off" else found for name, found in before.items()}
     changes = [name for name in names if before[name] != after[name]]
     for name in [] if check_mode else changes:
-        if after[name]:
-            close(name, allow, retry_after, after[name]["since"])
+        if found := after[name]:
+            close(name, allow, retry_after, found["since"])
         else:
             reopen(name)
     return {
