@@ -6,13 +6,10 @@ import pathlib
 import re
 
 import pytest
-from ansible_collections.vivarium.server.plugins.filter.nginx_sites import (
-    DEFAULTS,
-    nginx_problems,
-    nginx_site_problems,
-    nginx_sites,
-    nginx_used,
-)
+from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.complete import DEFAULTS, nginx_sites
+from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.inputs import nginx_problems
+from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.site import nginx_site_problems
+from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.there import nginx_used
 from nginx_forms import BACKEND, CASES, CERTIFICATE, FULL, INPUTS, MEDIA, SETS, SITE, STATIC, render
 
 

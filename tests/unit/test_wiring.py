@@ -13,9 +13,9 @@ import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.vivarium.server.plugins.filter.asgi_apps import asgi_apps
 from ansible_collections.vivarium.server.plugins.filter.certificates import certificate_problems
-from ansible_collections.vivarium.server.plugins.filter.nginx_sites import nginx_site_problems
 from ansible_collections.vivarium.server.plugins.filter.postgresql import postgresql_problems
 from ansible_collections.vivarium.server.plugins.filter.wiring import wiring, wiring_left, wiring_names, wiring_without
+from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.site import nginx_site_problems
 from ansible_collections.vivarium.server.plugins.plugin_utils.forms import extra_problems
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

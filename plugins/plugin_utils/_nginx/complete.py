@@ -1,0 +1,74 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A site with every default, and with what the templates derive from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.forms import identifier
+from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.static import location
+from ansible_collections.vivarium.server.plugins.plugin_utils.hsts import decided, header
+
+DEFAULTS: dict[str, Any] = {
+    "upstream": [],
+    "enabled_by": None,
+    "certificate": None,
+    "static": [],
+    "media": [],
+    "hsts": True,
+    "client_max_body_size": "10m",
+    "read_timeout": 60,
+    "websocket_timeout": 3600,
+    "redirect_domains": [],
+    "listen": None,
+    "trusted_proxies": [],
+    "pass_headers": [],
+    "extra": "",
+}
+
+
+def complete(site: dict[str, Any]) -> dict[str, Any]:
+    """A site with every default filled in."""
+    # A null is what a wiring writes where a site does not have the thing.
+    return {**DEFAULTS, **{key: value for key, value in site.items() if value is not None}}
+
+
+def nginx_sites(sites: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the sites with every default filled in and with what the templates derive from them."""
+    sites = [complete(site) for site in sites]
+    first: dict[str, str] = {}
+    for site in sites:
+        if site["certificate"] and not site["listen"]:
+            first.setdefault(site["certificate"]["certificate"], identifier(site["name"]))
+    return [
+        {**_derive(site), "certificate_id": first.get((site["certificate"] or {}).get("certificate", ""))}
+        for site in sites
+    ]
+
+
+def nginx_site_files(sites: list[dict[str, Any]], directory: str, remove: Iterable[str] = ()) -> list[dict[str, Any]]:
+    """Return what vivarium.server.files writes for completed sites, and removes of those that are to go."""
+    files = []
+    for site in sites:
+        # The names that its certificate is shown for; a file without a purpose goes.
+        secure = site["certificate"] and not site["backend"]
+        parts = {"conf": "site.conf.j2", "names": "site.names.j2" if secure else None}
+        for part, template in parts.items():
+            entry = {"template": template, "vars": {"site": site}} if template else {"state": "absent"}
+            files.append({"path": f"{directory}/{site['name']}.{part}", **entry})
+    return files + [
+        {"path": f"{directory}/{name}.{part}", "state": "absent"} for name in remove for part in ("conf", "names")
+    ]
+
+
+def _derive(site: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **site,
+        "id": identifier(site["name"]),
+        "backend": bool(site["listen"]),
+        "hsts_value": header(decided(site["hsts"])),
+        "pass_headers": [name.lower() for name in site["pass_headers"]],
+        "static": [location(entry) for entry in site["static"]],
+        "media": [location(entry) for entry in site["media"]],
+    }

@@ -1,0 +1,82 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""How requests come to a site and go on from it: certificate, proxies in front, upstream."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.forms import (
+    HIDDEN,
+    NETWORK,
+    PATH,
+    address_and_port,
+    path_problems,
+)
+
+
+def upstream_problems(site: dict[str, Any]) -> list[str]:
+    """What is wrong with what answers for a site."""
+    problems = []
+    for upstream in site["upstream"]:
+        if str(upstream).startswith("unix:"):
+            path = str(upstream)[len("unix:") :]
+            if not PATH.match(path) or ":" in path or "/../" in f"{path}/":
+                problems.append(f"upstream: '{upstream}' needs an absolute path after unix:")
+            elif path.startswith(HIDDEN):
+                problems.append(
+                    f"upstream: '{upstream}' lies where the sandbox of nginx sees nothing: {', '.join(HIDDEN)}"
+                )
+        elif not address_and_port(upstream):
+            problems.append(
+                f"upstream: '{upstream}' is neither unix:/path nor ADDRESS:PORT (an address, not a host name:"
+                " nginx does not start when it cannot look one up)"
+            )
+    if site["enabled_by"] is not None:
+        problems += [f"enabled_by: {problem}" for problem in path_problems(site["enabled_by"])]
+    if not site["upstream"] and not site["static"] and not site["media"]:
+        problems.append("has neither an upstream nor static or media files to serve")
+    return problems
+
+
+def certificate_problems(site: dict[str, Any]) -> list[str]:
+    """What is wrong with where the certificate and its key lie."""
+    certificate = site["certificate"]
+    if not certificate:
+        return []
+    if not isinstance(certificate, dict):
+        return ["certificate is a dictionary of a certificate and its key"]
+    problems = []
+    for key in ("certificate", "key"):
+        path = certificate.get(key)
+        if not path:
+            problems.append(f"certificate: {key} is missing: a certificate and its key come together")
+        elif not PATH.match(str(path)) or "/../" in f"{path}/":
+            problems.append(f"certificate: {key} must be an absolute path without blanks or special characters")
+        elif str(path).startswith(HIDDEN):
+            problems.append(f"certificate: {key} lies where the sandbox of nginx sees nothing: {', '.join(HIDDEN)}")
+    return problems
+
+
+def backend_problems(site: dict[str, Any]) -> list[str]:
+    """What is wrong with a backend site."""
+    problems = []
+    if bool(site["listen"]) != bool(site["trusted_proxies"]):
+        problems.append(
+            "listen and trusted_proxies come together: a backend site answers nobody but its trusted proxies"
+        )
+    if site["listen"]:
+        if not address_and_port(site["listen"]):
+            problems.append(f"listen: '{site['listen']}' is not ADDRESS:PORT")
+        for key in ("certificate", "redirect_domains"):
+            if site[key]:
+                problems.append(f"{key} belongs to the public site, not to a backend site (listen)")
+    for proxy in site["trusted_proxies"]:
+        try:
+            # Python takes anything for the zone of an address (fe80::1%anything), nginx takes none.
+            network = NETWORK.match(str(proxy)) and ipaddress.ip_network(str(proxy), strict=False)
+        except ValueError:
+            network = None
+        if not network:
+            problems.append(f"trusted_proxies: '{proxy}' is neither an address nor a network")
+    return problems
