@@ -252,6 +252,36 @@ def test_a_repository_with_the_project_in_a_directory(init):
     assert written.app["health_path"] == "/health"
 
 
+def test_a_member_of_a_workspace(init, tmp_path):
+    """Its packages are locked at the top, where there is no project."""
+    shop = make(
+        tmp_path / "a-shop-with-a-name-that-is-long",
+        pyproject_toml='[tool.uv.workspace]\nmembers = ["backend"]\n',
+        uv_lock='[[package]]\nname = "fastapi"\n[[package]]\nname = "psycopg"\n[[package]]\nname = "sqlmodel"\n',
+        backend__pyproject_toml='[project]\nname = "app"\ndependencies = ["fastapi"]\n',
+        backend__app____init___py="",
+        backend__app__main_py=FASTAPI,
+        backend__app__config_py="class S(BaseSettings):\n    SECRET_KEY: str\n    PROJECT_NAME: str\n"
+        "    SQLALCHEMY_DATABASE_URI: str\n",
+    )
+    written = init(shop)
+    assert written.app["source"]["subdirectory"] == "backend" and written.app["application"] == "app.main:app"
+    assert written.app["name"] == "a_shop_with_a_name_that"
+    assert written.app["database"] == {"variables": {"SQLALCHEMY_DATABASE_URI": "postgresql+psycopg"}}
+    assert list(written.secrets) == ["SECRET_KEY", "DATABASE_PASSWORD"]
+    assert "PROJECT_NAME" in written.notes and "packages from uv.lock" in written.plan.found
+
+
+def test_what_settings_ask_for_only_in_a_case_need_not_be_there(init, tmp_path):
+    settings = (
+        'if "DJANGO_SECRET_KEY" in os.environ:\n    SECRET_KEY = os.environ["DJANGO_SECRET_KEY"]\n'
+        'if os.getenv("S3"):\n    BUCKET = os.environ["BUCKET"]\nREGION = env("REGION", default="")\nTOKEN = env("TOKEN")\n'
+    )
+    written = init(start(tmp_path / "shop", shop__settings_py=SQLITE + settings))
+    assert written.secrets["DJANGO_SECRET_KEY"] == written.secrets["SECRET_KEY"]
+    assert "TOKEN" in written.notes and not [name for name in ("BUCKET", "REGION") if name in written.notes]
+
+
 def test_the_other_examples(init):
     herbarium = init(ROOT / "examples/herbarium").app
     assert (herbarium["settings"], herbarium["health_path"]) == ("herbarium.settings", "/health/")

@@ -19,6 +19,7 @@ from ansible_collections.vivarium.server.plugins.plugin_utils.forms import ACCOU
 EMAIL = re.compile(r"[A-Za-z0-9._%+-]{1,64}@(?=.{3,253}\Z)[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 # A path that stands in commands and in a workflow without quotes.
 PLACE = re.compile(r"(?!-)[A-Za-z0-9_./~-]{1,200}")
+LONGEST = 24
 CI = ("github", "gitlab", "none")
 # Directories that are called after what they are, not after the project.
 COMMON = (
@@ -144,7 +145,9 @@ def application_name(answers: Answers, project_name: str) -> str:
         project_name,
         answers.domains[0].partition(".")[0],
     ):
-        name = re.sub(r"[^a-z0-9]+", "_", candidate.lower()).strip("_")[:24].rstrip("_")
+        name = re.sub(r"[^a-z0-9]+", "_", candidate.lower()).strip("_")
+        # Of a long one, the words that fit.
+        name = name if len(name) <= LONGEST else name[: LONGEST + 1].rpartition("_")[0] or name[:LONGEST]
         if NAME.fullmatch(name) and name not in RESERVED:
             return name
     raise InitError("name: neither the directory nor the domain makes a name for the application: -e app=shop")

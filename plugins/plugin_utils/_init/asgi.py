@@ -34,7 +34,7 @@ WSGI = ("Flask", "Bottle")
 FILES = ("asgi.py", "main.py", "app.py", "server.py", "api.py", "__init__.py")
 SIGNATURE = ["scope", "receive", "send"]
 NAMES = ("app", "application", "asgi", "api")
-HEALTH = re.compile(r"/(?:healthz?|health[-_]?check|livez|readyz|ping|up|status)/?")
+HEALTH = re.compile(r"/(?:healthz?|health[-_]?check|livez|readyz)/?")
 
 
 @dataclass(frozen=True)

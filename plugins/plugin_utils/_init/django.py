@@ -21,7 +21,7 @@ from ansible_collections.vivarium.server.plugins.plugin_utils.forms import MODUL
 PRODUCTION = ("production", "prod", "live", "deploy")
 # The callable of a project without a module for ASGI.
 WITHOUT_MODULE = "django.core.asgi:get_asgi_application()"
-HEALTH = re.compile(r"\^?/?((?:healthz?|health[-_]?check|livez|readyz|ping|up|status)/?)\$?")
+HEALTH = re.compile(r"\^?/?((?:healthz?|health[-_]?check|livez|readyz)/?)\$?")
 
 
 def settings_module(tree: Tree, within: str = "") -> str:
@@ -87,14 +87,19 @@ def settings_files(tree: Tree, within: str, settings: str) -> list[str]:
 
 def health_path(tree: Tree, within: str, files: list[str]) -> str:
     """A path that the project's own list of URLs has for this, at its top."""
-    for path in files:
-        for name, value, _annotation in assigned(tree.parsed(path)):
-            urls = settings_file(tree, within, string_of(value) or "") if name == "ROOT_URLCONF" else None
-            for call in calls(tree.parsed(urls)) if urls else ():
-                if name_of(call.func) in ("path", "re_path") and call.args:
-                    matched = HEALTH.fullmatch(string_of(call.args[0]) or "")
-                    if matched and not any(name_of(part.func) == "include" for part in calls(call)):
-                        return f"/{matched[1]}"
+    said = [
+        string_of(value)
+        for path in files
+        for name, value, _annotation in assigned(tree.parsed(path))
+        if name == "ROOT_URLCONF"
+    ]
+    urls = settings_file(tree, within, said[0] or "") if said else None
+    for name, value, _annotation in assigned(tree.parsed(urls)) if urls else ():
+        for entry in value.elts if name == "urlpatterns" and isinstance(value, ast.List) else ():
+            if isinstance(entry, ast.Call) and name_of(entry.func) in ("path", "re_path") and len(entry.args) > 1:
+                matched = HEALTH.fullmatch(string_of(entry.args[0]) or "")
+                if matched and not (isinstance(entry.args[1], ast.Call) and name_of(entry.args[1].func) == "include"):
+                    return f"/{matched[1]}"
     return ""
 
 

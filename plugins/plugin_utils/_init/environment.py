@@ -24,6 +24,8 @@ PARTS = {
     "HOST": "host", "HOSTNAME": "host", "SERVER": "host", "PORT": "port", "USER": "user", "USERNAME": "user",
     "PASSWORD": "password", "PASS": "password", "NAME": "name", "DB": "name", "DATABASE": "name",
 }  # fmt: skip
+# What is read behind one of them may never be asked for.
+CONDITIONS = (ast.If, ast.IfExp, ast.Try, ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 # Keys that only the application itself knows: any random text will do.
 OWN_KEYS = re.compile(r"(?:APP_|DJANGO_|FLASK_)?SECRET(?:_KEY)?|(?:SESSION|JWT|COOKIE)_SECRET(?:_KEY)?")
 
@@ -35,10 +37,10 @@ class Environment:
     read: dict[str, bool] = field(default_factory=dict)
     secret_key: list[str] = field(default_factory=list)
 
-    def database_variables(self, scheme: str = "") -> dict[str, str]:
-        """What the database is called otherwise than it is called anyway."""
+    def database_variables(self, scheme: str = "", needed: bool = False) -> dict[str, str]:
+        """What the database is called otherwise than it is called anyway, perhaps only what must be there."""
         found = {}
-        for name in self.read:
+        for name in [name for name, must in self.read.items() if must or not needed]:
             part = PART.fullmatch(name)
             if ADDRESS.fullmatch(name):
                 if scheme or name != "DATABASE_URL":
@@ -64,33 +66,41 @@ def read(modules: Iterable[ast.Module]) -> Environment:
     found = Environment()
     for module in modules:
         for name, needed in (*_looked_up(module), *_fields(module)):
-            # The word of a place that can do without counts no less than that of one that cannot.
-            found.read[name] = found.read.get(name, False) or needed
-        for node in module.body:
+            # Where one place can do without, somebody has thought of that.
+            found.read[name] = found.read.get(name, True) and needed
+        for node in ast.walk(module):
             if isinstance(node, ast.Assign) and any(name_of(target) == "SECRET_KEY" for target in node.targets):
                 found.secret_key += [name for name, _needed in _looked_up(node.value)]
     return found
 
 
 def _looked_up(tree: ast.AST) -> Iterator[tuple[str, bool]]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Subscript) and name_of(node.value) == "environ":
-            name, needed = string_of(node.slice), isinstance(node.ctx, ast.Load)
-        elif isinstance(node, ast.Call) and node.args:
-            name, function = string_of(node.args[0]), node.func
-            default = len(node.args) > 1 or any(keyword.arg == "default" for keyword in node.keywords)
-            if name_of(function) == "getenv":
-                needed = False
-            elif isinstance(function, ast.Attribute) and name_of(function.value) in ("environ", *READERS):
-                needed = name_of(function.value) != "environ" and not default
-            elif name_of(function) in READERS:
-                needed = not default
-            else:
-                continue
-        else:
-            continue
-        if name and NAME.fullmatch(name):
-            yield name, needed
+    """Variables, and whether each must be there; what a condition or a function stands before need not be."""
+    waiting = [(tree, True)]
+    while waiting:
+        node, always = waiting.pop()
+        found = _read_by(node)
+        if found and NAME.fullmatch(found[0]):
+            yield found[0], found[1] and always
+        always = always and not isinstance(node, CONDITIONS)
+        waiting += [(child, always) for child in ast.iter_child_nodes(node)]
+
+
+def _read_by(node: ast.AST) -> tuple[str, bool] | None:
+    """What one expression reads: os.environ["X"], os.getenv("X"), "X" in os.environ, env("X"), env.str("X"), config("X")."""
+    if isinstance(node, ast.Subscript) and name_of(node.value) == "environ":
+        return string_of(node.slice) or "", isinstance(node.ctx, ast.Load)
+    if isinstance(node, ast.Compare) and name_of(node.comparators[0]) == "environ":
+        return string_of(node.left) or "", False
+    if isinstance(node, ast.Call) and node.args:
+        name, function = string_of(node.args[0]) or "", node.func
+        default = len(node.args) > 1 or any(keyword.arg == "default" for keyword in node.keywords)
+        owner = name_of(function.value) if isinstance(function, ast.Attribute) else ""
+        if name_of(function) == "getenv" or owner == "environ":
+            return name, False
+        if owner in READERS or name_of(function) in READERS:
+            return name, not default
+    return None
 
 
 def _fields(module: ast.Module) -> Iterator[tuple[str, bool]]:

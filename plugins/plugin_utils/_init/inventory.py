@@ -161,7 +161,7 @@ def _processes(project: Project, name: str) -> dict[str, Any]:
     found: dict[str, Any] = {"worker": {"command": f"{celery} worker --loglevel INFO", "stop_timeout": 60}}
     if project.beat:
         found["beat"] = {
-            "command": f"{celery} beat --loglevel INFO{project.beat.replace('NAME', name)}",
+            "command": f"{celery} beat --loglevel INFO{project.beat.replace('{name}', name)}",
             "overlap": False,
         }
     return found

@@ -51,13 +51,20 @@ def read(tree: Tree, within: str = "") -> Packages:
     found.kind = next((name for name in LOCKS if tree.has(_in(place, name))), "")
     found.foreign = next((name for name in FOREIGN if tree.has(_in(place, name))), "")
     project = tree.toml(_in(place, "pyproject.toml"))
+    locked = place
+    if found.kind == "pyproject.toml":
+        # The lock file of a workspace lies at its top.
+        tops = [
+            around for around in _around(within) if _is_workspace(tree, around) and tree.has(_in(around, "uv.lock"))
+        ]
+        found.kind, locked = ("uv.lock", tops[0]) if tops else (found.kind, place)
     for kind, key in (
         ("uv.lock", "package"),
         ("pylock.toml", "packages"),
         ("poetry.lock", "package"),
         ("pdm.lock", "package"),
     ):
-        found.names |= {canonical(name) for name in _texts(tree.toml(_in(place, kind)).get(key), "name")}
+        found.names |= {canonical(name) for name in _texts(tree.toml(_in(locked, kind)).get(key), "name")}
     found.names |= {name for line in _pyproject(project) for name in _named(line)}
     if found.kind in ("requirements.txt", ""):
         files = [name for name in ("requirements.txt", *ELSEWHERE) if tree.has(_in(place, name))][:1]
@@ -90,6 +97,11 @@ def _python(tree: Tree, place: str, project: dict[str, Any], found: Packages) ->
         newest = [version for version in (f"3.{minor}" for minor in range(16, 9, -1)) if asked.contains(f"{version}.9")]
         # The one that the project is tried with, or else the oldest that it takes.
         found.python_wanted = found.python if found.python in newest else (newest[-1] if newest else "")
+
+
+def _is_workspace(tree: Tree, place: str) -> bool:
+    tool = _dict(tree.toml(_in(place, "pyproject.toml")).get("tool"))
+    return "workspace" in _dict(tool.get("uv"))
 
 
 def _around(within: str) -> Iterator[str]:

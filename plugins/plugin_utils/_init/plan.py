@@ -55,7 +55,7 @@ def make(answers: Answers, project: Project, here: Path, ansible: Ansible) -> Pl
     entry = inventory.application(project, answers, name, inventory.source_of(project, directory, inside, own))
     groups = inventory.groups_of(project)
     inventory.check(entry, inventory.host_name(answers), groups)
-    plan = Plan(name, found=list(project.found), notes=[note.replace("NAME", name) for note in project.notes])
+    plan = Plan(name, found=list(project.found), notes=[note.replace("{name}", name) for note in project.notes])
     if "git" in entry["source"]:
         plan.found.append(f"what is pushed to {entry['source']['git']}, branch {entry['source']['version']}")
 

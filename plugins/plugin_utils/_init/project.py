@@ -93,17 +93,19 @@ def _within(tree: Tree) -> str:
     """The directory that has manage.py, or else says which packages there are: at the top, or the only one below."""
     managed = [path for path in tree.named("manage.py") if "DJANGO_SETTINGS_MODULE" in (tree.text(path) or "")]
     described = [path for name in (*LOCKS, *FOREIGN) for path in tree.named(name) if path.count("/") < 3]
+    top = tree.toml("pyproject.toml")
     for paths in (managed, described):
-        places = sorted({posixpath.dirname(path) for path in paths})
-        # Of a workspace, the top is as good as its members: somebody has to say which.
-        if "" in places or not places:
-            if places:
-                return ""
-            continue
+        places = {posixpath.dirname(path) for path in paths}
+        if paths is described and "tool" in top and "project" not in top and len(places) > 1:
+            # The top of a workspace is no project by itself.
+            places -= {""}
+        if "" in places:
+            return ""
         if len(places) > 1:
-            shown = ", ".join(f"-e project={tree.root / place}" for place in places[:5])
+            shown = ", ".join(f"-e project={tree.root / place}" for place in sorted(places)[:5])
             raise InitError(f"project: there are {len(places)} projects in {tree.root}. Say which: {shown}")
-        return places[0]
+        if places:
+            return places.pop()
     return ""
 
 
@@ -123,7 +125,7 @@ def _django(tree: Tree, project: Project, application: str) -> None:
     ]
     project.keys = [name for name in reads.own_keys() if name not in project.secret_key]
     project.says_admins = "ADMINS" in names or project.packages.has("sentry-sdk")
-    variables = reads.database_variables()
+    variables = reads.database_variables(needed=True)
     engines = [text.rpartition(".")[2] for text in texts if text.startswith(ENGINES)]
     if not project.packages.has(*DRIVERS):
         if "mysql" in engines or project.packages.has("mysqlclient", "pymysql"):
@@ -167,7 +169,7 @@ def _django_beside(tree: Tree, project: Project, names: set[str]) -> None:
             'django-storages: name its bucket in `env`, its keys in the vault, and say `media_url: ""`'
         )
     elif words & {"FileField", "ImageField"} or "MEDIA_ROOT" in names:
-        project.notes.append("Uploads lie in /srv/NAME/media and are served at /media/: backups of them are yours")
+        project.notes.append("Uploads lie in /srv/{name}/media and are served at /media/: backups of them are yours")
     if words & MAILS or project.packages.has("django-allauth") or any(name.startswith("EMAIL_") for name in names):
         project.notes.append(
             "It sends mail: EMAIL_URL in the vault, such as smtp+tls://user:password@mail.example.com:587"
@@ -216,7 +218,7 @@ def _plain(tree: Tree, project: Project, application: str) -> None:
     elif project.packages.has("sqlalchemy", "sqlmodel", "tortoise-orm", "piccolo"):
         project.notes.append(
             "A database without a driver for PostgreSQL: nothing is set up for it. A file of SQLite belongs into"
-            " /var/lib/asgi-NAME; for PostgreSQL add asyncpg or psycopg, and say `database: true`"
+            " /var/lib/asgi-{name}; for PostgreSQL add asyncpg or psycopg, and say `database: true`"
         )
     if project.packages.has("alembic") and tree.has(_at(project, "alembic.ini")) and driver:
         project.hooks = {"before_migrate": ["alembic upgrade head"]}
@@ -267,7 +269,7 @@ def _tasks(tree: Tree, project: Project) -> None:
         elif has("django-celery-beat"):
             project.beat = " --scheduler django_celery_beat.schedulers:DatabaseScheduler"
         elif tree.words & {"beat_schedule", "CELERY_BEAT_SCHEDULE", "CELERYBEAT_SCHEDULE", "add_periodic_task"}:
-            project.beat = " --schedule /var/lib/asgi-NAME/beat"
+            project.beat = " --schedule /var/lib/asgi-{name}/beat"
         if project.celery:
             project.found.append("Celery: a worker" + (" and a scheduler" if project.beat else ""))
         if project.beat:
