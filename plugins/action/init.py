@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,8 @@ class ActionModule(ActionBase):
             settings,
             os.path.abspath(os.path.expanduser(said[0])) if len(said) == 1 else "",
             bool(by_option),
+            "".join(f" --vault-id {shlex.quote(each)}" for each in context.CLIARGS.get("vault_ids") or ())
+            + " --ask-vault-pass" * bool(context.CLIARGS.get("ask_vault_pass")),
             (lambda text: _encrypted(text, secrets)) if secrets else None,
         )
 

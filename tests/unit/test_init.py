@@ -347,6 +347,20 @@ def test_the_page_has_the_workflows_that_are_written():
         assert "".join(f"    {line}".rstrip() + "\n" for line in text.splitlines()) in page
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/first-hour.md"])
+def test_a_page_begins_with_the_commands_that_are_printed(init, tmp_path, page):
+    lines = [
+        " ".join(line.split())
+        for line in (ROOT / page).read_text().splitlines()
+        if line.startswith("    ansible-playbook")
+    ]
+    assert lines[0].startswith(
+        "ansible-playbook vivarium.server.init -e project=../shop -e domain=shop.example.com -e host=203.0.113.5"
+    )
+    assert set(re.findall(r"-e (\w+)=", lines[0])) <= set(GIVEN)
+    assert lines[1:4] == [command for command, _meaning in init(start(tmp_path / "shop")).plan.commands]
+
+
 def test_a_pipeline_of_the_projects_own_stays(init, tmp_path):
     shop = start(tmp_path / "shop", **{"_gitlab-ci_yml": ""})
     git(shop, "init", "--quiet")
@@ -386,9 +400,8 @@ def test_an_inventory_of_another_form_is_not_added_to(init, tmp_path):
 
 def test_secrets_are_encrypted_where_a_password_is_known(init, tmp_path):
     vault = VaultLib([("default", VaultSecret(b"correct horse"))])
-    ansible = plan.Ansible(
-        None, str(tmp_path / "home/.vault-password"), True, lambda text: vault.encrypt(text).decode()
-    )
+    password = str(tmp_path / "home/.vault-password")
+    ansible = plan.Ansible(None, password, True, encrypt=lambda text: vault.encrypt(text).decode())
     here = tmp_path / "servers"
     here.mkdir()
     complete = answers.complete(
@@ -427,7 +440,7 @@ def test_plain_secrets_are_for_one_pair_of_eyes_and_not_for_git(init, tmp_path):
 
 
 def test_an_ansible_cfg_elsewhere_goes_on_to_count(init, tmp_path):
-    ansible = plan.Ansible(tmp_path / "home/.ansible.cfg", "/vault password", True, None)
+    ansible = plan.Ansible(tmp_path / "home/.ansible.cfg", "/vault password", True)
     written = init(start(tmp_path / "shop"), ansible=ansible)
     assert not (tmp_path / "servers/ansible.cfg").exists()
     assert written.plan.commands[0][0].endswith(" --vault-password-file '/vault password'")

@@ -26,6 +26,8 @@ class Ansible:
     settings: Path | None = None
     password_file: str = ""
     said_by_option: bool = False
+    # Other options of this run that say a password, and have to be said again.
+    options: str = ""
     # Makes a text one of the vault's; None where no password is known.
     encrypt: Callable[[str], str] | None = None
 
@@ -66,9 +68,9 @@ def make(answers: Answers, project: Project, here: Path, ansible: Ansible) -> Pl
     add("hosts.yml", hosts)
     add("group_vars/all/main.yml", main)
     if inventory.secret_names(project):
-        _add_secrets(plan, add, project, directory, ansible)
+        _add_secrets(plan, add, project, directory, answers, ansible)
     _add_settings(plan, here, ansible)
-    _add_workflow(plan, answers, project, here, top, inside, own)
+    _add_workflow(plan, answers, project, here, directory, top, inside, own)
     if not answers.email:
         plan.notes.append(
             "No address was said (email), so the certificate is self-signed"
@@ -81,7 +83,9 @@ def make(answers: Answers, project: Project, here: Path, ansible: Ansible) -> Pl
         ("status", "how it is, heading by heading of the deployment checklist"),
         ("deploy", "the next release, after a change of the project"),
     ):
-        plan.commands.append((f"ansible-playbook vivarium.server.{playbook} -i {answers.inventory}{option}", meaning))
+        plan.commands.append(
+            (f"ansible-playbook vivarium.server.{playbook} -i {answers.inventory}{option}{ansible.options}", meaning)
+        )
     return plan
 
 
@@ -104,7 +108,9 @@ def _refuse_other_inventory(directory: Path) -> None:
         )
 
 
-def _add_secrets(plan: Plan, add: Callable[..., None], project: Project, directory: Path, ansible: Ansible) -> None:
+def _add_secrets(
+    plan: Plan, add: Callable[..., None], project: Project, directory: Path, answers: Answers, ansible: Ansible
+) -> None:
     path = "group_vars/all/vault.yml"
     there = os.path.lexists(directory / path)
     # What is there stays, so no secret is made for it.
@@ -115,10 +121,10 @@ def _add_secrets(plan: Plan, add: Callable[..., None], project: Project, directo
     add(path, text, 0o600, "NOT encrypted, readable for you alone")
     if not there:
         add("group_vars/all/.gitignore", "vault.yml\n", remark="keeps vault.yml out of git until it is encrypted")
-        shown = f"{plan.files[-2].path}"
         plan.notes.insert(
             0,
-            f"No password for the vault is configured. `ansible-vault encrypt {shown}`, then remove the .gitignore beside it",
+            f"No password for the vault is configured. `ansible-vault encrypt {answers.inventory}/{path}`, then remove the"
+            " .gitignore beside it",
         )
 
 
@@ -131,8 +137,8 @@ def _add_settings(plan: Plan, here: Path, ansible: Ansible) -> None:
     if password.startswith(f"{home}/"):
         password = f"~{password[len(home) :]}"
     lines = ["[defaults]", "interpreter_python = /usr/bin/python3", "callback_result_format = yaml"]
-    # Ansible takes % for the beginning of another setting's name in no place, but a line end for one.
-    if password and password.isprintable():
+    # A file of settings has no quotes: what follows a ; would be a comment.
+    if password.isprintable() and ";" not in password and password:
         lines.append(f"vault_password_file = {password}")
     lines += ["", "[ssh_connection]", "pipelining = true"]
     plan.files.append(File(here, "ansible.cfg", "\n".join(lines) + "\n"))
@@ -148,6 +154,7 @@ def _add_workflow(
     answers: Answers,
     project: Project,
     here: Path,
+    directory: Path,
     top: Path,
     inside: bool,
     own: repository.Repository | None,
@@ -156,18 +163,22 @@ def _add_workflow(
     which = ci.kind(answers.ci, [top, project.root], [one.origin for one in (around, own) if one])
     if which == "none":
         return
-    directory = os.path.relpath(here, top)
-    if not is_form(PLACE, directory) or Path(answers.inventory).is_absolute():
-        plan.notes.append("No CI workflow was written: this directory, or the inventory, has a name that none can have")
+    below, place = os.path.relpath(here, top), os.path.relpath(directory, here)
+    if top not in directory.parents or not is_form(PLACE, below) or not is_form(PLACE, place):
+        plan.notes.append(
+            f"No CI workflow was written: the inventory lies outside of {top}, or has a name that none can have"
+        )
         return
     path = ci.path(which, top)
     values = {
         "app": plan.name,
-        "inventory": answers.inventory,
+        "inventory": place,
         "inside": inside,
-        "directory": "" if directory == "." else directory,
+        "directory": "" if below == "." else below,
     }
-    plan.files.append(File(top, path, ci.text(which, **values), remark="deploys"))
+    plan.files.append(
+        File(top, path, ci.text(which, **values), remark="deploys, once it has a key (docs/deploy-from-ci.md)")
+    )
     if path == ci.GITLAB_BESIDE:
         plan.notes.append(f"CI: `include: [{{local: {path}}}]` in .gitlab-ci.yml")
     if not inside and not (own and own.url):
