@@ -539,9 +539,10 @@ def test_a_link_is_not_followed_out_of_the_project(tmp_path):
         "x = " + "[" * 150 + "]" * 150,
         "#" * 3_000_000,
         "not python at all {{ 7 * 7 }}",
+        'x = "\\d" is 1\n',
         UNREADABLE,
     ],
-    ids=["nul", "brackets", "minus", "dots", "sum", "lists", "large", "text", "code"],
+    ids=["nul", "brackets", "minus", "dots", "sum", "lists", "large", "text", "warned", "code"],
 )
 def test_settings_that_nobody_can_read(init, tmp_path, text):
     written = init(start(tmp_path / "shop", shop__settings_py=text, shop__models_py=text, shop__celery_py=text))

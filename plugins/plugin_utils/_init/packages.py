@@ -13,7 +13,6 @@ from ansible_collections.vivarium.server.plugins.module_utils._asgi.packages imp
 from ansible_collections.vivarium.server.plugins.module_utils._deploy.packages import FOREIGN, LOCKS
 from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.apps.code import EXTRA, REQUIREMENTS
 from ansible_collections.vivarium.server.plugins.plugin_utils._init.tree import MOST_LOCKED, Tree
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*(\[[^\]]*\])?")
 # Where projects keep requirements that do not lie at the top, and what extras and groups of production are called.
@@ -85,6 +84,10 @@ def read(tree: Tree, within: str = "") -> Packages:
 
 
 def _python(tree: Tree, place: str, project: dict[str, Any], found: Packages) -> None:
+    """Which Python it is tried with, and one that Debian does not have, where it takes no other."""
+    # ansible-core brings it; where plugins are looked at without that, it is missing.
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
     poetry = _dict(_dict(_dict(project.get("tool")).get("poetry")).get("dependencies")).get("python")
     wanted = _dict(project.get("project")).get("requires-python") or poetry
     pinned = re.match(r"(?:cpython@?)?(3\.\d{1,2})\b", (tree.text(_in(place, ".python-version")) or "").strip())

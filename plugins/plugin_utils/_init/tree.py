@@ -8,6 +8,7 @@ import functools
 import os
 import re
 import tomllib
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.source impor
 
 # What is read of one file (bytes): of code, and of a lock file.
 MOST_CODE, MOST_LOCKED = 256 * 1024, 16 * 1024 * 1024
+# And of all code: its syntax takes some fifty times as much memory.
+MOST_IN_ALL = 3 * 1024 * 1024
 # How many files and directories are looked at, how deep, and how many files of Python are read.
 MOST_FOUND, DEEPEST, MOST_READ = 20_000, 6, 600
 # What says nothing of how a project is served.
@@ -40,6 +43,8 @@ class Tree:
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
+        self._parsed: dict[str, ast.Module] = {}
+        self._read = 0
 
     def text(self, name: str, most: int = MOST_CODE) -> str | None:
         """A file, or a link to one inside the directory; None for what is not there, leads elsewhere, or is too large."""
@@ -107,13 +112,22 @@ class Tree:
                 found.add(node.arg or "" if isinstance(node, ast.keyword) else name_of(node))
         return found
 
-    @functools.cache  # noqa: B019  (a tree lives as long as the run)
     def parsed(self, path: str) -> ast.Module:
         """A file as syntax; nothing of one that is no Python, or nested as deep as nobody writes it."""
-        try:
-            return ast.parse(self.text(path) or "")
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return ast.Module(body=[], type_ignores=[])
+        if path not in self._parsed:
+            text = self.text(path) or ""
+            self._read += len(text)
+            self._parsed[path] = _syntax(text if self._read <= MOST_IN_ALL else "")
+        return self._parsed[path]
+
+
+def _syntax(text: str) -> ast.Module:
+    try:
+        # What Python has to say of somebody's code is not for who runs this.
+        with warnings.catch_warnings(action="ignore"):
+            return ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return ast.Module(body=[], type_ignores=[])
 
 
 def dotted(path: str) -> str | None:
