@@ -272,6 +272,28 @@ def test_a_member_of_a_workspace(init, tmp_path):
     assert "PROJECT_NAME" in written.notes and "packages from uv.lock" in written.plan.found
 
 
+def test_a_directory_of_a_repository_whose_lock_lies_further_up(init, tmp_path):
+    top = make(
+        tmp_path / "all",
+        uv_lock='[[package]]\nname = "fastapi"\n',
+        pyproject_toml='[tool.uv.workspace]\nmembers = ["shop"]\n',
+    )
+    git(top, "init", "--quiet")
+    shop = make(top / "shop", main_py=FASTAPI, pyproject_toml='[project]\nname = "shop"\n')
+    written = init(shop)
+    assert written.app["source"] == {"path": "../../../all", "subdirectory": "shop"}
+    assert (written.app["name"], written.app["application"]) == ("shop", "main:app")
+
+
+@pytest.mark.parametrize(
+    ("admins", "env"),
+    [("[]", True), ("['a@example.com']", False), ("env.list('ADMINS', default=[])", True), ("people()", False)],
+)
+def test_somebody_hears_of_errors(init, tmp_path, admins, env):
+    written = init(start(tmp_path / "shop", shop__settings_py=f"{SQLITE}ADMINS = {admins}\n"))
+    assert ("env" in written.app) == env
+
+
 def test_what_settings_ask_for_only_in_a_case_need_not_be_there(init, tmp_path):
     settings = (
         'if "DJANGO_SECRET_KEY" in os.environ:\n    SECRET_KEY = os.environ["DJANGO_SECRET_KEY"]\n'
@@ -385,6 +407,7 @@ def test_a_second_run_changes_nothing_and_what_is_there_stays(init, tmp_path):
     )
     init(shop, check=False)
     assert "mine" in (servers / "inventories/prod/hosts.yml").read_text()
+    make(servers / "inventories/prod", host_vars__mine_yml="{}\n")
     before = state(servers)
     init(shop, check=False)
     assert state(servers) == before

@@ -101,7 +101,7 @@ def _refuse_other_inventory(directory: Path) -> None:
         return
     except OSError as error:
         raise InitError(f"inventory: {directory} is no directory that can be read: {error.strerror}") from error
-    if others:
+    if others and "hosts.yml" not in os.listdir(directory):
         raise InitError(
             f"Nothing was written: {directory} holds {others[0]!r:.80} already, an inventory of another form."
             " For one beside it: -e inventory=inventories/NAME"

@@ -12,7 +12,13 @@ from typing import Any
 
 from ansible_collections.vivarium.server.plugins.module_utils._deploy.packages import FOREIGN, LOCKS
 from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.apps.code import INSIDE, callable_of
-from ansible_collections.vivarium.server.plugins.plugin_utils._init import asgi, django, environment, packages
+from ansible_collections.vivarium.server.plugins.plugin_utils._init import (
+    asgi,
+    django,
+    environment,
+    packages,
+    repository,
+)
 from ansible_collections.vivarium.server.plugins.plugin_utils._init.tree import (
     MOST_LOCKED,
     Tree,
@@ -25,6 +31,7 @@ from ansible_collections.vivarium.server.plugins.plugin_utils.forms import MODUL
 
 DRIVERS = ("psycopg", "psycopg-binary", "psycopg-c", "psycopg2", "psycopg2-binary", "asyncpg")
 # What runs tasks in the background beside Celery.
+NO_LOCK = ("", "pyproject.toml")
 QUEUES = ("rq", "django-rq", "dramatiq", "huey", "arq", "taskiq", "procrastinate", "django-q2", "apscheduler")
 ENGINES = ("django.db.backends.", "django.contrib.gis.db.backends.")
 MAILS = {"send_mail", "send_mass_mail", "mail_admins", "EmailMessage", "EmailMultiAlternatives", "PasswordResetView"}
@@ -63,10 +70,9 @@ def read(root: Path, application: str = "", settings: str = "") -> Project:
     if not root.is_dir():
         raise InitError(f"project: there is no directory {root}")
     tree = Tree(root)
-    project = Project(tree.root, _within(tree))
+    tree, project = _with_its_lock(tree, Project(tree.root, _within(tree)))
     if project.within and not INSIDE.fullmatch(project.within):
         raise InitError(f"project: the project lies in {project.within!r}, a name that no description can have")
-    project.packages = packages.read(tree, project.within)
     project.settings = settings or django.settings_module(tree, project.within)
     if project.settings and not MODULE.fullmatch(project.settings):
         raise InitError("settings must be the dotted path of a module, such as shop.settings")
@@ -83,6 +89,19 @@ def read(root: Path, application: str = "", settings: str = "") -> Project:
     _tasks(tree, project)
     _around(tree, project)
     return project
+
+
+def _with_its_lock(tree: Tree, project: Project) -> tuple[Tree, Project]:
+    """A directory whose packages are locked further up in its repository is a directory of that."""
+    project.packages = packages.read(tree, project.within)
+    top = repository.top_of(project.root)
+    if top and top != project.root and project.packages.kind in NO_LOCK:
+        around = Tree(top)
+        within = posixpath.join(project.root.relative_to(around.root).as_posix(), project.within).rstrip("/")
+        found = packages.read(around, within)
+        if found.kind not in NO_LOCK:
+            return around, Project(around.root, within, packages=found)
+    return tree, project
 
 
 def _at(project: Project, name: str) -> str:
@@ -124,7 +143,11 @@ def _django(tree: Tree, project: Project, application: str) -> None:
         *(name for name in reads.own_keys() if name != "SECRET_KEY" and name in reads.secret_key),
     ]
     project.keys = [name for name in reads.own_keys() if name not in project.secret_key]
-    project.says_admins = "ADMINS" in names or project.packages.has("sentry-sdk")
+    # An empty list of them, or a Sentry that is told no address, hears of nothing.
+    admins = [value for module in modules for name, value, _annotation in assigned(module) if name == "ADMINS"]
+    project.says_admins = "ADMINS" not in reads.read and any(
+        not isinstance(value, ast.List | ast.Tuple) or value.elts for value in admins
+    )
     variables = reads.database_variables(needed=True)
     engines = [text.rpartition(".")[2] for text in texts if text.startswith(ENGINES)]
     if not project.packages.has(*DRIVERS):
@@ -312,5 +335,5 @@ def _around(tree: Tree, project: Project) -> None:
                 " (docs/projects.md)"
             )
             break
-    if project.framework == "none" and project.packages.has("sentry-sdk"):
+    if project.packages.has("sentry-sdk"):
         project.notes.append("Sentry: SENTRY_DSN among the secrets")
