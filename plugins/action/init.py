@@ -36,7 +36,7 @@ class ActionModule(ActionBase):
             planned = plan.make(said, found, here, self._ansible())
             missing = [file for file in planned.files if not file.is_there()]
             written = missing if self._task.check_mode else write.write(planned.files)
-        except (project.InitError, AnsibleError) as error:
+        except (project.InitError, AnsibleError, OSError) as error:
             raise AnsibleActionFail(printable(str(error))) from None
         verb = "would be written" if self._task.check_mode else "written"
         files = {_shown(file.place, here): file in written for file in planned.files}
