@@ -506,8 +506,6 @@ FREE = {
     ),
     ("asgi", "asgi_apps[].certificate.type"): ({"empty"}, "what the role certificates says by itself"),
     ("asgi", "asgi_apps[].certificate.challenge"): (ANY, "the role certificates reads it, or refuses it"),
-    ("certificates", "certificates_requests[].challenge"): ({"empty"}, "the same as none"),
-    ("certificates", "certificates_requests_extra[].challenge"): ({"empty"}, "the same as none"),
     ("certificates", "certificates_acme_email"): ({"empty"}, "none"),
     ("certificates", "certificates_acme_profile"): ({"empty"}, "none"),
     ("certificates", "certificates_acme_eab.hmac_key"): (
