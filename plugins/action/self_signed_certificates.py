@@ -8,6 +8,7 @@ from ansible_collections.vivarium.server.plugins.plugin_utils.host_code import O
 REQUEST = {
     "name": {"type": "str", "required": True},
     "domains": {"type": "list", "elements": "str", "required": True},
+    "stand_in": {"type": "bool", "default": False},
 }
 
 

@@ -12,7 +12,7 @@ description:
   - Gathers the facts that the roles of this collection need (C(distribution), C(distribution_major_version) and
     C(default_ipv4.address), as M(ansible.builtin.setup) calls them) in a fraction of its time.
   - Tells in the same run which packages are installed, which services run now and from the next boot on, which of some files are
-    there, and what the self-signed certificates are, so that a role has to ask the host only about what is missing.
+    there, and what the certificates are, so that a role has to ask the host only about what is missing.
   - Changes nothing; runs in check mode as well.
 options:
   paths:
@@ -66,9 +66,10 @@ paths:
   elements: str
 certificates:
   description:
-    - The self-signed certificates below O(certificates) by the names of their directories. Of each its C(names), how long it is
-      good (C(life)) and from now on (C(left), both in seconds), whether it is C(paired) with its key and whether that key is
-      C(open) to others than root.
+    - The certificates below O(certificates) by the names of their directories: whether each is C(self_signed), its C(names),
+      how long it is good (C(life)) and from now on (C(left), both in seconds), and whether it is C(paired) with its key.
+    - Also whether that key is C(open) to others than root, and what an authority was asked for (C(acme)) where it is what came of
+      it.
   returned: always
   type: dict
 installed:

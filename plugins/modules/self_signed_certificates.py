@@ -29,6 +29,11 @@ options:
         type: list
         elements: str
         required: true
+      stand_in:
+        description: >-
+          Whether any certificate will do that is readable and belongs to its key, since an authority is about to give one.
+        type: bool
+        default: false
   directory:
     description: The directory that holds a directory for each certificate.
     type: str

@@ -27,6 +27,7 @@ CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u20
 IMPORT = re.compile(rf"^\s*from {re.escape(PACKAGE)}\.(plugins\.module_utils\.[\w.]+) import ", re.MULTILINE)
 # Where the code of each module lies, below module_utils; the module itself is its documentation.
 CODE = {
+    "acme_certificates": "_certificates.acme",
     "asgi_names": "_asgi.names",
     "asgi_plan": "_asgi.plan",
     "asgi_release": "_deploy.deploy",

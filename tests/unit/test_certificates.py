@@ -101,8 +101,8 @@ def test_good_requests(changes):
         ({"key": pem(rsa.generate_private_key(65537, 1024))}, "has 1024 bits"),
         ({"key": None}, "key is missing: type provided needs both"),
         ({"certificate": ""}, "certificate is missing"),
-        ({"type": "acme"}, "type: acme is not there yet; use self_signed or provided"),
-        ({"type": "acne"}, "type: 'acne' is none of self_signed, provided"),
+        ({"type": "acme"}, "type acme needs certificates_acme_email"),
+        ({"type": "acne"}, "type: 'acne' is none of acme, self_signed, provided"),
         ({"type": "self_signed"}, "certificate and key belong to type provided"),
         ({"domains": "shop.test"}, "domains must be a list"),
         ({"domains": []}, "domains needs at least one name"),
@@ -137,8 +137,10 @@ def test_a_certificate_that_expires_soon_is_a_warning(monkeypatch):
 def test_only_provided_keys_are_written_and_as_secrets():
     plan = certificates_plan([request(), {"name": "own", "domains": ["own.test"]}], "/d")
     assert plan["self_signed"] == [{"name": "own", "domains": ["own.test"]}]
-    assert [entry["path"] for entry in plan["files"]] == ["/d/shop/fullchain.pem", "/d/shop/privkey.pem"]
-    key = plan["files"][1]
+    # What an authority was asked for would take the place of what is provided when it is renewed.
+    assert plan["files"][0] == {"path": "/d/shop/acme.json", "state": "absent"}
+    assert [entry["path"] for entry in plan["files"][1:]] == ["/d/shop/fullchain.pem", "/d/shop/privkey.pem"]
+    key = plan["files"][2]
     assert (key["mode"], key["secret"]) == ("0600", True)
 
 
@@ -157,7 +159,7 @@ GOOD = {
     [
         ({}, "is missing"),
         ({"self_signed": None}, "is not readable"),
-        ({"self_signed": False}, "was issued by an authority"),
+        (GOOD | {"self_signed": False}, "was issued by an authority"),
         (GOOD | {"names": ["own.test"]}, "is for other names"),
         (GOOD | {"life": 826 * 86400, "left": 800 * 86400}, "is good for too long"),
         (GOOD | {"left": 132 * 86400}, "expires soon"),
@@ -187,6 +189,117 @@ def test_what_openssl_says_of_a_certificate_it_made(tmp_path):
     subprocess.run([openssl, *make], cwd=tmp_path, capture_output=True, check=True)
     found = look(str(tmp_path))
     assert found.pop("left") in range(9 * 86400 - 60, 9 * 86400 + 1) and found.pop("open") is (os.getuid() != 0)
-    assert found == {"self_signed": True, "names": ["2001:db8::7", "own.test"], "life": 9 * 86400, "paired": True}
+    assert found == {
+        "self_signed": True,
+        "names": ["2001:db8::7", "own.test"],
+        "life": 9 * 86400,
+        "paired": True,
+        "acme": {},
+    }
     subprocess.run([openssl, "genpkey", "-algorithm", "ed25519", "-out", "privkey.pem"], cwd=tmp_path, check=True)
     assert look(str(tmp_path))["paired"] is False
+
+
+AUTHORITY = "https://authority.test/directory"
+ACME = {
+    "certificates_acme_email": "admin@shop.test",
+    "certificates_acme_directory": AUTHORITY,
+    "certificates_acme_profile": "",
+    "certificates_acme_eab": {},
+    "certificates_acme_dns": {},
+    "certificates_acme_reload": ["nginx.service"],
+    "certificates_acme_webroot": "/var/lib/vivarium/acme",
+    "certificates_acme_port": 80,
+}
+DNS = {"plugin": "rfc2136", "credentials": {"dns_rfc2136_secret": "hunter2=="}, "propagation_seconds": 1}
+GOT = GOOD | {"self_signed": False, "names": ["own.test"], "life": 90 * 86400, "left": 31 * 86400}
+GOT |= {"acme": {"authority": AUTHORITY, "domains": ["own.test"], "serial": "01"}}
+
+
+@pytest.mark.parametrize(
+    ("found", "asked", "stand_in"),
+    [
+        ({}, True, True),
+        ({"self_signed": None}, True, True),
+        (GOT | {"paired": False}, True, True),
+        (GOOD | {"acme": {}}, True, False),
+        (GOT | {"acme": {}}, True, False),  # provided until now
+        (GOT | {"acme": {"authority": "https://staging.test/directory"}}, True, False),
+        (GOT | {"names": ["own.test", "www.own.test"]}, True, False),
+        (GOT | {"left": 29 * 86400}, True, False),
+        (GOT, False, False),
+    ],
+)
+def test_an_authority_is_asked_only_where_its_certificate_is_not_good(found, asked, stand_in):
+    plan = certificates_plan([{"name": "own", "domains": ["own.test"]}], "/d", {"own": found}, acme=ACME)
+    assert plan["acme"] == ([{"name": "own", "domains": ["own.test"], "challenge": "http"}] if asked else [])
+    assert plan["self_signed"] == ([{"name": "own", "domains": ["own.test"], "stand_in": True}] if stand_in else [])
+    assert plan["packages"] == ["certbot", "openssl"]
+
+
+def test_who_is_asked_is_said_by_the_address_and_by_each_certificate():
+    requests = [request(), {"name": "own", "domains": ["own.test"], "type": "self_signed"}]
+    requests += [
+        {"name": "any", "domains": ["*.any.test"]},
+        {"name": "one", "domains": ["one.test"], "challenge": "http"},
+    ]
+    acme = ACME | {"certificates_acme_dns": DNS}
+    plan = certificates_plan(requests, "/d", acme=acme)
+    assert [(each["name"], each["challenge"]) for each in plan["acme"]] == [("any", "dns"), ("one", "http")]
+    assert plan["packages"] == ["certbot", "openssl", "python3-certbot-dns-rfc2136"]
+    credentials = plan["files"][-1]
+    assert credentials["content"] == 'dns_rfc2136_secret = "hunter2=="\n'
+    assert (credentials["mode"], credentials["secret"]) == ("0600", True)
+    assert certificates_plan([request()], "/d", acme=ACME)["packages"] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"email": "admin"}, "certificates_acme_email: 'admin' is not an e-mail address"),
+        ({"email": "a@b.test\nserver = x"}, "certificates_acme_email: "),
+        ({"directory": "http://authority.test/directory"}, "is not the https:// URL of an ACME directory"),
+        ({"directory": ""}, "certificates_acme_directory is empty"),
+        ({"profile": "shortlived"}, "the certbot of Debian 12 does not know profiles"),
+        ({"webroot": "acme"}, "certificates_acme_webroot must be an absolute path"),
+        ({"port": 0}, "certificates_acme_port: '0' is not a port"),
+        ({"reload": ["nginx"]}, "certificates_acme_reload must be a list of systemd units"),
+        ({"reload": "nginx.service"}, "certificates_acme_reload must be a list of systemd units"),
+        ({"eab": {"kid": "hunter2"}}, "certificates_acme_eab must be a dictionary of kid and hmac_key"),
+        ({"eab": {"kid": "k", "hmac_key": "hunter2 "}}, "certificates_acme_eab: hmac_key is not what an authority"),
+        ({"dns": {"plugin": "route66"}}, "plugin 'route66' is not among those that Debian 12 has"),
+        ({"dns": {"plugin": "desec"}}, "plugin 'desec' is not among those that Debian 12 has"),
+        ({"dns": DNS | {"token": "hunter2"}}, "certificates_acme_dns: unknown key 'token'"),
+        ({"dns": DNS | {"propagation_seconds": "soon"}}, "propagation_seconds must be a number"),
+        ({"dns": DNS | {"credentials": {"dns_key": "hunter2\n"}}}, "credentials: dns_key must be one line"),
+        ({"dns": DNS | {"credentials": {"DNS KEY": "hunter2"}}}, "credentials: 'DNS KEY' is not an option"),
+        ({"dns": DNS | {"credentials": ["hunter2"]}}, "credentials must be a dictionary"),
+    ],
+)
+def test_bad_words_on_an_authority(changes, problem):
+    acme = ACME | {f"certificates_acme_{key}": value for key, value in changes.items()}
+    problems = certificate_problems([], acme=acme, release="12")
+    assert len(problems) == 1 and problem in problems[0]
+    assert "hunter2" not in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("entry", "acme", "problem"),
+    [
+        ({"type": "acme"}, {"certificates_acme_email": ""}, "type acme needs certificates_acme_email"),
+        ({"domains": ["*.own.test"]}, {}, "'*.own.test' can only be proven through the DNS: certificates_acme_dns"),
+        ({"domains": ["192.0.2.7"]}, {}, "'192.0.2.7' is an address, for which type acme has no certificate"),
+        ({"domains": ["localhost"]}, {}, "'localhost' is not a name that an authority gives certificates for"),
+        ({"challenge": "dns"}, {}, "challenge dns needs certificates_acme_dns"),
+        ({"challenge": "tls"}, {}, "challenge: 'tls' is none of http, dns"),
+    ],
+)
+def test_what_an_authority_cannot_be_asked(entry, acme, problem):
+    problems = certificate_problems([{"name": "own", "domains": ["own.test"], **entry}], acme=ACME | acme, release="13")
+    assert len(problems) == 1 and problem in problems[0], problems
+
+
+def test_good_words_on_an_authority():
+    acme = ACME | {"certificates_acme_profile": "shortlived", "certificates_acme_dns": DNS}
+    acme |= {"certificates_acme_eab": {"kid": "k-1", "hmac_key": "aGVsbG8_"}}
+    assert certificate_problems([{"name": "own", "domains": ["*.own.test"]}], acme=acme, release="13") == []

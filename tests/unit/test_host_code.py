@@ -15,7 +15,8 @@ from ansible_collections.vivarium.server.plugins.plugin_utils import host_code
 
 ROOT = Path(__file__).resolve().parents[2]
 CARRIER = (ROOT / "plugins/modules/host_code.py").read_text()
-MODULES = sorted(path.stem for path in (ROOT / "plugins/modules").glob("*.py") if path.stem != "host_code")
+# Those whose code goes to a host: not what carries it, and not what stays on the controller.
+MODULES = sorted({path.stem for path in (ROOT / "plugins/modules").glob("*.py")} - {"host_code", "init"})
 # Python without what is installed beside it, so without ansible-core: all that a host is sure to have.
 PYTHON = [sys.executable, "-S", "-"]
 
@@ -130,7 +131,7 @@ def test_only_what_a_module_imports_is_sent():
 
 
 # What files takes is checked by test_files.py.
-@pytest.mark.parametrize("name", sorted({*MODULES} - {"files"}))
+@pytest.mark.parametrize("name", sorted({*MODULES, "init"} - {"files"}))
 def test_options_are_taken_as_they_are_documented(name):
     action = importlib.import_module(f"ansible_collections.vivarium.server.plugins.action.{name}").ActionModule
     module = importlib.import_module(f"ansible_collections.vivarium.server.plugins.modules.{name}")

@@ -157,7 +157,7 @@ SHOP = {
     "settle_time": 10,
     "keep_releases": 5,
     "port": 8100,
-    "certificate": {"type": "provided", "certificate": "a", "key": "b"},
+    "certificate": {"type": "provided", "certificate": "a", "key": "b", "challenge": "http"},
     "site": {
         "read_timeout": 60,
         "websocket_timeout": 60,
@@ -234,11 +234,23 @@ EXAMPLES = {
     "certificates": {
         "certificates_requests": [
             {"name": "shop", "domains": ["shop.test"], "type": "provided", "certificate": "PEM", "key": "PEM"},
-            {"name": "self", "domains": ["self.test"]},
+            {"name": "self", "domains": ["self.test"], "challenge": "http"},
         ],
-        "certificates_requests_extra": [{"name": "self", "domains": ["self.test"]}],
+        "certificates_requests_extra": [{"name": "self", "domains": ["self.test"], "challenge": "http"}],
         "certificates_remove": ["gone"],
         "certificates_self_signed_days": 397,
+        "certificates_acme_email": "admin@shop.test",
+        "certificates_acme_directory": "https://authority.test/directory",
+        "certificates_acme_profile": "shortlived",
+        "certificates_acme_eab": {"kid": "k-1", "hmac_key": "aGVsbG8"},
+        "certificates_acme_dns": {
+            "plugin": "rfc2136",
+            "credentials": {"dns_rfc2136_secret": "hunter2=="},
+            "propagation_seconds": 60,
+        },
+        "certificates_acme_reload": ["nginx.service"],
+        "certificates_acme_webroot": "/var/lib/vivarium/acme",
+        "certificates_acme_port": 80,
     },
     "nginx": {
         "nginx_sites": [
@@ -291,6 +303,7 @@ EXAMPLES = {
         "nginx_ipv6": True,
         "nginx_security_headers": {"X-Frame-Options": "DENY"},
         "nginx_acme_directory": "/var/lib/vivarium/acme",
+        "nginx_acme_peers": ["10.0.0.9:80"],
         "nginx_worker_connections": 4096,
         "nginx_client_header_timeout": "15s",
         "nginx_client_body_timeout": "60s",
@@ -383,6 +396,8 @@ CHECKS = {
         days=inputs["certificates_self_signed_days"],
         remove=inputs["certificates_remove"],
         extra=inputs["certificates_requests_extra"],
+        acme={name: value for name, value in inputs.items() if name.startswith("certificates_acme_")},
+        release="13",
     ),
     "nginx": nginx_sites.nginx_problems,
     "postgresql": postgresql_problems,
@@ -485,6 +500,19 @@ FREE = {
     ("asgi", "asgi_apps[].waivers.security.W021"): (
         TEXT | {"one more line", "one line before"},
         "a line of JSON; blanks go",
+    ),
+    ("asgi", "asgi_apps[].certificate.type"): ({"empty"}, "what the role certificates says by itself"),
+    ("asgi", "asgi_apps[].certificate.challenge"): (ANY, "the role certificates reads it, or refuses it"),
+    ("certificates", "certificates_acme_email"): ({"empty"}, "none"),
+    ("certificates", "certificates_acme_profile"): ({"empty"}, "none"),
+    ("certificates", "certificates_acme_eab.hmac_key"): (
+        {"option", "long option"},
+        "letters of base64, after an equals sign in a file of certbot's",
+    ),
+    ("certificates", "certificates_acme_dns.credentials"): (ANY, "the text of a file for a plugin of certbot's"),
+    ("certificates", "certificates_acme_dns.credentials.dns_rfc2136_secret"): (
+        QUOTED,
+        "between quotes in the file of a plugin of certbot's",
     ),
     ("asgi", "asgi_apps[].certificate.certificate"): (ANY, "the role certificates reads it, or refuses it"),
     ("asgi", "asgi_apps[].certificate.key"): (ANY, "the role certificates reads it, or refuses it"),

@@ -298,7 +298,7 @@ def test_one_host_is_reached_by_sockets_alone():
     assert site["static"] == [{"url": "/static/", **FILES}]
     assert site["media"] == [{"url": "/media/", "path": "/srv/shop/media/"}]
     assert got["asgi_derived"]["shop"]["verify"] == {"port": 443, "http_port": 80, "domain": "shop.example.com"}
-    assert got["certificates_requests"] == [{"name": "shop", "domains": SHOP["domains"], "type": "self_signed"}]
+    assert got["certificates_requests"] == [{"name": "shop", "domains": SHOP["domains"]}]
     # Two workers with pools of four, twice; the timer; a migration and a command.
     assert got["postgresql_users"] == [
         {"name": "shop", "login": False},

@@ -1,11 +1,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What a self-signed certificate on a host is, and why it would have to be made anew."""
+"""What a certificate on a host is, and why it would have to be made, or asked for, anew."""
 
 from __future__ import annotations
 
 import calendar
 import ipaddress
 import itertools
+import json
 import os
 import stat
 import subprocess
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 CERTIFICATE = "fullchain.pem"
 KEY = "privkey.pem"
+# What was asked of an authority, beside what came of it.
+RECORD = "acme.json"
 DAY = 86400
 
 
@@ -30,28 +33,27 @@ def run_openssl(*arguments: str) -> tuple[int, str, str]:
 
 
 def look(directory: str) -> dict[str, Any]:
-    """Return what the certificate in a directory is: nothing if it or its key is missing, C(self_signed) alone if that is not so.
+    """Return what the certificate in a directory is: nothing if it or its key is missing, C(self_signed) alone if unreadable.
 
-    Times are seconds by the host's clock.
+    Times are seconds by the host's clock. C(acme) is what was asked of an authority, if this is the certificate that came of it.
     """
     certificate, key = os.path.join(directory, CERTIFICATE), os.path.join(directory, KEY)
     if not os.path.exists(certificate) or not os.path.exists(key):
         return {}
-    wanted = ("-subject_hash", "-issuer_hash", "-startdate", "-enddate", "-ext", "subjectAltName", "-pubkey")
+    wanted = ("-subject_hash", "-issuer_hash", "-startdate", "-enddate", "-serial", "-ext", "subjectAltName", "-pubkey")
     code, text, _error = run_openssl("x509", "-in", certificate, "-noout", *wanted)
     if code != 0:
         return {"self_signed": None}
     lines = [line.strip() for line in text.splitlines()]
-    hashes = {line for line in lines if len(line) == 8 and "=" not in line}
-    if len(hashes) != 1:
-        return {"self_signed": False}
-    dates = dict(line.split("=", 1) for line in lines if line.startswith(("notBefore=", "notAfter=")))
+    said = dict(line.split("=", 1) for line in lines if line.startswith(("notBefore=", "notAfter=", "serial=")))
     begin, end = (
-        calendar.timegm(time.strptime(dates[name], "%b %d %H:%M:%S %Y GMT")) for name in ("notBefore", "notAfter")
+        calendar.timegm(time.strptime(said[name], "%b %d %H:%M:%S %Y GMT")) for name in ("notBefore", "notAfter")
     )
     code, public, _error = run_openssl("pkey", "-in", key, "-pubout", "-passin", "pass:")
+    record = read_record(directory)
     return {
-        "self_signed": True,
+        "self_signed": len({line for line in lines if len(line) == 8 and "=" not in line}) == 1,
+        "acme": record if record.get("serial") == said["serial"] else {},
         "names": sorted(found_names(lines)),
         "life": end - begin,
         "left": end - int(time.time()),
@@ -75,6 +77,38 @@ def problem(found: dict[str, Any], names: Iterable[str], days: int) -> str | Non
     if found["left"] < found["life"] / 3:
         return "expires soon"
     return None if found["paired"] else "does not belong to its key"
+
+
+def stand_in_problem(found: dict[str, Any]) -> str | None:
+    """Why a site could not be shown with what ``look`` found until an authority has given a certificate, or None."""
+    if not found:
+        return "is missing"
+    if found["self_signed"] is None:
+        return "is not readable"
+    return None if found["paired"] else "does not belong to its key"
+
+
+def acme_problem(found: dict[str, Any], names: Iterable[str], authority: str) -> str | None:
+    """Why this authority has to be asked for a certificate for these names instead of what ``look`` found, or None."""
+    if problem := stand_in_problem(found):
+        return problem
+    if not found["acme"]:
+        return "is not of an authority that was asked for it"
+    if found["acme"]["authority"] != authority:
+        return "is of another authority"
+    if found["names"] != sorted({canonical(name) for name in names}):
+        return "is for other names"
+    return "expires soon" if found["left"] < found["life"] / 3 else None
+
+
+def read_record(directory: str) -> dict[str, Any]:
+    """What was asked of an authority for the certificate in a directory, and what the answer was."""
+    try:
+        with open(os.path.join(directory, RECORD), encoding="utf-8") as file:
+            record = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def is_open(key: str) -> bool:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import shutil
@@ -11,10 +12,12 @@ import tempfile
 from ansible_collections.vivarium.server.plugins.module_utils._certificates.certificates import (
     CERTIFICATE,
     KEY,
+    RECORD,
     is_address,
     look,
     problem,
     run_openssl,
+    stand_in_problem,
 )
 from ansible_collections.vivarium.server.plugins.module_utils.host_code import Failed
 
@@ -39,6 +42,8 @@ class Certificate:
             if not os.path.isdir(directory):
                 os.makedirs(directory)
                 os.chmod(directory, 0o755)  # whatever the umask  # noqa: S103
+        with contextlib.suppress(FileNotFoundError):  # it is no authority's any more
+            os.unlink(os.path.join(self.directory, RECORD))
         for left in glob.glob(os.path.join(self.directory, ".new-*")):  # of a run that was killed
             shutil.rmtree(left)
         scratch = tempfile.mkdtemp(prefix=".new-", dir=self.directory)
@@ -103,7 +108,7 @@ def main(parameters: dict[str, Any], check_mode: bool, diff: bool) -> dict[str, 
     for entry in parameters["requests"]:
         certificate = Certificate(entry, parameters["directory"], parameters["days"])
         found = look(certificate.directory)
-        reason = problem(found, certificate.names, parameters["days"])
+        reason = stand_in_problem(found) if entry["stand_in"] else problem(found, certificate.names, parameters["days"])
         if reason:
             made[entry["name"]] = reason
             if not check_mode:

@@ -53,12 +53,11 @@ def lasting_services(running: str, enabled: set[str]) -> list[str]:
     return sorted({line.split()[0] for line in running.splitlines() if line.strip()} & enabled)
 
 
-def self_signed(directory: str | None) -> dict[str, dict[str, Any]]:
+def certificates(directory: str | None) -> dict[str, dict[str, Any]]:
     """What is in each directory of certificates, by its name; nothing without openssl."""
     if not directory or not shutil.which("openssl"):
         return {}
-    found = {os.path.basename(home): look(home) for home in glob.glob(f"{directory}/*")}
-    return {name: certificate for name, certificate in found.items() if certificate.get("self_signed")}
+    return {os.path.basename(home): look(home) for home in glob.glob(f"{directory}/*")}
 
 
 def main(parameters: dict[str, Any], check_mode: bool, diff: bool) -> dict[str, Any]:
@@ -77,7 +76,7 @@ def main(parameters: dict[str, Any], check_mode: bool, diff: bool) -> dict[str, 
         "packages": installed(STATUS.read_text(errors="replace")) if STATUS.is_file() else [],
         "services": lasting_services(listing.stdout, {path.name for path in ENABLED.glob("*.wants/*.service")}),
         "paths": [path for path in parameters["paths"] if os.path.exists(path)],
-        "certificates": self_signed(parameters["certificates"]),
+        "certificates": certificates(parameters["certificates"]),
         "installed": applications,
         "database_roles": {name: database_roles(name) for name in applications},
         "taken": taken(parameters["applications"]),

@@ -9,6 +9,7 @@ from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.forms impor
     DURATION,
     NAME,
     PATH,
+    address_and_port,
     is_number,
     path_problems,
     repeated,
@@ -39,6 +40,9 @@ def nginx_problems(inputs: dict[str, Any]) -> list[str]:
         problems.append(f"nginx_ipv6: '{inputs['nginx_ipv6']}' is neither true nor false")
     directory = inputs.get("nginx_acme_directory", "/var/lib/vivarium/acme")
     problems += [f"nginx_acme_directory: {problem}" for problem in path_problems(directory)]
+    peers = inputs.get("nginx_acme_peers", [])
+    if not isinstance(peers, list) or not all(address_and_port(peer) for peer in peers):
+        problems.append("nginx_acme_peers must be a list of ADDRESS:PORT, an address and not a host name")
     if not is_number(inputs.get("nginx_worker_connections", 4096), 16, 1_000_000):
         problems.append(
             f"nginx_worker_connections: '{inputs['nginx_worker_connections']}' is not a number from 16 to 1000000"

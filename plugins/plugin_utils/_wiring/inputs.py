@@ -36,6 +36,7 @@ def wiring(
     remove: Any = "",
     purge: Any = "",
     skip: Any = "",
+    acme: Any = "",
 ) -> dict[str, Any]:
     """Return the inputs of every role on one host."""
     if required and not apps:
@@ -45,8 +46,10 @@ def wiring(
     if not apps:
         Display().warning("asgi_apps is empty or not set: no application is set up by this run.")
     topology = Topology(host, groups, hostvars, int(https_port), int(http_port), listed(skip))
-    return _derive(topology, apps, version) | removals(
-        asgi_removable(remove, apps), asgi_removable(purge, apps, "asgi_purge")
+    return (
+        _derive(topology, apps, version)
+        | {"nginx_acme_peers": sites.peers(topology) if acme else []}
+        | removals(asgi_removable(remove, apps), asgi_removable(purge, apps, "asgi_purge"))
     )
 
 

@@ -35,6 +35,11 @@ def way(topology: Topology, app: App) -> dict[str, Any]:
     return {"port": topology.https_port, "http_port": topology.http_port, "domain": app["domains"][0]}
 
 
+def peers(topology: Topology) -> list[str]:
+    """The other web servers, one of which may be asked for what an authority wants to see of this one."""
+    return [topology.endpoint(host, topology.http_port) for host in topology.remote_webs] if topology.is_web else []
+
+
 def sites(topology: Topology, app: App) -> list[dict[str, Any]]:
     """The public site where this is a web server; the backend site where other hosts are the web servers."""
     files = {

@@ -136,8 +136,8 @@ def _complete_health(app: App, wrong: Wrong) -> None:
 
 def _complete_certificate(app: App, wrong: Wrong) -> None:
     app["certificate"], sound = filled(app["certificate"], OPTIONS["certificate"]["options"], wrong, "certificate")
-    if sound and not KIND.fullmatch(app["certificate"]["type"]):
-        wrong("certificate.type must be self_signed or provided")
+    if sound and app["certificate"]["type"] and not KIND.fullmatch(app["certificate"]["type"]):
+        wrong("certificate.type must be acme, self_signed or provided")
     if sound and app["certificate"]["type"] == "provided":
         for key in ("certificate", "key"):
             if not app["certificate"][key]:
