@@ -48,6 +48,16 @@ def committed():
     change()
 
 
+def test_the_first_run_ends_with_certificates_that_browsers_trust(hosts, addresses):
+    visitor = hosts["authority"]
+    visitor.check_output(
+        "curl --silent --cacert /etc/pebble/root.pem --output /tmp/root.pem https://authority:15000/roots/0"
+    )
+    for domain in ("herbarium.example.test", "tide.example.test"):
+        page = "curl --silent --show-error --fail --cacert /tmp/root.pem --resolve %s https://%s/health/"
+        visitor.check_output(page, f"{domain}:443:{addresses['web']}", domain)
+
+
 def test_visitors_notice_nothing_of_a_release_on_two_hosts(hosts, tmp_path):
     before = live(hosts)
     assert len(set(before.values())) == 1
