@@ -558,3 +558,16 @@ def test_an_nginx_of_which_no_package_knows_would_lose_all():
 def test_an_addition_to_what_is_no_list_is_a_sentence(sites):
     inputs = {**GOOD, "nginx_sites": sites, "nginx_sites_extra": [{"name": "x"}]}
     assert "nginx_sites must be a list of sites" in nginx_problems(inputs)
+
+
+def test_while_nginx_runs_a_zone_keeps_its_key():
+    """It refuses a configuration in which the zone of a name has another key than before."""
+
+    def zones(limits, **site):
+        text = render("13", [{**SITE, **site, "rate_limits": limits}])["/etc/nginx/sites.d/shop.conf"]
+        return {zone: key for key, zone in re.findall(r"limit_\w+_zone (\S+) zone=(\S+):", text)}
+
+    before = zones({"/a/": "5r/m", "/b/": "5r/m"})
+    after = zones({"/c/": "1r/s", "/b": {"rate": "5r/m", "burst": 0}, "/a/": {"rate": "1r/s", "methods": ["POST"]}})
+    assert len(before) == 3 and len(after) == 4 and {zone: after[zone] for zone in before} == before
+    assert zones({}, connection_limit=0) == {}

@@ -55,6 +55,7 @@ async def serve(reader, writer):
                 extra = f"X-Accel-Redirect: {query}\r\n"
             if path == "/named":
                 extra += 'Content-Disposition: attachment; filename="bill"\r\nCache-Control: private, max-age=5\r\n'
+                extra += "X-Frame-Options: DENY\r\n"
             if path == "/big":
                 extra = f"X-Big: {'b' * int(query)}\r\n"
             text = json.dumps(answer).encode()

@@ -239,6 +239,10 @@ def test_headers_of_a_site(target):
     # What the application says itself is there once, and uploads keep their sandbox.
     answer = target.curl("https://edge.test/headers")
     assert answer.header("referrer-policy") == "no-referrer" and answer.header("x-frame-options") == "DENY"
+    # Also where nginx hands out a file for it.
+    answer = target.curl("https://shop.test/named?/protected/bill.html")
+    assert "for one visitor" in answer.body and answer.header("x-frame-options") == "DENY"
+    assert answer.header("referrer-policy") == "strict-origin-when-cross-origin"
     assert "sandbox" in target.curl("https://edge.test/media/page.html").header("content-security-policy")
 
 
