@@ -515,6 +515,18 @@ def test_what_was_asked_for_is_told_to_the_application(monkeypatch, kind, proto,
     assert scope["scheme"] == ("wss" if kind == "websocket" else proto.decode())
 
 
+def test_below_a_path_a_request_says_so_and_keeps_its_whole_path(monkeypatch):
+    """ASGI: the path includes root_path. Whatever a server says of it itself does not count."""
+    monkeypatch.syspath_prepend(str(FILES))
+    scopes = importlib.import_module("vivarium_scope")
+    scope = {"type": "http", "scheme": "http", "path": "/api/x", "root_path": "", "headers": []}
+    scopes.correct(scope)
+    assert scope["root_path"] == ""
+    monkeypatch.setattr(scopes, "ROOT_PATH", "/api")
+    scopes.correct(scope)
+    assert (scope["root_path"], scope["path"]) == ("/api", "/api/x")
+
+
 def test_events_are_not_collected_and_other_answers_are_left_alone(monkeypatch):
     monkeypatch.syspath_prepend(str(FILES))
     sent = []

@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import django
+import django.http.cookie
 import pytest
 from django.conf import global_settings
 from django.core.exceptions import ImproperlyConfigured
@@ -344,6 +345,36 @@ def test_defaults_become_what_production_needs():
     assert plain["STORAGES"]["staticfiles"]["BACKEND"] == module.plain_static
     without_static = {name: value for name, value in ENVIRONMENT.items() if name != "STATIC_ROOT"}
     assert module.production(PLAIN, without_static)["STORAGES"]["staticfiles"]["BACKEND"] == module.plain_static
+
+
+def cookies_of(got):
+    kinds = ("SESSION", "CSRF", "LANGUAGE")
+    return [(got.get(f"{kind}_COOKIE_NAME"), got.get(f"{kind}_COOKIE_PATH")) for kind in kinds]
+
+
+def test_below_a_path_links_and_cookies_are_its_own():
+    got = settings(FORCE_SCRIPT_NAME="/api/v1.0")
+    assert got["FORCE_SCRIPT_NAME"] == "/api/v1.0"
+    assert (got["LOGIN_URL"], got["LOGIN_REDIRECT_URL"]) == ("/api/v1.0/accounts/login/", "/api/v1.0/accounts/profile/")
+    names = ("sessionid", "csrftoken", "django_language")
+    assert cookies_of(got) == [(f"{name}_api_v1_0", "/api/v1.0/") for name in names]
+    # At the top of a domain nothing is said of them.
+    assert "FORCE_SCRIPT_NAME" not in settings() and cookies_of(settings()) == [(None, None)] * 3
+
+
+def test_below_a_path_the_project_and_the_environment_have_their_say():
+    project = {"LOGIN_URL": "accounts:login", "SESSION_COOKIE_NAME": "mine", "CSRF_COOKIE_PATH": "/api/in/"}
+    got = settings(project, FORCE_SCRIPT_NAME="/api", LANGUAGE_COOKIE_PATH="/", CSRF_COOKIE_NAME="token")
+    assert got["LOGIN_URL"] == "accounts:login"
+    assert cookies_of(got) == [("mine", "/api/"), ("token", "/api/in/"), ("django_language_api", "/")]
+    # Browsers refuse it for a part of a host.
+    whole = settings({"SESSION_COOKIE_NAME": "__Host-sessionid"}, FORCE_SCRIPT_NAME="/api")
+    assert cookies_of(whole)[0] == ("__Host-sessionid", None)
+
+
+def test_why_a_path_is_not_enough_to_tell_cookies_apart():
+    """A browser sends the one of the longer path first (RFC 6265, 5.4); Django takes the last."""
+    assert django.http.cookie.parse_cookie("sessionid=api; sessionid=shop") == {"sessionid": "shop"}
 
 
 def test_lines_of_the_journal_tell_their_level(monkeypatch):

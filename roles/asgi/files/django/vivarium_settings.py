@@ -65,6 +65,9 @@ mail_options = {
 }
 hashed_static = "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"
 plain_static = "django.contrib.staticfiles.storage.StaticFilesStorage"
+cookies = ("SESSION", "CSRF", "LANGUAGE")
+# What a path has and the name of a cookie should not.
+separators = str.maketrans("/.~-", "____")
 cached_loader = "django.template.loaders.cached.Loader"
 
 
@@ -129,8 +132,8 @@ class Production:
 
     def all(self) -> dict[str, Any]:
         for step in (
-            self.core, self.databases, self.caches, self.sessions, self.files, self.templates, self.mail, self.people,
-            self.https, self.logging, self.sentry,
+            self.core, self.databases, self.caches, self.sessions, self.files, self.below, self.templates, self.mail,
+            self.people, self.https, self.logging, self.sentry,
         ):  # fmt: skip
             step()
         return self.settings
@@ -283,6 +286,27 @@ class Production:
         # None is what the umask of the service leaves: its group may look there.
         if of_directories is not None and of_directories & 0o050 != 0o050:
             self.set(FILE_UPLOAD_DIRECTORY_PERMISSIONS=None)
+
+    def below(self) -> None:
+        """Below a path of its domain, beside other applications: links, login pages and cookies are its own."""
+        env = self.environment
+        path = env.text("FORCE_SCRIPT_NAME").rstrip("/")
+        if not path:
+            return
+        # A request says it itself; commands and background processes make links too.
+        self.set(FORCE_SCRIPT_NAME=path)
+        for name in ("LOGIN_URL", "LOGIN_REDIRECT_URL"):
+            if self.untouched(name):
+                self.set(**{name: path + self.get(name)})
+        for kind in cookies:
+            path_of, name_of = f"{kind}_COOKIE_PATH", f"{kind}_COOKIE_NAME"
+            # Of two cookies of one name a server takes the one of the shorter path: the path alone would not do.
+            if name_of in env or self.untouched(name_of):
+                self.set(**{name_of: env.text(name_of) or self.get(name_of) + path.translate(separators)})
+            # Browsers take one of that prefix for the whole host alone.
+            whole = str(self.get(name_of)).startswith("__Host-")
+            if path_of in env or (self.untouched(path_of) and not whole):
+                self.set(**{path_of: env.text(path_of) or f"{path}/"})
 
     def templates(self) -> None:
         engines = [dict(engine) for engine in self.get("TEMPLATES")]

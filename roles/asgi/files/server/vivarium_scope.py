@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,16 +12,21 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
+# Where the application lies below its domain, such as /api. The path of a request includes it, as ASGI has it. No server is told so by
+# an option: Uvicorn would put it before a path that has it already, the others would not, and Granian calls it otherwise.
+ROOT_PATH = os.environ.get("VIVARIUM_ROOT_PATH", "")
 PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 
 
 def correct(scope: Message) -> bytes | None:
-    """Name the visitor, the scheme, and the host and port that were asked for.
+    """Name the visitor, the scheme, the host and port that were asked for, and what of the path is not the application's.
 
     nginx overwrites these headers, and nobody else reaches the socket. By itself a server on a unix socket knows no port, and
     Django's get_port() is the text None. Returns the header that asks what the application runs with (vivarium_running), if any.
     """
     asked = question = None
+    if ROOT_PATH:
+        scope["root_path"] = ROOT_PATH
     for name, value in scope["headers"]:
         if name == b"x-forwarded-for":
             scope["client"] = (value.decode("latin-1").rsplit(",", 1)[-1].strip(), 0)
