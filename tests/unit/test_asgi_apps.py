@@ -548,6 +548,93 @@ def test_names_domains_and_ports_are_used_once():
         assert f"the {expected} is used more than once" in message
 
 
+# Below a path
+
+
+API = PLAIN | {"domains": SHOP["domains"], "path": "/api/"}
+
+
+def test_two_applications_under_one_domain():
+    top, below = asgi_apps([shop(hsts={"max_age": 60}), API])
+    assert (top["under"], below["under"], top["root_path"], below["root_path"]) == (None, "shop", "", "/api")
+    # What browsers keep of the domain is decided once.
+    assert below["hsts_header"] == top["hsts_header"] == "max-age=60"
+    assert below["health_path"] == "/api/" and not below["health_strict"]
+    assert below["public_env"] == {"VIVARIUM_ROOT_PATH": "/api"} and "VIVARIUM_ROOT_PATH" not in top["public_env"]
+    # The order of the names is no difference.
+    assert asgi_apps([API | {"domains": SHOP["domains"][::-1]}, SHOP])[0]["under"] == "shop"
+
+
+def test_django_below_a_path():
+    (app,) = asgi_apps([shop(path="/a/b.c/", site={"internal": {"/a/b.c/bills/": "bills"}})])
+    assert (app["static_url"], app["media_url"]) == ("/a/b.c/static/", "/a/b.c/media/")
+    assert app["public_env"]["FORCE_SCRIPT_NAME"] == app["public_env"]["VIVARIUM_ROOT_PATH"] == "/a/b.c"
+    assert app["public_env"]["STATIC_URL"] == "/a/b.c/static/" and app["health_path"] == "/a/b.c/"
+
+
+def test_without_one_at_the_top_the_first_has_the_domain():
+    first, second, third = asgi_apps(
+        [API, PLAIN | {"name": "b", "path": "/b/"}, API | {"name": "c", "path": "/c/", "hsts": True}]
+    )
+    assert (first["under"], second["under"], third["under"]) == (None, None, "api")
+
+
+@pytest.mark.parametrize(
+    "path", ["api", "/api", "api/", "//", "/a//b/", "/../", "/a b/", "/a%20b/", "/\u00fc/", "/" + "a" * 100 + "/", ""]
+)
+def test_a_path_stands_between_slashes(path):
+    assert "path must be / or begin and end with '/'" in error(API | {"path": path})
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"path": "/.well-known/"}, "asgi_apps[1] (api): path: '/.well-known/' is answered by nginx itself"),
+        ({"path": "/.vivarium/x/"}, "asgi_apps[1] (api): path: '/.vivarium/x/' is answered by nginx itself"),
+        ({"server_options": ["--root-path=/api"]}, "server_options: --root-path is said by path"),
+        ({"static_url": "/files/"}, "static_url: '/files/' must lie below the application's path, /api/"),
+        ({"static_url": "/api/"}, "static_url: '/api/' must lie below the application's path, /api/"),
+        ({"health_path": "/up/"}, "health_path: '/up/' must lie below the application's path, /api/"),
+        ({"site": {"rate_limits": {"/login/": "5r/m"}}}, "site.rate_limits: '/login/' must lie below"),
+        ({"site": {"protect": {"/": {"addresses": ["192.0.2.1"]}}}}, "site.protect: '/' must lie below"),
+        ({"site": {"locations": {"/x": {"return": 404}}}}, "site.locations: '/x' must lie below"),
+        ({"site": {"internal": {"/x/": "x"}}}, "site.internal: '/x/' must lie below"),
+        ({"certificate": {"type": "acme"}}, "asgi_apps (api): certificate is that of shop, which has the domain shop."),
+        ({"redirect_domains": ["x.example.com"]}, "asgi_apps (api): redirect_domains are those of shop"),
+        ({"site": {"trusted_proxies": ["192.0.2.1"]}}, "asgi_apps (api): site.trusted_proxies are those of shop"),
+        ({"hsts": False}, "asgi_apps (api): hsts is that of shop"),
+        (
+            {"domains": ["shop.example.com"]},
+            "asgi_apps (shop, api): they share the domain 'shop.example.com' and not all",
+        ),
+        (
+            {"path": "/static/api/"},
+            "asgi_apps (shop): static_url: '/static/' and the path of api, /static/api/, lie in each",
+        ),
+        ({"path": "/media/"}, "asgi_apps (shop): media_url: '/media/' and the path of api, /media/, lie in each other"),
+        ({"path": "/secret/"}, "asgi_apps (shop): site.internal: '/secret/in/' and the path of api"),
+        ({"path": "/admin/"}, "asgi_apps (shop): site.protect: '/admin/users/' and the path of api"),
+        ({"path": "/up/"}, "asgi_apps (shop): health_path: '/up/now' and the path of api"),
+        ({"path": "/"}, "the domain 'shop.example.com' is used more than once"),
+        ({"path": "/more/"}, "asgi_apps (api, more): the path '/more/' of 'shop.example.com' is used more than once"),
+        ({"path": "/more/in/"}, "asgi_apps (api, more): of their paths, '/more/in/' and '/more/', one lies below"),
+    ],
+)
+def test_mistakes_of_applications_that_share_a_domain(changes, expected):
+    top = shop(
+        health_path="/up/now",
+        site={"internal": {"/secret/in/": "s"}, "protect": {"/admin/users/": {"addresses": ["192.0.2.1"]}}},
+    )
+    more = API | {"name": "more", "path": "/more/"}
+    assert len(asgi_apps([top, API, more])) == 3
+    assert expected in error(top, API | changes, more)
+
+
+def test_a_rule_of_the_top_may_be_for_all_that_is_its_own():
+    top = shop(site={"rate_limits": {"/": "50r/s"}, "protect": {"/admin/": {"addresses": ["192.0.2.1"]}}})
+    assert len(asgi_apps([top, API | {"path": "/admin/x/"}])) == 2
+
+
 def test_all_mistakes_are_told_at_once():
     message = error(
         shop(servr="x", domains=["A"], secrets={}, env={"A-B": "1"}, processes={"w": {}}),

@@ -192,7 +192,13 @@ EXAMPLES = {
                 **PLAIN,
             },
             {"name": "two", "source": {"archive": "two.tar"}, "domains": ["two.example.com"], **PLAIN},
-            {"name": "three", "source": {"package": "three==1"}, "domains": ["three.example.com"], **PLAIN},
+            {
+                "name": "three",
+                "source": {"package": "three==1"},
+                "domains": ["three.example.com"],
+                "path": "/three/",
+                **PLAIN,
+            },
         ],
         "asgi_derived": {
             "shop": {
@@ -287,6 +293,14 @@ EXAMPLES = {
                 "upstream": ["unix:/srv/shop/live/socket"],
                 "listen": "10.0.0.2:8100",
                 "trusted_proxies": ["10.0.0.1"],
+            },
+            {"name": "below", "domains": ["below.test"], "path": "/a/", "upstream": ["unix:/srv/below/live/socket"]},
+            {
+                "name": "beside",
+                "domains": ["below.test"],
+                "path": "/b/",
+                "under": "below",
+                "upstream": ["unix:/srv/beside/live/socket"],
             },
         ],
         "nginx_sites_extra": [

@@ -6,7 +6,11 @@ import pathlib
 import re
 
 import pytest
-from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.complete import DEFAULTS, nginx_sites
+from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.complete import (
+    DEFAULTS,
+    nginx_site_files,
+    nginx_sites,
+)
 from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.inputs import nginx_problems
 from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.site import nginx_site_problems
 from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.there import nginx_used
@@ -264,7 +268,7 @@ def test_every_form_of_site_renders(release, sites, inputs):
     files = render(release, SETS[sites], **INPUTS[inputs])
     for path, text in files.items():
         assert "{{" not in text and "None" not in text, path
-        if path.endswith(".conf") and path.startswith("/etc/nginx"):
+        if re.search(r"\.(conf|under-[a-z]+)$", path) and path.startswith("/etc/nginx"):
             code = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
             assert re.sub(r'"[^"]*"', "", code).count("{") == re.sub(r'"[^"]*"', "", code).count("}"), path
             assert "\n\n\n" not in text, f"{path} has a hole"
@@ -274,6 +278,7 @@ def test_every_form_of_site_renders(release, sites, inputs):
         "_default.conf",
         *(f"{site['name']}.conf" for site in SETS[sites]),
         *(f"{site['name']}.names" for site in secure),
+        *(f"{site['name']}.under-{site.get('under', site['name'])}" for site in SETS[sites] if "path" in site),
     }
 
 
@@ -391,6 +396,7 @@ def places():
                 "enabled_by",
                 "pass_headers",
                 "pages",
+                "path",
                 *NUMBERS,
             ],
         ),
@@ -400,6 +406,12 @@ def places():
             yield key, lambda value, base=base, key=key: {"nginx_sites": [{**base, key: value}]}
             if isinstance(base.get(key, []), list):
                 yield f"{key}[]", lambda value, base=base, key=key: {"nginx_sites": [{**base, key: [value]}]}
+    for key in ("path", "under"):
+        below = {**SITE, "name": "below", "path": "/below/", "under": "shop"}
+        yield (
+            f"{key} of a site below",
+            lambda value, key=key, below=below: {"nginx_sites": [SITE, {**below, key: value}]},
+        )
     for key in ("headers", "rate_limits", "protect", "locations"):
         yield (
             f"{key}'s name",
@@ -492,7 +504,7 @@ def test_no_input_says_more_than_its_directive(place):
 
 
 def test_each_key_of_a_site_is_among_the_places():
-    keys = {re.split(r"[\[.]", place)[0] for place in PLACES}
+    keys = {re.split(r"[\[. ]", place)[0] for place in PLACES}
     # Raw directives, and what reaches no configuration but a page.
     assert set(DEFAULTS) - keys == {"extra", "title"}
 
@@ -558,6 +570,69 @@ def test_an_nginx_of_which_no_package_knows_would_lose_all():
 def test_an_addition_to_what_is_no_list_is_a_sentence(sites):
     inputs = {**GOOD, "nginx_sites": sites, "nginx_sites_extra": [{"name": "x"}]}
     assert "nginx_sites must be a list of sites" in nginx_problems(inputs)
+
+
+BELOW = {**SITE, "name": "api", "path": "/api/", "under": "shop"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"path": "api"}, "path: 'api' must begin and end with '/'"),
+        ({"path": "/api"}, "path: '/api' must begin and end with '/'"),
+        ({"path": "/"}, "path: '/' must begin and end with '/' and be more than that"),
+        ({"path": "/a/../b/"}, "path: '/a/../b/' must begin and end"),
+        ({"path": "/.vivarium/x/"}, "path: '/.vivarium/x/' is answered by nginx itself"),
+        ({"path": "/.well-known/"}, "path: '/.well-known/' is answered by nginx itself"),
+        ({"path": None}, "under is for a site with a path"),
+        ({"under": "gone"}, "'api' is under 'gone', which is no public site with domains of its own"),
+        ({"under": "api"}, "'api' is under 'api', which is no public site"),
+        ({"domains": ["other.test"]}, "'api' has not the same domains as 'shop', which it is under"),
+        ({"certificate": CERTIFICATE}, "certificate is said by the site that it is under, 'shop'"),
+        ({"redirect_domains": ["www.shop.test"]}, "redirect_domains is said by the site that it is under, 'shop'"),
+        ({"trusted_proxies": ["10.0.0.1"]}, "trusted_proxies is said by the site that it is under, 'shop'"),
+        ({"hsts": False}, "hsts is said by the site that it is under, 'shop'"),
+        ({"static": STATIC}, "static: '/static/' must lie below the site's path, /api/"),
+        ({"media": [{"url": "/api/", "path": "/srv/m"}]}, "media: '/api/' must lie below the site's path, /api/"),
+        ({"locations": {"/old/": {"return": 404}}}, "locations: '/old/' must lie below the site's path, /api/"),
+        ({"path": "/static/api/"}, "static '/static/' of 'shop' and the path '/static/api/' lie in each other"),
+        ({"path": "/docs/"}, "locations '/docs/x' of 'shop' and the path '/docs/' lie in each other"),
+        ({"path": "/other/"}, "the path '/other/' is used more than once under 'shop'"),
+        ({"path": "/other/api/"}, "the paths '/other/' and '/other/api/' under 'shop' lie in each other"),
+    ],
+)
+def test_sites_below_a_path_that_do_not_go_together(changes, problem):
+    owner = {**SITE, "static": STATIC, "locations": {"/docs/x": {"return": 404}}}
+    other = {**BELOW, "name": "other", "path": "/other/"}
+    assert nginx_site_problems([owner, BELOW, other]) == []
+    problems = nginx_site_problems([owner, {**BELOW, **changes}, other])
+    assert any(problem in found for found in problems), problems
+
+
+def test_a_backend_site_has_no_path():
+    assert any(
+        "path belongs to the public site" in found for found in nginx_site_problems([{**BACKEND, "path": "/a/"}])
+    )
+
+
+def test_what_lies_in_a_server_block_is_told_by_the_names_of_files():
+    """So what is no longer listed goes on being served, until it is removed; and what has moved is served at one place."""
+
+    def files(sites, *remove):
+        entries = nginx_site_files(nginx_sites(sites, {}), "/s", "/p", "/m", remove)
+        found = {entry["path"]: entry.get("state", "there") for entry in entries if ".under-" in entry["path"]}
+        return {path.removeprefix("/s/"): state for path, state in found.items()}
+
+    blog = {**SITE, "name": "blog", "domains": ["blog.test"]}
+    here = files([SITE, BELOW, blog])
+    assert here["api.under-shop"] == "there" and here["api.under-blog"] == "absent"
+    assert "there" not in {state for name, state in here.items() if name != "api.under-shop"}
+    assert files([SITE, {**BELOW, "under": None, "path": None, "domains": ["api.test"]}])["api.under-shop"] == "absent"
+    assert files([SITE], "api")["api.under-shop"] == "absent"
+    # The one that had the domain goes, and the other has it now.
+    alone = files([{**BELOW, "under": None}], "shop")
+    assert (alone["api.under-api"], alone["api.under-shop"]) == ("there", "absent")
+    assert not any(name.startswith("shop_backend") for name in files([SITE, BACKEND]))
 
 
 def test_while_nginx_runs_a_zone_keeps_its_key():

@@ -77,6 +77,11 @@ def luminance(color):
     )
 
 
+def test_the_start_page_of_a_site_below_a_path_is_there():
+    assert 'href="/api/"' in pages({"title": "x", "path": "/api/"})["404.html"]
+    assert 'href="/"' in pages({"title": "x", "path": None})["404.html"]
+
+
 @pytest.mark.parametrize("dark", [0, 1])
 @pytest.mark.parametrize(
     ("front", "back"), [("text", "sheet"), ("quiet", "sheet"), ("accent", "sheet"), ("on", "accent")]

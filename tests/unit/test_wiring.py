@@ -440,6 +440,44 @@ def test_django_asks_for_passwords_at_a_rate_that_the_inventory_may_change():
     assert limits(SHOP, rate_limits={login: None, "/admin/login": None}) is None
 
 
+BELOW = SHOP | {"name": "blog", "path": "/blog/", "database": False, "secrets": {"SECRET_KEY": "hunter2"}}
+
+
+def test_two_applications_under_one_domain_share_its_certificate():
+    derived = derive("app1", ONE, SHOP, BELOW)
+    top, below = derived["nginx_sites"]
+    assert [request["name"] for request in derived["certificates_requests"]] == ["shop"]
+    assert (below["path"], below["under"]) == ("/blog/", "shop") and not set(below) & {"certificate", "hsts"}
+    assert not set(top) & {"path", "under"} and top["certificate"]
+    assert below["static"][0]["url"] == "/blog/static/" and below["media"][0]["url"] == "/blog/media/"
+    assert set(below["rate_limits"]) == {"/blog/accounts/login/", "/blog/admin/login/"}
+    assert nginx_site_problems([top, below]) == []
+    way = derived["asgi_derived"]["blog"]["verify"]
+    assert way == derived["asgi_derived"]["shop"]["verify"]
+    # Whoever has the domain: the one that is there.
+    alone = derive("app1", ONE, BELOW)
+    assert [request["name"] for request in alone["certificates_requests"]] == ["blog"]
+    assert alone["nginx_sites"][0]["path"] == "/blog/" and alone["nginx_sites"][0]["certificate"]
+    assert nginx_site_problems(alone["nginx_sites"]) == []
+
+
+def test_below_a_path_on_several_hosts():
+    """The web server puts them together; a backend site is one application's, and gets whole paths."""
+    top, below = derive("web", WIDE, SHOP, BELOW)["nginx_sites"]
+    assert below["upstream"] == ["10.0.0.2:8101", "10.0.0.3:8101"] and below["under"] == "shop"
+    assert below["static"] == [{"url": "/blog/static/", "ask_upstream": True}]
+    backends = derive("app1", WIDE, SHOP, BELOW)["nginx_sites"]
+    assert [site["name"] for site in backends] == ["shop_backend", "blog_backend"]
+    assert not any(set(site) & {"path", "under"} for site in backends)
+    assert nginx_site_problems([top, below]) == nginx_site_problems(backends) == []
+
+
+def test_what_the_page_on_a_second_application_says_is_taken():
+    (listed,) = [example["asgi_apps"] for example in examples_of("second-application.md") if "path" in str(example)]
+    apps = [{**(SHOP if "settings" in app else PLAIN), "secrets": SHOP["secrets"], **app} for app in listed]
+    assert nginx_site_problems(derive("app1", ONE, *apps)["nginx_sites"]) == []
+
+
 def test_a_domain_leads_to_one_application_only():
     other = PLAIN | {"name": "blog", "domains": ["blog.example.com"], "redirect_domains": ["shop.example.com"]}
     with pytest.raises(AnsibleFilterError, match=r"the domain 'shop\.example\.com' is used more than once"):

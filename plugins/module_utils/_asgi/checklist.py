@@ -47,6 +47,7 @@ SITE = (
     "name",
     "framework",
     "domains",
+    "path",
     "verify",
     "static_url",
     "media_url",
@@ -128,6 +129,8 @@ class _Report:
     def __init__(self, application: Application, release: Release, site: dict[str, Any], thorough: bool) -> None:
         self.application, self.release, self.site, self.thorough = application, release, site, thorough
         self.domain = site["domains"][0]
+        # A report made by an older version knows of none.
+        self.path = site["path"] or "/"
         self.verify = site["verify"] or {}
         self.django = site["framework"] == "django"
         self.gate = read_json(release.path / "gate.json")
@@ -135,7 +138,7 @@ class _Report:
         self.messages = messages_of(self.gate)
         self.page: tuple[int, dict[str, str], str, str] | None = None
         self.answer: dict[str, str] | None = None
-        self.nonsense = f"/vivarium-probe-{secrets.token_hex(8)}"
+        self.nonsense = f"vivarium-probe-{secrets.token_hex(8)}"
 
     def headings(self) -> list[dict[str, Any]]:
         found = []
@@ -191,7 +194,7 @@ class _Report:
     def missing_page(self) -> tuple[int, dict[str, str], str, str]:
         """What the application says of a page that is not there; asked once."""
         if not self.page:
-            self.page = self.visit(self.nonsense)
+            self.page = self.visit(self.path + self.nonsense)
         return self.page
 
     def as_checked(self, *names: str) -> str:
@@ -270,7 +273,7 @@ class _Report:
             if self.facts["strangers_are_reported"]:
                 seen.append("Django refused one when the release was checked")
             else:
-                status, *_rest = answer_of(UnixConnection(self.release.socket, 10), "/", STRANGER)
+                status, *_rest = answer_of(UnixConnection(self.release.socket, 10), self.path, STRANGER)
                 if status != 400:
                     raise Broken(f"an unknown name got {status} from the application")
                 seen.append("400 from the application itself")
@@ -376,7 +379,7 @@ class _Report:
         if not self.site["media_url"]:
             return "there are no uploads" if self.django else None
         self.needs_site()
-        status, headers, _body = self.site_answer(f"{self.site['media_url']}{self.nonsense[1:]}.php")
+        status, headers, _body = self.site_answer(f"{self.site['media_url']}{self.nonsense}.php")
         if headers.get("x-content-type-options") != "nosniff" or "sandbox" not in headers.get(
             "content-security-policy", ""
         ):
@@ -411,10 +414,10 @@ class _Report:
             self.one_decision()
         self.needs_site()
         connection = http.client.HTTPConnection("127.0.0.1", self.verify["http_port"], timeout=5)
-        status, headers, _body = answer_of(connection, "/", self.domain)
+        status, headers, _body = answer_of(connection, self.path, self.domain)
         if status not in (301, 308) or not headers.get("location", "").startswith(f"https://{self.domain}"):
             raise Broken(f"plain HTTP answers {status} {headers.get('location', '')}")
-        said = hsts_of(self.site_answer("/"))
+        said = hsts_of(self.site_answer(self.path))
         decided = self.site["hsts_header"]
         # A report made by an older version does not know what was decided.
         if decided is not None and not same(said, decided):
@@ -423,7 +426,7 @@ class _Report:
                 " site brings it there"
             )
         if decided is not None and self.site["static_url"]:
-            of_files = hsts_of(self.site_answer(f"{self.site['static_url']}{self.nonsense[1:]}"))
+            of_files = hsts_of(self.site_answer(f"{self.site['static_url']}{self.nonsense}"))
             if not same(of_files, decided):
                 raise Broken(
                     f"files are served with {of_files or 'no Strict-Transport-Security'}, pages with {said or 'none'}"
@@ -443,7 +446,7 @@ class _Report:
         for each in self.gate.get("messages", []):
             if each["id"] == "vivarium.I028":
                 raise Broken(each["message"], "vivarium.I028")
-        own = hsts_of(answer_of(UnixConnection(self.release.socket, 10), "/", self.domain))
+        own = hsts_of(answer_of(UnixConnection(self.release.socket, 10), self.path, self.domain))
         if own and not same(own, decided):
             raise Broken(
                 f"the application sends {own}, and the inventory (hsts) says {decided or 'none'}, which visitors get"
@@ -454,7 +457,8 @@ class _Report:
             return None
         if not self.facts["cookies"]["csrf"]:
             raise Broken("it is off", "security.W016")
-        if not self.facts["login"]:
+        # One of a project that does not know its path may be another application's.
+        if not self.facts["login"] or not self.facts["login"].startswith(self.path):
             return "it is on; there is no login page to see it at"
         _status, headers, _body, way = self.visit(self.facts["login"])
         cookie = next((value for value in headers.get("set-cookie", "").split("\n") if value.startswith("csrf")), None)

@@ -19,6 +19,8 @@ from ansible_collections.vivarium.server.plugins.plugin_utils.hsts import decide
 PARTS = ("conf", "names", "users")
 
 DEFAULTS: dict[str, Any] = {
+    "path": None,
+    "under": None,
     "upstream": [],
     "enabled_by": None,
     "certificate": None,
@@ -57,9 +59,10 @@ def nginx_sites(sites: list[dict[str, Any]], headers: dict[str, Any] | None = No
     for site in sites:
         if site["certificate"] and not site["listen"]:
             first.setdefault(site["certificate"]["certificate"], identifier(site["name"]))
+    named = {site["name"]: site for site in sites}
     return [
         {
-            **_derive(site, headers or {}),
+            **_derive(site, named.get(site["under"], site), headers or {}),
             "certificate_id": first.get((site["certificate"] or {}).get("certificate", "")),
         }
         for site in sites
@@ -71,13 +74,19 @@ def nginx_site_files(
 ) -> list[dict[str, Any]]:
     """Return what vivarium.server.files writes for completed sites, and removes of those that are to go."""
     files = []
+    # A server block takes in what lies under its site by the names of files: what is left of a site goes on being served there.
+    owners = [site["name"] for site in sites if not site["backend"] and not site["under"]]
     for site in sites:
         # The names that its certificate is shown for; a file without a purpose goes.
-        secure = site["certificate"] and not site["backend"]
+        secure = site["certificate"] and not site["backend"] and not site["under"]
         parts = {"conf": "site.conf.j2", "names": "site.names.j2" if secure else None}
         for part, template in parts.items():
             entry = {"template": template, "vars": {"site": site}} if template else {"state": "absent"}
             files.append({"path": f"{directory}/{site['name']}.{part}", **entry})
+        files += [
+            {"path": f"{directory}/{site['name']}.under-{owner}", **_mount(site, owner)}
+            for owner in ([] if site["backend"] else dict.fromkeys([*owners, *remove]))
+        ]
         # Its workers read it at each request; nobody else.
         users: dict[str, Any] = {"state": "absent"}
         if site["users"]:
@@ -92,6 +101,7 @@ def nginx_site_files(
     for name in remove:
         paths = [
             *(f"{directory}/{name}.{part}" for part in PARTS),
+            *(f"{directory}/{name}.under-{owner}" for owner in dict.fromkeys([*owners, *remove])),
             *(f"{pages_directory}/{name}.{page}.html" for page in pages.PAGES),
             f"{maintenance}/{name}",
         ]
@@ -99,10 +109,24 @@ def nginx_site_files(
     return files
 
 
-def _derive(site: dict[str, Any], headers: dict[str, Any]) -> dict[str, Any]:
+def _mount(site: dict[str, Any], owner: str) -> dict[str, Any]:
+    """What a site below a path is in the server block of the one that has its domains."""
+    if site["path"] and owner == (site["under"] or site["name"]):
+        return {"template": "mount.conf.j2", "vars": {"site": site}}
+    return {"state": "absent"}
+
+
+def _derive(site: dict[str, Any], owner: dict[str, Any], headers: dict[str, Any]) -> dict[str, Any]:
+    # Whoever has the domains says how visitors come to them.
+    site = {**site, **{key: owner[key] for key in ("domains", "certificate", "hsts", "trusted_proxies")}}
     return {
         **site,
         "id": identifier(site["name"]),
+        "owner_id": identifier(owner["name"]),
+        # Where its own pages are, of those that share a server block.
+        "place": f"of/{site['name']}/" if site["path"] else "",
+        # Of its locations that cannot lie in another one.
+        "suffix": f"_{identifier(site['name'])}" if site["path"] else "",
         "backend": bool(site["listen"]),
         "hsts_value": header(decided(site["hsts"])),
         "trusted_proxies": networks(site["trusted_proxies"]),

@@ -91,10 +91,15 @@ def pages(site: dict[str, Any]) -> dict[str, str]:
     """The pages of a site, by the names of their files."""
     return {
         f"{name}.html": _template().render(
-            title=site["title"], page={**page, "status": f"Error {SHOWN.get(name, name)}"}
+            title=site["title"], page={**_below(page, site.get("path")), "status": f"Error {SHOWN.get(name, name)}"}
         )
         for name, page in PAGES.items()
     }
+
+
+def _below(page: dict[str, Any], path: str | None) -> dict[str, Any]:
+    """The start page of a site below a path is there."""
+    return {**page, "way": {**FIRST, "to": path}} if path and page["way"] is FIRST else page
 
 
 @functools.cache

@@ -9,6 +9,7 @@ from ansible_collections.vivarium.server.plugins.plugin_utils._nginx import (
     headers,
     limits,
     locations,
+    mounts,
     pages,
     protect,
     reach,
@@ -43,6 +44,7 @@ def _site_problems(site: dict[str, Any]) -> list[str]:
         problems.append("name must be lower-case letters, digits, - and _, and begin with a letter or a digit")
     if texts := _texts(site):
         return [f"{key} must be a list" for key in texts]
+    problems += mounts.path_problems(site)
     if not site.get("domains"):
         problems.append("domains needs at least one name")
     for key in ("domains", "redirect_domains"):
@@ -95,9 +97,9 @@ def _conflicts(sites: list[dict[str, Any]], variable: str) -> list[str]:
         domains = [
             domain
             for site in sites
-            if str(site["listen"] or "") == place
+            if str(site["listen"] or "") == place and site["under"] is None
             for domain in [*(site.get("domains") or []), *site["redirect_domains"]]
         ]
         where = f" on {place}" if place else ""
         problems += [f"{variable}: the domain '{domain}' is used more than once{where}" for domain in repeated(domains)]
-    return sorted(problems)
+    return sorted(problems + mounts.server_problems(sites, variable))

@@ -63,7 +63,9 @@ def _derive(topology: Topology, apps: Any, version: Any) -> dict[str, Any]:
     return {
         "asgi_derived": derived,
         "nginx_sites": [site for app in completed for site in sites.sites(topology, app)],
-        "certificates_requests": [certificates.request(app) for app in completed if topology.is_web],
+        "certificates_requests": [
+            certificates.request(app) for app in completed if topology.is_web and not app["under"]
+        ],
         **database.inputs(topology, with_database),
         "python_libraries": python.libraries(completed),
     }

@@ -13,7 +13,8 @@ from ansible_collections.vivarium.server.plugins.plugin_utils._wiring import cer
 from ansible_collections.vivarium.server.plugins.plugin_utils._wiring.topology import Topology
 
 # Where Django asks for a password, and how often one client may answer: an office is one client.
-LOGINS = {path: {"rate": "20r/m", "methods": ["POST"]} for path in ("/accounts/login/", "/admin/login/")}
+LOGINS = ("accounts/login/", "admin/login/")
+LOGIN_RATE = {"rate": "20r/m", "methods": ["POST"]}
 # What of an application's site is the web server's in front, and what goes for the sites of both.
 FRONT = ("connection_limit", "protect", "locations", "trusted_proxies", "extra")
 BOTH = ("websocket_timeout", "headers", "pass_headers")
@@ -66,8 +67,7 @@ def sites(topology: Topology, app: App) -> list[dict[str, Any]]:
                 "name": app["name"],
                 **common,
                 **_front(app),
-                "certificate": certificates.files(app),
-                "hsts": app["hsts_decision"] or False,
+                **_place(app),
                 "upstream": [
                     *(local if topology.is_app else []),
                     *(topology.endpoint(host, app["port"]) for host in topology.remote_apps),
@@ -93,6 +93,14 @@ def sites(topology: Topology, app: App) -> list[dict[str, Any]]:
     return found
 
 
+def _place(app: App) -> dict[str, Any]:
+    """Whether it has its domains for itself: their certificate and HSTS are for one site to say."""
+    path = {"path": app["path"]} if app["root_path"] else {}
+    if app["under"]:
+        return {**path, "under": app["under"]}
+    return {**path, "certificate": certificates.files(app), "hsts": app["hsts_decision"] or False}
+
+
 def _front(app: App) -> dict[str, Any]:
     """What stands between visitors and the application."""
     front = _said(app, FRONT)
@@ -103,8 +111,8 @@ def _front(app: App) -> dict[str, Any]:
     if app["health_strict"] and ("protect" in front or not health_problems(path)):
         front["health_path"] = path
     said = {same(path): path for path in app["site"]["rate_limits"]}
-    logins = LOGINS if app["framework"] == "django" else {}
-    limits = {path: limit for path, limit in logins.items() if same(path) not in said}
+    logins = [f"{app['path']}{login}" for login in LOGINS] if app["framework"] == "django" else []
+    limits: dict[str, Any] = {path: LOGIN_RATE for path in logins if same(path) not in said}
     limits |= {path: limit for path, limit in app["site"]["rate_limits"].items() if limit is not None}
     return front | ({"rate_limits": limits} if limits else {})
 

@@ -15,6 +15,7 @@ from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.apps import 
     environment,
     hsts,
     names,
+    paths,
     sandbox,
     server,
     site,
@@ -44,7 +45,11 @@ def asgi_apps(
     if not is_a(apps, list):
         raise AnsibleFilterError("asgi_apps must be a list of applications")
     derived = {} if problems else derived or {}
-    completed = [app for index, raw in enumerate(apps) if (app := _complete(raw, index, derived, version, problems))]
+    described = paths.with_the_domains(apps)
+    completed = [
+        app for index, raw in enumerate(described) if (app := _complete(raw, index, derived, version, problems))
+    ]
+    problems += paths.share(completed)
     for what, values in (
         ("name", [app["name"] for app in completed]),
         ("domain", [domain for app in completed for domain in _names(app)]),
@@ -88,11 +93,13 @@ def _complete(raw: Any, index: int, derived: Mapping[str, Any], version: Any, pr
     names.complete(app, index, wrong)
     code.complete(app, version, wrong)
     server.complete(app, wrong)
+    paths.complete(app, wrong)
     sandbox.check(app, wrong)
     environment.check(app, wrong)
     database.complete(app, wrong)
     environment.complete_required(app, wrong)
     site.complete(app, wrong)
+    paths.check(app, wrong)
     hsts.complete(app, wrong)
     django.complete(app, wrong)
     commands.complete(app, wrong)
@@ -103,7 +110,9 @@ def _complete(raw: Any, index: int, derived: Mapping[str, Any], version: Any, pr
 
 
 def _names(app: App) -> list[str]:
-    """The names that nginx answers for; those of its own that lead to itself are told elsewhere."""
+    """The names that nginx answers for; those of its own that lead to itself are told elsewhere, and so are shared ones."""
+    if app["under"]:
+        return []
     return [*app["domains"], *(domain for domain in app["redirect_domains"] if domain not in app["domains"])]
 
 

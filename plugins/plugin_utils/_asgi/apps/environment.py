@@ -54,8 +54,12 @@ def _described(app: App) -> dict[str, str]:
             "VIVARIUM_ASGI_APPLICATION": app["callable"],
             "VIVARIUM_ASGI_MIDDLEWARE": ",".join(app["asgi_middleware"]),
         }
+    if app["root_path"]:
+        env["VIVARIUM_ROOT_PATH"] = app["root_path"]
     if app["framework"] != "django":
         return env
+    if app["root_path"]:
+        env["FORCE_SCRIPT_NAME"] = app["root_path"]
     if app["vivarium_settings"]:
         env |= {"VIVARIUM_PROJECT_SETTINGS": app["settings"], "CACHE_KEY_PREFIX": app["name"]}
     env |= app["hsts_env"]

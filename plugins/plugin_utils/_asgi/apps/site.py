@@ -33,7 +33,7 @@ def complete(app: App, wrong: Wrong) -> None:
     _check_domains(app, wrong)
     if not SIZE.fullmatch(app["client_max_body_size"]):
         wrong("client_max_body_size must be a size in nginx's notation, such as 10m")
-    for key, default in (("static_url", "/static/"), ("media_url", "/media/")):
+    for key, default in (("static_url", f"{app['path']}static/"), ("media_url", f"{app['path']}media/")):
         app[key] = app[key] if app[key] is not None else (default if app["framework"] == "django" else "")
         if app[key] and not URL.fullmatch(app[key]):
             wrong(f"{key} must be a path that begins and ends with '/', and more than that{_url_hint(app[key])}")
@@ -108,7 +108,7 @@ def _complete_options(app: App, wrong: Wrong) -> None:
 
 def _check_edge(app: App, wrong: Wrong) -> None:
     """What stands in front of it, as the role nginx has it."""
-    site, health = app["site"], (app["health_path"] or "/").partition("?")[0]
+    site, health = app["site"], (app["health_path"] or app["path"]).partition("?")[0]
     files = [url for url in (app["static_url"], app["media_url"], *site["internal"]) if url]
     problems = limits.limit_problems(site["rate_limits"], "site.rate_limits")
     problems += limits.connection_problems(site["connection_limit"], "site.connection_limit")
@@ -131,7 +131,7 @@ def _check_edge(app: App, wrong: Wrong) -> None:
 def _complete_health(app: App, wrong: Wrong) -> None:
     # A path of the user's own must answer 2xx or 3xx; without one, any answer but a server error counts.
     app["health_strict"] = app["health_path"] is not None
-    app["health_path"] = app["health_path"] or "/"
+    app["health_path"] = app["health_path"] or app["path"]
     if not HEALTH_PATH.fullmatch(app["health_path"]):
         written = (
             "" if app["health_path"].isascii() else f": {quote(app['health_path'], SAFE, errors='replace')} is the same"
