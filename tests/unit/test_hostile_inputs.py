@@ -101,6 +101,21 @@ def pair():
     )
 
 
+HASH = "$6$saltsalt$sfZR6YSW/Dp0uCiyF9fDipa6ORr5LVLOwXNgtzRlXXhkC7xA3w4zy97VIC3vL14AUXGJp3yBjZVztkdiBzJnX1"
+EDGE = {
+    "trusted_proxies": ["10.0.0.1"],
+    "headers": {"Content-Security-Policy": "default-src 'self'"},
+    "rate_limits": {"/login/": {"rate": "5r/m", "burst": 5, "methods": ["POST"]}, "/": "10r/s"},
+    "connection_limit": 20,
+    "protect": {"/admin/": {"addresses": ["10.0.0.0/8"], "users": {"ann": HASH}, "satisfy": "any"}},
+    "health_path": "/health/",
+    "locations": {
+        "/old/": {"redirect": "/new/", "code": 308},
+        "/gone/": {"return": 410},
+        "/files/": {"directory": "/srv/files"},
+        "/raw/": {"raw": "return 200 raw;"},
+    },
+}
 SHOP = {
     "name": "shop",
     "source": {
@@ -143,7 +158,15 @@ SHOP = {
     "keep_releases": 5,
     "port": 8100,
     "certificate": {"type": "provided", "certificate": "a", "key": "b", "challenge": "http"},
-    "site": {"read_timeout": 60, "internal": {"/protected/": "private"}},
+    "site": {
+        "read_timeout": 60,
+        "websocket_timeout": 60,
+        "internal": {"/protected/": "private"},
+        "pass_headers": ["X-Client-Ip"],
+        **{key: value for key, value in EDGE.items() if key != "health_path"},
+        "extra": "add_header X-A b;",
+    },
+    "redirect_domains": ["www.shop.example.com"],
     "client_max_body_size": "10m",
     "install": {"extras": ["prod"], "groups": ["web"]},
     "build": ["npm ci"],
@@ -252,6 +275,7 @@ EXAMPLES = {
                 "websocket_timeout": 60,
                 "enabled_by": "/etc/systemd/system/multi-user.target.wants/shop.service",
                 "pass_headers": ["X-Client-Ip"],
+                **EDGE,
                 "extra": "",
             },
             {
@@ -281,6 +305,11 @@ EXAMPLES = {
         "nginx_acme_directory": "/var/lib/vivarium/acme",
         "nginx_acme_peers": ["10.0.0.9:80"],
         "nginx_worker_connections": 4096,
+        "nginx_client_header_timeout": "15s",
+        "nginx_client_body_timeout": "60s",
+        "nginx_send_timeout": "60s",
+        "nginx_keepalive_timeout": "65s",
+        "nginx_connection_limit": 500,
         "nginx_worker_shutdown_timeout": "1h",
         "nginx_extra": "",
     },
@@ -517,7 +546,17 @@ FREE = {
     ("env_file", "env_file_variables.A"): (VALUE, "the environment file carries any text"),
     ("env_file", "env_file_secrets.B"): (VALUE, "the environment file carries any text"),
     ("env_file", "env_file_notify[]"): (TEXT - {"empty"}, "names of the playbook's own handlers"),
+    **{
+        (role, f"{place}.headers.Content-Security-Policy"): (
+            TEXT,
+            "quoted; a quotation mark, a dollar sign and a backslash are refused",
+        )
+        for role, place in (("asgi", "asgi_apps[].site"), ("nginx", "nginx_sites[]"))
+    },
+    ("asgi", "asgi_apps[].site.locations./raw/.raw"): (ANY, "raw directives by purpose"),
+    ("asgi", "asgi_apps[].site.extra"): (ANY, "raw directives by purpose"),
     ("nginx", "nginx_sites[].extra"): (ANY, "raw directives by purpose"),
+    ("nginx", "nginx_sites[].locations./raw/.raw"): (ANY, "raw directives by purpose"),
     ("nginx", "nginx_extra"): (ANY, "raw directives by purpose"),
     ("nginx", "nginx_security_headers.X-Frame-Options"): (
         TEXT,
@@ -540,7 +579,7 @@ FREE = {
     ("postgresql_backup", "postgresql_backup_hook_failure"): (ANY, "a shell command by purpose; JSON carries it"),
 }
 # What nobody may read in an error.
-SECRET = ("secret", "password", "key", "env", "certificate.certificate")
+SECRET = ("secret", "password", "key", "env", "certificate.certificate", "users.ann")
 
 
 def hostile(value):

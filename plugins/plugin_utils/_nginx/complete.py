@@ -6,9 +6,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.forms import identifier
+from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.forms import identifier, networks
+from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.headers import headers_of, own_headers_of
+from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.limits import limits_of
+from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.locations import locations_of
+from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.protect import passes, rules_of, users_of
 from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.static import location
 from ansible_collections.vivarium.server.plugins.plugin_utils.hsts import decided, header
+
+# The files of a site.
+PARTS = ("conf", "names", "users")
 
 DEFAULTS: dict[str, Any] = {
     "upstream": [],
@@ -24,6 +31,12 @@ DEFAULTS: dict[str, Any] = {
     "listen": None,
     "trusted_proxies": [],
     "pass_headers": [],
+    "headers": {},
+    "rate_limits": {},
+    "connection_limit": None,
+    "protect": {},
+    "health_path": None,
+    "locations": {},
     "extra": "",
 }
 
@@ -34,7 +47,7 @@ def complete(site: dict[str, Any]) -> dict[str, Any]:
     return {**DEFAULTS, **{key: value for key, value in site.items() if value is not None}}
 
 
-def nginx_sites(sites: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def nginx_sites(sites: list[dict[str, Any]], headers: dict[str, Any] | None = None) -> list[dict[str, Any]]:
     """Return the sites with every default filled in and with what the templates derive from them."""
     sites = [complete(site) for site in sites]
     first: dict[str, str] = {}
@@ -42,7 +55,10 @@ def nginx_sites(sites: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if site["certificate"] and not site["listen"]:
             first.setdefault(site["certificate"]["certificate"], identifier(site["name"]))
     return [
-        {**_derive(site), "certificate_id": first.get((site["certificate"] or {}).get("certificate", ""))}
+        {
+            **_derive(site, headers or {}),
+            "certificate_id": first.get((site["certificate"] or {}).get("certificate", "")),
+        }
         for site in sites
     ]
 
@@ -57,18 +73,30 @@ def nginx_site_files(sites: list[dict[str, Any]], directory: str, remove: Iterab
         for part, template in parts.items():
             entry = {"template": template, "vars": {"site": site}} if template else {"state": "absent"}
             files.append({"path": f"{directory}/{site['name']}.{part}", **entry})
-    return files + [
-        {"path": f"{directory}/{name}.{part}", "state": "absent"} for name in remove for part in ("conf", "names")
-    ]
+        # Its workers read it at each request; nobody else.
+        users: dict[str, Any] = {"state": "absent"}
+        if site["users"]:
+            lines = "".join(f"{name}:{value}\n" for name, value in site["users"].items())
+            users = {"content": lines, "group": "www-data", "mode": "0640", "secret": True}
+        files.append({"path": f"{directory}/{site['name']}.users", **users})
+    return files + [{"path": f"{directory}/{name}.{part}", "state": "absent"} for name in remove for part in PARTS]
 
 
-def _derive(site: dict[str, Any]) -> dict[str, Any]:
+def _derive(site: dict[str, Any], headers: dict[str, Any]) -> dict[str, Any]:
     return {
         **site,
         "id": identifier(site["name"]),
         "backend": bool(site["listen"]),
         "hsts_value": header(decided(site["hsts"])),
+        "trusted_proxies": networks(site["trusted_proxies"]),
         "pass_headers": [name.lower() for name in site["pass_headers"]],
         "static": [location(entry) for entry in site["static"]],
         "media": [location(entry) for entry in site["media"]],
+        "answer_headers": headers_of(site, headers),
+        "own_headers": own_headers_of(site),
+        "limits": limits_of(site),
+        "rules": rules_of(site),
+        "users": users_of(site),
+        "passes": passes(site),
+        "locations": locations_of(site),
     }

@@ -3,11 +3,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.apps.schema import App
+from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.paths import same
 from ansible_collections.vivarium.server.plugins.plugin_utils._wiring import certificates
 from ansible_collections.vivarium.server.plugins.plugin_utils._wiring.topology import Topology
+
+# Where Django asks for a password, and how often one client may answer: an office is one client.
+LOGINS = {path: {"rate": "20r/m", "methods": ["POST"]} for path in ("/accounts/login/", "/admin/login/")}
+# What of an application's site is the web server's in front, and what goes for the sites of both.
+FRONT = ("connection_limit", "protect", "locations", "trusted_proxies", "extra")
+BOTH = ("websocket_timeout", "headers", "pass_headers")
 
 BOOT = "/etc/systemd/system/multi-user.target.wants"  # what systemd starts at boot
 
@@ -42,6 +50,7 @@ def sites(topology: Topology, app: App) -> list[dict[str, Any]]:
         "domains": app["domains"],
         "client_max_body_size": app["client_max_body_size"],
         "read_timeout": app["site"]["read_timeout"],
+        **_said(app, BOTH),
     }
     local = [f"unix:{app['root']}/live/socket"]
     # It is gone while the application is stopped (state).
@@ -52,6 +61,7 @@ def sites(topology: Topology, app: App) -> list[dict[str, Any]]:
             {
                 "name": app["name"],
                 **common,
+                **_front(app),
                 "certificate": certificates.files(app),
                 "hsts": app["hsts_decision"] or False,
                 "upstream": [
@@ -77,6 +87,25 @@ def sites(topology: Topology, app: App) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _front(app: App) -> dict[str, Any]:
+    """What stands between visitors and the application."""
+    front = _said(app, FRONT)
+    if app["redirect_domains"]:
+        front["redirect_domains"] = app["redirect_domains"]
+    if "protect" in front and app["health_strict"]:
+        front["health_path"] = app["health_path"].partition("?")[0]
+    said = {same(path): path for path in app["site"]["rate_limits"]}
+    logins = LOGINS if app["framework"] == "django" else {}
+    limits = {path: limit for path, limit in logins.items() if same(path) not in said}
+    limits |= {path: limit for path, limit in app["site"]["rate_limits"].items() if limit is not None}
+    return front | ({"rate_limits": limits} if limits else {})
+
+
+def _said(app: App, keys: Iterable[str]) -> dict[str, Any]:
+    """What an application says of its site; the rest is as the role nginx has it."""
+    return {key: app["site"][key] for key in keys if app["site"][key] not in (None, "", [], {})}
 
 
 def _media(app: App) -> list[dict[str, Any]]:
