@@ -57,6 +57,8 @@ FULL = {
     "media": [*MEDIA, {"url": "/media/private/", "path": "/srv/shop/media/private", "internal": True}],
     "enabled_by": "/etc/systemd/system/multi-user.target.wants/shop.service",
     "pass_headers": ["CF-Connecting-IP", "Remote-User"],
+    "title": "Shop & <more>",
+    "pages": "/srv/shop/live/public/errors",
     "extra": "add_header X-Extra 1;\nlocation = /extra {\n    return 204;\n}",
 }
 # Of "geheim".

@@ -310,6 +310,8 @@ def test_numbers_booleans_and_lists_are_good_values_of_the_environment():
         ),
         ({"site": {"read_timeout": 0}}, "site.read_timeout must be between 1 and 86400"),
         ({"site": {"read_timeout": "2m"}}, "site: read_timeout must be a whole number"),
+        ({"site": {"title": "a\nb"}}, "site.title must be a line of at most 200 characters"),
+        ({"site": {"title": ""}}, "site.title must be a line of at most 200 characters"),
         ({"site": {"websocket_timeout": 0}}, "site.websocket_timeout must be between 1 and 86400"),
         ({"site": {"rate_limits": {"/login/": 5}}}, "site.rate_limits./login/: 5 is not a rate with a unit"),
         ({"site": {"connection_limit": -1}}, "site.connection_limit: -1 is not a number"),

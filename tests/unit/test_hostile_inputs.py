@@ -160,6 +160,7 @@ SHOP = {
     "certificate": {"type": "provided", "certificate": "a", "key": "b", "challenge": "http"},
     "site": {
         "read_timeout": 60,
+        "title": "Shop",
         "websocket_timeout": 60,
         "internal": {"/protected/": "private"},
         "pass_headers": ["X-Client-Ip"],
@@ -275,6 +276,8 @@ EXAMPLES = {
                 "websocket_timeout": 60,
                 "enabled_by": "/etc/systemd/system/multi-user.target.wants/shop.service",
                 "pass_headers": ["X-Client-Ip"],
+                "title": "Shop",
+                "pages": "/srv/shop/pages",
                 **EDGE,
                 "extra": "",
             },
@@ -504,8 +507,6 @@ FREE = {
     ),
     ("asgi", "asgi_apps[].certificate.type"): ({"empty"}, "what the role certificates says by itself"),
     ("asgi", "asgi_apps[].certificate.challenge"): (ANY, "the role certificates reads it, or refuses it"),
-    ("certificates", "certificates_requests[].challenge"): ({"empty"}, "the same as none"),
-    ("certificates", "certificates_requests_extra[].challenge"): ({"empty"}, "the same as none"),
     ("certificates", "certificates_acme_email"): ({"empty"}, "none"),
     ("certificates", "certificates_acme_profile"): ({"empty"}, "none"),
     ("certificates", "certificates_acme_eab.hmac_key"): (
@@ -535,6 +536,7 @@ FREE = {
         TEXT - {"continued"},
         "what follows the = of a directive; it stays on its line",
     ),
+    ("asgi", "asgi_apps[].site.title"): (TEXT - {"empty"}, "escaped for HTML"),
     ("asgi", "asgi_derived.shop.env.B"): (VALUE, "the environment file carries any text"),
     ("asgi", "asgi_derived.shop.secrets.DATABASE_URL"): (VALUE, "the environment file carries any text"),
     ("asgi", "asgi_build_environment.HTTPS_PROXY"): (VALUE, "handed on as an environment, not as a text"),
@@ -559,6 +561,7 @@ FREE = {
     ("nginx", "nginx_sites[].extra"): (ANY, "raw directives by purpose"),
     ("nginx", "nginx_sites[].locations./raw/.raw"): (ANY, "raw directives by purpose"),
     ("nginx", "nginx_extra"): (ANY, "raw directives by purpose"),
+    ("nginx", "nginx_sites[].title"): (TEXT - {"empty"}, "escaped for HTML"),
     ("nginx", "nginx_security_headers.X-Frame-Options"): (
         TEXT,
         "quoted; a quotation mark, a dollar sign and a backslash are refused",

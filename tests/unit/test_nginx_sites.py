@@ -411,7 +411,19 @@ def places():
     yield "header", lambda value: {"nginx_security_headers": {value if isinstance(value, str) else "X A": "b"}}
     yield "header's value", lambda value: {"nginx_security_headers": {"X-A": value}}
     for base, keys in (
-        (PUBLIC, ["name", "domains", "redirect_domains", "upstream", "enabled_by", "pass_headers", *NUMBERS]),
+        (
+            PUBLIC,
+            [
+                "name",
+                "domains",
+                "redirect_domains",
+                "upstream",
+                "enabled_by",
+                "pass_headers",
+                "pages",
+                *NUMBERS,
+            ],
+        ),
         (BACKEND, ["listen", "trusted_proxies"]),
     ):
         for key in keys:
@@ -511,7 +523,8 @@ def test_no_input_says_more_than_its_directive(place):
 
 def test_each_key_of_a_site_is_among_the_places():
     keys = {re.split(r"[\[.]", place)[0] for place in PLACES}
-    assert set(DEFAULTS) - keys == {"extra"}
+    # Raw directives, and what reaches no configuration but a page.
+    assert set(DEFAULTS) - keys == {"extra", "title"}
 
 
 def test_a_site_knows_which_others_share_its_certificate():
@@ -575,3 +588,16 @@ def test_an_nginx_of_which_no_package_knows_would_lose_all():
 def test_an_addition_to_what_is_no_list_is_a_sentence(sites):
     inputs = {**GOOD, "nginx_sites": sites, "nginx_sites_extra": [{"name": "x"}]}
     assert "nginx_sites must be a list of sites" in nginx_problems(inputs)
+
+
+def test_while_nginx_runs_a_zone_keeps_its_key():
+    """It refuses a configuration in which the zone of a name has another key than before."""
+
+    def zones(limits, **site):
+        text = render("13", [{**SITE, **site, "rate_limits": limits}])["/etc/nginx/sites.d/shop.conf"]
+        return {zone: key for key, zone in re.findall(r"limit_\w+_zone (\S+) zone=(\S+):", text)}
+
+    before = zones({"/a/": "5r/m", "/b/": "5r/m"})
+    after = zones({"/c/": "1r/s", "/b": {"rate": "5r/m", "burst": 0}, "/a/": {"rate": "1r/s", "methods": ["POST"]}})
+    assert len(before) == 3 and len(after) == 4 and {zone: after[zone] for zone in before} == before
+    assert zones({}, connection_limit=0) == {}

@@ -239,6 +239,10 @@ def test_headers_of_a_site(target):
     # What the application says itself is there once, and uploads keep their sandbox.
     answer = target.curl("https://edge.test/headers")
     assert answer.header("referrer-policy") == "no-referrer" and answer.header("x-frame-options") == "DENY"
+    # Also where nginx hands out a file for it.
+    answer = target.curl("https://shop.test/named?/protected/bill.html")
+    assert "for one visitor" in answer.body and answer.header("x-frame-options") == "DENY"
+    assert answer.header("referrer-policy") == "strict-origin-when-cross-origin"
     assert "sandbox" in target.curl("https://edge.test/media/page.html").header("content-security-policy")
 
 
@@ -265,7 +269,7 @@ def test_every_answer_carries_the_headers_of_its_site(target):
     for domain, path, status, *options in (
         ("edge.test", "/", 200), ("www.edge.test", "/", 301), ("edge.test", "/static/none", 404),
         ("edge.test", "/", 413, "--data-binary", "@/tmp/large"), ("edge.test", "/few/", 429), ("edge.test", "/few/", 429),
-        ("edge.test", "/die", 502, "--data", "x"), ("edge.test", "/slow?5", 504), ("edge.test", "/broken", 500),
+        ("edge.test", "/die", 502, "--data", "x"), ("edge.test", "/slow?5", 504), ("edge.test", "/fail?500", 500),
         ("edge.test", "/media/page.html", 200), ("edge.test", "/old/", 301),
         ("edge.test", "/gone/", 410), ("edge.test", "/users/", 401),
     ):  # fmt: skip

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from ansible_collections.vivarium.server.plugins.plugin_utils._nginx import pages
 from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.forms import identifier, networks
 from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.headers import headers_of, own_headers_of
 from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.limits import limits_of
@@ -31,6 +32,8 @@ DEFAULTS: dict[str, Any] = {
     "listen": None,
     "trusted_proxies": [],
     "pass_headers": [],
+    "title": None,
+    "pages": None,
     "headers": {},
     "rate_limits": {},
     "connection_limit": None,
@@ -63,7 +66,9 @@ def nginx_sites(sites: list[dict[str, Any]], headers: dict[str, Any] | None = No
     ]
 
 
-def nginx_site_files(sites: list[dict[str, Any]], directory: str, remove: Iterable[str] = ()) -> list[dict[str, Any]]:
+def nginx_site_files(
+    sites: list[dict[str, Any]], directory: str, pages_directory: str, maintenance: str, remove: Iterable[str] = ()
+) -> list[dict[str, Any]]:
     """Return what vivarium.server.files writes for completed sites, and removes of those that are to go."""
     files = []
     for site in sites:
@@ -79,7 +84,19 @@ def nginx_site_files(sites: list[dict[str, Any]], directory: str, remove: Iterab
             lines = "".join(f"{name}:{value}\n" for name, value in site["users"].items())
             users = {"content": lines, "group": "www-data", "mode": "0640", "secret": True}
         files.append({"path": f"{directory}/{site['name']}.users", **users})
-    return files + [{"path": f"{directory}/{name}.{part}", "state": "absent"} for name in remove for part in PARTS]
+        # The page's name and not a directory for each site: there is nothing to take away but files.
+        files += [
+            {"path": f"{pages_directory}/{site['name']}.{page}", "content": content}
+            for page, content in pages.pages(site).items()
+        ]
+    for name in remove:
+        paths = [
+            *(f"{directory}/{name}.{part}" for part in PARTS),
+            *(f"{pages_directory}/{name}.{page}.html" for page in pages.PAGES),
+            f"{maintenance}/{name}",
+        ]
+        files += [{"path": path, "state": "absent"} for path in paths]
+    return files
 
 
 def speaks_http3(site: dict[str, Any]) -> bool:
@@ -97,6 +114,9 @@ def _derive(site: dict[str, Any], headers: dict[str, Any]) -> dict[str, Any]:
         "pass_headers": [name.lower() for name in site["pass_headers"]],
         "static": [location(entry) for entry in site["static"]],
         "media": [location(entry) for entry in site["media"]],
+        "open_path": pages.open_path(site["health_path"]),
+        "title": site["title"] or str(site["name"]),
+        "pages": f"{site['pages'].rstrip('/')}/" if site["pages"] else None,
         "answer_headers": headers_of(site, headers),
         "http3": speaks_http3(site),
         "alt_svc": speaks_http3(site) and "alt-svc" not in {str(name).lower() for name in (*headers, *site["headers"])},

@@ -68,15 +68,10 @@ def site_header_problems(headers: object, where: str = "headers") -> list[str]:
 
 
 def own_headers_of(site: dict[str, Any]) -> list[dict[str, str]]:
-    """The headers that a site adds, each with its variable and the one that says what the application sent."""
+    """The headers that a site adds, each with its variable."""
     return [
         # No header begins with a digit: the variable is none of those for all sites.
-        {
-            "name": name,
-            "value": value,
-            "variable": f"vivarium_header_{number}_{identifier(site['name'])}",
-            "said": f"upstream_http_{_word(name)}",
-        }
+        {"name": name, "value": value, "variable": f"vivarium_header_{number}_{identifier(site['name'])}"}
         for number, (name, value) in enumerate(site["headers"].items(), 1)
         if value is not None
     ]
@@ -86,9 +81,7 @@ def headers_of(site: dict[str, Any], common: dict[str, Any]) -> list[dict[str, s
     """The headers of every answer of a site: those for all sites that it says nothing about, and its own."""
     own = {name.lower() for name in site["headers"]}
     return [
-        {"name": name, "variable": f"vivarium_header_{_word(name)}"} for name in common if name.lower() not in own
+        {"name": name, "variable": f"vivarium_header_{identifier(name.lower())}"}
+        for name in common
+        if name.lower() not in own
     ] + own_headers_of(site)
-
-
-def _word(name: str) -> str:
-    return identifier(name.lower())

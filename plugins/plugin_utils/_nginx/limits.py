@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Any
 
@@ -72,15 +73,17 @@ def limits_of(site: dict[str, Any]) -> list[dict[str, Any]]:
             continue
         said = limit if isinstance(limit, dict) else {"rate": limit}
         burst = said.get("burst")
-        methods = "|".join(said.get("methods") or ["[^ ]+"])
         found.append(
             {
                 "path": same(path),
+                # Not its place among others, which changes.
+                "id": hashlib.sha256(same(path).encode()).hexdigest()[:12],
                 "rate": said["rate"],
                 # A second's or a minute's worth at once: one who mistypes a password need not wait for the next try.
                 "burst": int(said["rate"].partition("r")[0] if burst is None else burst),
-                # The method, then "!" where the path is crooked: that counts, whatever it leads to.
-                "pattern": f"^(?:{methods}) (?:!|{spelled(path)})",
+                "methods": said.get("methods") or [],
+                # "!" stands before a path that is crooked: that counts, whatever it leads to.
+                "pattern": f"^(?:!|{spelled(path)})",
             }
         )
     return found

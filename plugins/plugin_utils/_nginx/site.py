@@ -9,6 +9,7 @@ from ansible_collections.vivarium.server.plugins.plugin_utils._nginx import (
     headers,
     limits,
     locations,
+    pages,
     protect,
     reach,
     static,
@@ -56,6 +57,7 @@ def _site_problems(site: dict[str, Any]) -> list[str]:
     problems += static.files_problems(site)
     problems += hsts_problems(site["hsts"])
     problems += headers.pass_problems(site["pass_headers"])
+    problems += pages.problems(site)
     if not SIZE.match(str(site["client_max_body_size"])):
         problems.append(f"client_max_body_size: '{site['client_max_body_size']}' is not a size such as 10m")
     for key in ("read_timeout", "websocket_timeout"):

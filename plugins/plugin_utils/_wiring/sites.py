@@ -8,6 +8,7 @@ from typing import Any
 
 from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.apps.schema import App
 from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.paths import same
+from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.protect import health_problems
 from ansible_collections.vivarium.server.plugins.plugin_utils._wiring import certificates
 from ansible_collections.vivarium.server.plugins.plugin_utils._wiring.topology import Topology
 
@@ -51,6 +52,9 @@ def sites(topology: Topology, app: App) -> list[dict[str, Any]]:
         "client_max_body_size": app["client_max_body_size"],
         "read_timeout": app["site"]["read_timeout"],
         **_said(app, BOTH),
+        "title": app["site"]["title"],
+        # Of the live release, sealed as its code is.
+        "pages": f"{app['root']}/live/public/errors/" if topology.is_app and app["static_url"] else None,
     }
     local = [f"unix:{app['root']}/live/socket"]
     # It is gone while the application is stopped (state).
@@ -94,8 +98,10 @@ def _front(app: App) -> dict[str, Any]:
     front = _said(app, FRONT)
     if app["redirect_domains"]:
         front["redirect_domains"] = app["redirect_domains"]
-    if "protect" in front and app["health_strict"]:
-        front["health_path"] = app["health_path"].partition("?")[0]
+    # What a monitor asks, where the application has a path for that.
+    path = app["health_path"].partition("?")[0]
+    if app["health_strict"] and ("protect" in front or not health_problems(path)):
+        front["health_path"] = path
     said = {same(path): path for path in app["site"]["rate_limits"]}
     logins = LOGINS if app["framework"] == "django" else {}
     limits = {path: limit for path, limit in logins.items() if same(path) not in said}

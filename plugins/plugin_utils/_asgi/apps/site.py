@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.apps.schema import OPTIONS, App, Wrong, filled
 from ansible_collections.vivarium.server.plugins.plugin_utils._nginx import headers, limits, locations, protect, reach
+from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.pages import MOST, is_title
 from ansible_collections.vivarium.server.plugins.plugin_utils.domains import domain_problem
 from ansible_collections.vivarium.server.plugins.plugin_utils.forms import is_form
 
@@ -83,6 +84,10 @@ def _complete_options(app: App, wrong: Wrong) -> None:
         # An answer that may take long outlives a deploy.
         app["drain_timeout"] = max(DRAIN, longest or 0)
     app["site"]["read_timeout"] = longest or READ
+    title = app["site"].get("title") if sound else None
+    if title is not None and not is_title(title):
+        wrong(f"site.title must be a line of at most {MOST} characters")
+    app["site"]["title"] = title or app["name"]
     internal = app["site"]["internal"] if sound else {}
     # Where the uploads of each would be found by visitors; nobody finds them there either.
     public = {
