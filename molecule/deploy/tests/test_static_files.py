@@ -150,5 +150,6 @@ def test_a_file_that_has_not_changed_is_compressed_once(story, server):
     releases = [f"/srv/herbarium/releases/{story[what]['live']}/public" for what in ("one", "two")]
     for ending in ("", ".br", ".gz"):
         # The same file under both names.
-        found = server.check_output(f"stat --format %i {' '.join(f'{path}/herbarium/herbarium.css{ending}' for path in releases)}")
+        names = " ".join(f"{path}/herbarium/herbarium.css{ending}" for path in releases)
+        found = server.check_output(f"stat --format %i {names}")
         assert len(set(found.splitlines())) == 1, ending

@@ -1,8 +1,9 @@
 """Ask over HTTP/3, which Debian's curl does not speak. Prints a line of JSON for each line of JSON on its standard input.
 
-usage: http3.py ADDRESS PORT DOMAIN          shakes hands for this name, once; {"refused": …} and no more where that is refused
+usage: http3.py ADDRESS PORT DOMAIN          shakes hands for this name; {"refused": …} and no more where that is refused
 
-A question is {"path": "/"}; its headers and pseudo-headers may be said too ({":authority": "other.test"}), and the size of a body.
+A question is {"path": "/"}; its headers and pseudo-headers may be said too ({":authority": "other.test"}), and the size of a
+body.
 """
 
 import asyncio
