@@ -79,7 +79,7 @@ class Host:
         """Everything that a run could have written, and what runs; not the module of a package that it installed."""
         return self.check_output(
             "find /etc/nginx /etc/systemd/system/nginx.service.d /usr/local/lib/vivarium/nginx-reload -printf '%p %m %u %l\\n'"
-            " 2>/dev/null | grep -v mod-http-brotli-static | sort; find /etc/nginx -type f -print0 | sort -z | xargs -0 sha256sum;"
+            " 2>/dev/null | grep -v mod-http-brotli | sort; find /etc/nginx -type f -print0 | sort -z | xargs -0 sha256sum;"
             " systemctl show --property MainPID nginx"
         )
 
