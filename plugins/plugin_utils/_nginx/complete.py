@@ -116,6 +116,11 @@ def _mount(site: dict[str, Any], owner: str) -> dict[str, Any]:
     return {"state": "absent"}
 
 
+def speaks_http3(site: dict[str, Any]) -> bool:
+    """Whether visitors may come by HTTP/3: not past the proxies in front of a site, and what these speak is theirs to say."""
+    return bool(site["certificate"]) and not site["listen"] and not site["trusted_proxies"]
+
+
 def _derive(site: dict[str, Any], owner: dict[str, Any], headers: dict[str, Any]) -> dict[str, Any]:
     # Whoever has the domains says how visitors come to them.
     site = {**site, **{key: owner[key] for key in ("domains", "certificate", "hsts", "trusted_proxies")}}
@@ -137,6 +142,8 @@ def _derive(site: dict[str, Any], owner: dict[str, Any], headers: dict[str, Any]
         "title": site["title"] or str(site["name"]),
         "pages": f"{site['pages'].rstrip('/')}/" if site["pages"] else None,
         "answer_headers": headers_of(site, headers),
+        "http3": speaks_http3(site),
+        "alt_svc": speaks_http3(site) and "alt-svc" not in {str(name).lower() for name in (*headers, *site["headers"])},
         "own_headers": own_headers_of(site),
         "limits": limits_of(site),
         "rules": rules_of(site),

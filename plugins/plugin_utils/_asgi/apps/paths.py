@@ -15,6 +15,9 @@ from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.mounts impo
 from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.paths import same
 from ansible_collections.vivarium.server.plugins.plugin_utils.forms import is_form
 
+# What is asked for at a path, and rules for it and all below it; these stop where another application begins.
+RULES = ("health_path", "site.rate_limits", "site.protect", "site.locations")
+
 
 def complete(app: App, wrong: Wrong) -> None:
     """Its path; what other keys say is measured by it."""
@@ -114,8 +117,8 @@ def _between(one: App, other: App) -> Iterator[str]:
     whose = f"asgi_apps ({one['name']}, {other['name']})"
     if _names(one) != _names(other):
         yield (
-            f"{whose}: they share the domain '{both[0]}' and not all of their domains: applications below paths of one domain have"
-            " the same list"
+            f"{whose}: they share the domain '{both[0]}' and not all of their domains: applications below paths of one"
+            " domain have the same list"
         )
     elif one["path"] == other["path"]:
         yield f"{whose}: the path '{one['path']}' of '{both[0]}' is used more than once"
@@ -127,12 +130,9 @@ def _between(one: App, other: App) -> Iterator[str]:
         for key, url in _urls(top):
             if inside(below["path"], url) or (key not in RULES and meet(below["path"], url)):
                 yield (
-                    f"asgi_apps ({top['name']}): {key}: '{url:.200}' and the path of {below['name']}, {below['path']}, lie in each other"
+                    f"asgi_apps ({top['name']}): {key}: '{url:.200}' and the path of {below['name']}, {below['path']}, lie in"
+                    " each other"
                 )
-
-
-# What is asked for at a path, and rules for it and all below it; these stop where another application begins.
-RULES = ("health_path", "site.rate_limits", "site.protect", "site.locations")
 
 
 def _urls(app: App) -> Iterator[tuple[str, str]]:
