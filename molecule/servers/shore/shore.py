@@ -7,7 +7,7 @@ import time
 from django.conf import settings
 from django.core.asgi import get_asgi_application
 from django.http import JsonResponse
-from django.urls import path
+from django.urls import path, reverse
 from tide import PAGES, answer
 from tide import app as tide
 
@@ -16,10 +16,11 @@ def seen_by_django(request):
     return JsonResponse({
         "secure": request.is_secure(), "address": request.META.get("REMOTE_ADDR"), "host": request.get_host(),
         "url": request.build_absolute_uri(), "body": request.body.decode(), "port": request.get_port(),
+        "script_name": request.META["SCRIPT_NAME"], "link": reverse("seen"),
     })  # fmt: skip
 
 
-urlpatterns = [path("django/", seen_by_django)]
+urlpatterns = [path("django/", seen_by_django, name="seen")]
 settings.configure(SECRET_KEY="nothing is signed here", ALLOWED_HOSTS=["*"], ROOT_URLCONF=__name__)
 django_application = get_asgi_application()
 started = []
@@ -64,7 +65,7 @@ async def without_lifespan(scope, receive, send):
     """As Django: it raises when it is asked for anything but a request."""
     if scope["type"] == "websocket":
         await echo(scope, receive, send)
-    elif scope["type"] == "lifespan" or scope["path"].startswith("/django/"):
+    elif scope["type"] == "lifespan" or "/django/" in scope["path"]:
         await django_application(scope, receive, send)
     else:
         await tide(scope, receive, send)

@@ -44,7 +44,9 @@ def check_lists(topology: Topology, apps: Any) -> None:
 def _identities(apps: Any) -> list[Any]:
     """What two hosts must agree on: the rest of a description may hold what differs from host to host."""
     return [
-        (app.get("name"), list(app.get("domains") or []), app.get("path"), app.get("port")) if isinstance(app, dict) else app
+        (app.get("name"), list(app.get("domains") or []), app.get("path"), app.get("port"))
+        if isinstance(app, dict)
+        else app
         for app in (apps if isinstance(apps, list) else [])
     ]
 

@@ -59,14 +59,16 @@ def with_the_domains(apps: Sequence[Any]) -> list[Any]:
     described = [app if is_a(app, dict) else {} for app in apps]
     found = []
     for app, owner in zip(apps, owners(described), strict=True):
-        inherits = owner is not None and app.get("hsts") in (None, True) and "hsts" in described[owner]
-        found.append({**app, "hsts": described[owner]["hsts"]} if inherits else app)
+        if owner is not None and app.get("hsts") in (None, True) and "hsts" in described[owner]:
+            app = {**app, "hsts": described[owner]["hsts"]}
+        found.append(app)
     return found
 
 
 def owners(apps: Sequence[Mapping[str, Any]]) -> list[int | None]:
     """Of each application, which one has the domain that it is under; None where it has its domain itself."""
-    names, found = [_names(app) for app in apps], []
+    names = [_names(app) for app in apps]
+    found: list[int | None] = []
     for index, app in enumerate(apps):
         sharing = [other for other, theirs in enumerate(names) if theirs and theirs == names[index]]
         first = next((other for other in sharing if _path(apps[other]) == "/"), sharing[0] if sharing else index)
@@ -75,7 +77,7 @@ def owners(apps: Sequence[Mapping[str, Any]]) -> list[int | None]:
 
 
 def _names(app: Mapping[str, Any]) -> frozenset[str]:
-    domains = app.get("domains")
+    domains = app.get("domains") or []
     return frozenset(map(str, domains)) if is_a(domains, list) else frozenset()
 
 
