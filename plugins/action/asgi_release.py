@@ -25,7 +25,7 @@ from ansible_collections.vivarium.server.plugins.plugin_utils.files import Files
 DELIBERATE = ("migrated", "live")
 # Code that is packed no larger than this goes to the host with the module; as a file of its own it takes four round trips more.
 WITH_MODULE = 1024 * 1024
-NOT_SENT = ("env", "secrets", "public_env", "secret_env", "certificate")
+NOT_SENT = ("env", "secrets", "public_env", "secret_env", "certificate", "site")
 
 
 def holder() -> dict[str, str]:

@@ -40,9 +40,20 @@ applications:
     units: {description: "Instances, processes and timers, with state and last result.", type: list, elements: dict}
     deploys: {description: The last lines of C(deploys.log)., type: list, elements: dict}
     certificate_ends: {description: When the certificate that nginx shows ends in seconds since 1970., type: float}
+    certificate_trouble: {description: What is wrong with it., type: str}
+    maintenance: {description: "If nginx on this host has it closed: C(since), C(retry_after), C(allow).", type: dict}
     checklist: {description: "Each heading of Django's page: C(state) (proven, waived, failed, unknown), C(how).", type: dict}
+maintenance:
+  description: "The sites of this host that are closed for maintenance: C(since), C(retry_after) and C(allow) by name."
+  returned: always
+  type: dict
+closed:
+  description: The same for people; none where all are open.
+  returned: always
+  type: list
+  elements: str
 text:
-  description: The same for people.
+  description: The applications for people.
   returned: always
   type: list
   elements: str

@@ -28,6 +28,7 @@ IMPORT = re.compile(rf"^\s*from {re.escape(PACKAGE)}\.(plugins\.module_utils\.[\
 # Where the code of each module lies, below module_utils; the module itself is its documentation.
 CODE = {
     "acme_certificates": "_certificates.acme",
+    "asgi_hang_up": "_maintenance.hang_up",
     "asgi_names": "_asgi.names",
     "asgi_plan": "_asgi.plan",
     "asgi_release": "_deploy.deploy",
@@ -35,6 +36,7 @@ CODE = {
     "asgi_status": "_asgi.status",
     "files": "_files.files",
     "host_facts": "_host.facts",
+    "maintenance": "_maintenance.maintenance",
     "self_signed_certificates": "_certificates.self_signed",
 }
 

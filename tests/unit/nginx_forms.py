@@ -57,7 +57,39 @@ FULL = {
     "media": [*MEDIA, {"url": "/media/private/", "path": "/srv/shop/media/private", "internal": True}],
     "enabled_by": "/etc/systemd/system/multi-user.target.wants/shop.service",
     "pass_headers": ["CF-Connecting-IP", "Remote-User"],
+    "title": "Shop & <more>",
+    "pages": "/srv/shop/live/public/errors",
     "extra": "add_header X-Extra 1;\nlocation = /extra {\n    return 204;\n}",
+}
+# Of "geheim".
+HASH = "$6$saltsalt$sfZR6YSW/Dp0uCiyF9fDipa6ORr5LVLOwXNgtzRlXXhkC7xA3w4zy97VIC3vL14AUXGJp3yBjZVztkdiBzJnX1"
+EDGE = {
+    "trusted_proxies": ["10.0.0.0/8", "10.1.2.3/16", "10.0.0.0/8", "fd00::1"],
+    "headers": {
+        "Content-Security-Policy": "default-src 'self'; img-src * data:",
+        "Permissions-Policy": "camera=(), geolocation=(self)",
+        "x-frame-options": None,
+    },
+    "rate_limits": {
+        "/accounts/login/": "20r/m",
+        "/": {"rate": "50r/s", "burst": 0},
+        "/api/v1.0/token": {"rate": "1r/s", "burst": 5, "methods": ["POST", "PUT"]},
+    },
+    "connection_limit": 20,
+    "protect": {
+        "/": {"users": {"ann": HASH, "bob@shop.test": HASH}},
+        "/admin/": {"addresses": ["10.0.0.1/8", "::1"], "users": {"ann": HASH}},
+        "/either": {"addresses": ["192.0.2.1"], "users": {"bob@shop.test": HASH}, "satisfy": "any"},
+        "/inside/" + "long/" * 22: {"addresses": ["fd00::/8"]},
+    },
+    "health_path": "/health/%20+x.y",
+    "locations": {
+        "/old/": {"redirect": "/new/?a=b&c=#d", "code": 308},
+        "/docs": {"redirect": "https://docs.test:8443"},
+        "/robots.txt": {"return": 404},
+        "/files/": {"directory": "/srv/files"},
+        "/raw/": {"raw": "default_type text/plain;\nreturn 200 raw;"},
+    },
 }
 SETS = {
     "none": [],
@@ -83,6 +115,20 @@ SETS = {
             "domains": [".".join([letter * 62 for letter in "abcd"])],
             "certificate": CERTIFICATE,
         }
+    ],
+    "edge": [
+        {**FULL, **EDGE},
+        {**SITE, **EDGE, "name": "b-c", "domains": ["b.test"], "redirect_domains": ["c.test"], "connection_limit": 0},
+    ],
+    "front": [
+        {
+            **FULL,
+            "protect": {"/a": {"users": {"ann": HASH}}},
+            "connection_limit": 5,
+            "rate_limits": {"/x": None},
+            "headers": {"Referrer-Policy": None},
+        },
+        {**SITE, "name": "b", "domains": ["b.test"], "trusted_proxies": ["::1", "fd00::1/64"]},
     ],
     "words": [
         {

@@ -304,9 +304,46 @@ def test_numbers_booleans_and_lists_are_good_values_of_the_environment():
         ({"static_url": "/dateien für alle/"}, "nginx decodes them"),
         ({"health_path": "/gesund/ä?x=1"}, "but those of ASCII: /gesund/%C3%A4?x=1 is the same"),
         # what nginx does for it
-        ({"site": {"read_timout": 5}}, "site: unknown key 'read_timout' (known: read_timeout, internal)"),
+        (
+            {"site": {"read_timout": 5}},
+            "site: unknown key 'read_timout' (known: read_timeout, websocket_timeout, rate_limits,",
+        ),
         ({"site": {"read_timeout": 0}}, "site.read_timeout must be between 1 and 86400"),
         ({"site": {"read_timeout": "2m"}}, "site: read_timeout must be a whole number"),
+        ({"site": {"title": "a\nb"}}, "site.title must be a line of at most 200 characters"),
+        ({"site": {"title": ""}}, "site.title must be a line of at most 200 characters"),
+        ({"site": {"websocket_timeout": 0}}, "site.websocket_timeout must be between 1 and 86400"),
+        ({"site": {"rate_limits": {"/login/": 5}}}, "site.rate_limits./login/: 5 is not a rate with a unit"),
+        ({"site": {"connection_limit": -1}}, "site.connection_limit: -1 is not a number"),
+        (
+            {"site": {"protect": {"/admin/": {"users": {"ann": "hunter2"}}}}},
+            "site.protect./admin/: users.ann is not a hash",
+        ),
+        ({"site": {"protect": {"/": {"addresses": ["::1"]}}}}, "site.protect./: is the path by which a deploy"),
+        (
+            {"health_path": "/up/?full", "site": {"protect": {"/up": {"addresses": ["::1"]}}}},
+            "site.protect./up: is the path by which a deploy",
+        ),
+        (
+            {"site": {"headers": {"Strict-Transport-Security": "x"}}},
+            "site.headers: what Strict-Transport-Security says is decided by hsts",
+        ),
+        ({"site": {"pass_headers": ["Host"]}}, "site.pass_headers: nginx itself says Host"),
+        (
+            {"site": {"trusted_proxies": ["10.0.0.0/33"]}},
+            "site.trusted_proxies: '10.0.0.0/33' is neither an address nor a network",
+        ),
+        (
+            {"site": {"locations": {"/static/x/": {"return": 404}}}},
+            "site.locations./static/x/: files lie there (/static/)",
+        ),
+        (
+            {"health_path": "/up/now/", "site": {"locations": {"/up/": {"return": 404}}}},
+            "site.locations./up/: is where a deploy asks",
+        ),
+        ({"site": {"locations": {"/.well-known/acme-challenge/": {"return": 404}}}}, "is answered by nginx itself"),
+        ({"redirect_domains": ["shop.example.com"]}, "redirect_domains: 'shop.example.com' is one of its domains"),
+        ({"redirect_domains": ["a b"]}, "redirect_domains: 'a b' is not a lower-case domain name"),
         (
             {"site": {"internal": {"protected": "x"}}},
             "site.internal: 'protected' must be a path that begins and ends with '/'",

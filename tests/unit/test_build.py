@@ -34,7 +34,7 @@ NEEDED = """
     playbooks/site.yml playbooks/deploy.yml playbooks/tasks/wiring.yml playbooks/vars/wiring.yml templates/env.j2
     plugins/modules/files.py plugins/action/files.py plugins/module_utils/_asgi/releases.py plugins/plugin_utils/domains.py
     plugins/filter/nginx_sites.py plugins/filter/nginx_sites.yml roles/nginx/templates/site.conf.j2
-    roles/nginx/files/too-large.html roles/nginx/meta/argument_specs.yml roles/asgi/files/drain docs/releases.md
+    templates/page.html.j2 roles/nginx/meta/argument_specs.yml roles/asgi/files/drain docs/releases.md
     changelogs/config.yaml changelogs/changelog.yaml docs/first-hour.md
 """.split()
 

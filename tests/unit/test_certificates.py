@@ -213,7 +213,7 @@ ACME = {
 }
 DNS = {"plugin": "rfc2136", "credentials": {"dns_rfc2136_secret": "hunter2=="}, "propagation_seconds": 1}
 GOT = GOOD | {"self_signed": False, "names": ["own.test"], "life": 90 * 86400, "left": 31 * 86400}
-GOT |= {"acme": {"authority": AUTHORITY, "domains": ["own.test"], "serial": "01"}}
+GOT |= {"acme": {"authority": AUTHORITY, "domains": ["own.test"], "challenge": "http", "serial": "01"}}
 
 
 @pytest.mark.parametrize(
@@ -225,6 +225,7 @@ GOT |= {"acme": {"authority": AUTHORITY, "domains": ["own.test"], "serial": "01"
         (GOOD | {"acme": {}}, True, False),
         (GOT | {"acme": {}}, True, False),  # provided until now
         (GOT | {"acme": {"authority": "https://staging.test/directory"}}, True, False),
+        (GOT | {"acme": GOT["acme"] | {"challenge": "dns"}}, True, False),
         (GOT | {"names": ["own.test", "www.own.test"]}, True, False),
         (GOT | {"left": 29 * 86400}, True, False),
         (GOT, False, False),

@@ -101,6 +101,21 @@ def pair():
     )
 
 
+HASH = "$6$saltsalt$sfZR6YSW/Dp0uCiyF9fDipa6ORr5LVLOwXNgtzRlXXhkC7xA3w4zy97VIC3vL14AUXGJp3yBjZVztkdiBzJnX1"
+EDGE = {
+    "trusted_proxies": ["10.0.0.1"],
+    "headers": {"Content-Security-Policy": "default-src 'self'"},
+    "rate_limits": {"/login/": {"rate": "5r/m", "burst": 5, "methods": ["POST"]}, "/": "10r/s"},
+    "connection_limit": 20,
+    "protect": {"/admin/": {"addresses": ["10.0.0.0/8"], "users": {"ann": HASH}, "satisfy": "any"}},
+    "health_path": "/health/",
+    "locations": {
+        "/old/": {"redirect": "/new/", "code": 308},
+        "/gone/": {"return": 410},
+        "/files/": {"directory": "/srv/files"},
+        "/raw/": {"raw": "return 200 raw;"},
+    },
+}
 SHOP = {
     "name": "shop",
     "source": {
@@ -143,7 +158,16 @@ SHOP = {
     "keep_releases": 5,
     "port": 8100,
     "certificate": {"type": "provided", "certificate": "a", "key": "b", "challenge": "http"},
-    "site": {"read_timeout": 60, "internal": {"/protected/": "private"}},
+    "site": {
+        "read_timeout": 60,
+        "title": "Shop",
+        "websocket_timeout": 60,
+        "internal": {"/protected/": "private"},
+        "pass_headers": ["X-Client-Ip"],
+        **{key: value for key, value in EDGE.items() if key != "health_path"},
+        "extra": "add_header X-A b;",
+    },
+    "redirect_domains": ["www.shop.example.com"],
     "client_max_body_size": "10m",
     "install": {"extras": ["prod"], "groups": ["web"]},
     "build": ["npm ci"],
@@ -252,6 +276,9 @@ EXAMPLES = {
                 "websocket_timeout": 60,
                 "enabled_by": "/etc/systemd/system/multi-user.target.wants/shop.service",
                 "pass_headers": ["X-Client-Ip"],
+                "title": "Shop",
+                "pages": "/srv/shop/pages",
+                **EDGE,
                 "extra": "",
             },
             {
@@ -281,6 +308,11 @@ EXAMPLES = {
         "nginx_acme_directory": "/var/lib/vivarium/acme",
         "nginx_acme_peers": ["10.0.0.9:80"],
         "nginx_worker_connections": 4096,
+        "nginx_client_header_timeout": "15s",
+        "nginx_client_body_timeout": "60s",
+        "nginx_send_timeout": "60s",
+        "nginx_keepalive_timeout": "65s",
+        "nginx_connection_limit": 500,
         "nginx_worker_shutdown_timeout": "1h",
         "nginx_extra": "",
     },
@@ -474,8 +506,6 @@ FREE = {
     ),
     ("asgi", "asgi_apps[].certificate.type"): ({"empty"}, "what the role certificates says by itself"),
     ("asgi", "asgi_apps[].certificate.challenge"): (ANY, "the role certificates reads it, or refuses it"),
-    ("certificates", "certificates_requests[].challenge"): ({"empty"}, "the same as none"),
-    ("certificates", "certificates_requests_extra[].challenge"): ({"empty"}, "the same as none"),
     ("certificates", "certificates_acme_email"): ({"empty"}, "none"),
     ("certificates", "certificates_acme_profile"): ({"empty"}, "none"),
     ("certificates", "certificates_acme_eab.hmac_key"): (
@@ -505,6 +535,7 @@ FREE = {
         TEXT - {"continued"},
         "what follows the = of a directive; it stays on its line",
     ),
+    ("asgi", "asgi_apps[].site.title"): (TEXT - {"empty"}, "escaped for HTML"),
     ("asgi", "asgi_derived.shop.env.B"): (VALUE, "the environment file carries any text"),
     ("asgi", "asgi_derived.shop.secrets.DATABASE_URL"): (VALUE, "the environment file carries any text"),
     ("asgi", "asgi_build_environment.HTTPS_PROXY"): (VALUE, "handed on as an environment, not as a text"),
@@ -517,8 +548,19 @@ FREE = {
     ("env_file", "env_file_variables.A"): (VALUE, "the environment file carries any text"),
     ("env_file", "env_file_secrets.B"): (VALUE, "the environment file carries any text"),
     ("env_file", "env_file_notify[]"): (TEXT - {"empty"}, "names of the playbook's own handlers"),
+    **{
+        (role, f"{place}.headers.Content-Security-Policy"): (
+            TEXT,
+            "quoted; a quotation mark, a dollar sign and a backslash are refused",
+        )
+        for role, place in (("asgi", "asgi_apps[].site"), ("nginx", "nginx_sites[]"))
+    },
+    ("asgi", "asgi_apps[].site.locations./raw/.raw"): (ANY, "raw directives by purpose"),
+    ("asgi", "asgi_apps[].site.extra"): (ANY, "raw directives by purpose"),
     ("nginx", "nginx_sites[].extra"): (ANY, "raw directives by purpose"),
+    ("nginx", "nginx_sites[].locations./raw/.raw"): (ANY, "raw directives by purpose"),
     ("nginx", "nginx_extra"): (ANY, "raw directives by purpose"),
+    ("nginx", "nginx_sites[].title"): (TEXT - {"empty"}, "escaped for HTML"),
     ("nginx", "nginx_security_headers.X-Frame-Options"): (
         TEXT,
         "quoted; a quotation mark, a dollar sign and a backslash are refused",
@@ -540,7 +582,7 @@ FREE = {
     ("postgresql_backup", "postgresql_backup_hook_failure"): (ANY, "a shell command by purpose; JSON carries it"),
 }
 # What nobody may read in an error.
-SECRET = ("secret", "password", "key", "env", "certificate.certificate")
+SECRET = ("secret", "password", "key", "env", "certificate.certificate", "users.ann")
 
 
 def hostile(value):

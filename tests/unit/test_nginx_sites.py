@@ -10,7 +10,20 @@ from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.complete im
 from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.inputs import nginx_problems
 from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.site import nginx_site_problems
 from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.there import nginx_used
-from nginx_forms import BACKEND, CASES, CERTIFICATE, FULL, INPUTS, MEDIA, SETS, SITE, STATIC, render
+from nginx_forms import (
+    BACKEND,
+    CASES,
+    CERTIFICATE,
+    EDGE,
+    FULL,
+    HASH,
+    INPUTS,
+    MEDIA,
+    SETS,
+    SITE,
+    STATIC,
+    render,
+)
 
 
 @pytest.mark.parametrize(
@@ -76,8 +89,90 @@ def test_good_sites(sites):
         ({"certificate": {"key": "/k.pem"}}, "certificate: certificate is missing"),
         ({"certificate": {**CERTIFICATE, "key": "key.pem"}}, "certificate: key must be an absolute path"),
         ({"certificate": {**CERTIFICATE, "key": "/root/key.pem"}}, "the sandbox of nginx"),
-        ({"listen": "10.0.0.3:8100"}, "listen and trusted_proxies come together"),
-        ({"trusted_proxies": ["10.0.0.1"]}, "listen and trusted_proxies come together"),
+        ({"listen": "10.0.0.3:8100"}, "listen needs trusted_proxies"),
+        ({"trusted_proxies": ["10.0.0.0/0"]}, "trusted_proxies: '10.0.0.0/0' is everybody"),
+        ({"trusted_proxies": ["cdn.test"]}, "trusted_proxies: 'cdn.test' is neither an address nor a network"),
+        (
+            {"listen": "10.0.0.3:1", "trusted_proxies": ["10.0.0.1"], "rate_limits": {"/a/": "5r/m"}},
+            "rate_limits belongs to the public site",
+        ),
+        (
+            {"listen": "10.0.0.3:1", "trusted_proxies": ["10.0.0.1"], "protect": {"/a/": {"addresses": ["::1"]}}},
+            "protect belongs to the public site",
+        ),
+        ({"rate_limits": {"/a/": 5}}, "rate_limits./a/: 5 is not a rate with a unit, such as 10r/s"),
+        ({"rate_limits": {"/a/": "5"}}, "rate_limits./a/: '5' is not a rate with a unit"),
+        ({"rate_limits": {"/a/": "5/m"}}, "rate_limits./a/: '5/m' is not a rate with a unit"),
+        ({"rate_limits": {"/a/": "0r/s"}}, "rate_limits./a/: '0r/s' is not a rate with a unit"),
+        ({"rate_limits": {"/a/": {"burst": 5}}}, "rate_limits./a/: rate is missing"),
+        (
+            {"rate_limits": {"/a/": {"rate": "1r/s", "brust": 5}}},
+            "rate_limits./a/: unknown key 'brust' (known: rate, burst,",
+        ),
+        ({"rate_limits": {"/a/": {"rate": "1r/s", "burst": "5r"}}}, "rate_limits./a/: burst '5r' is not a number"),
+        ({"rate_limits": {"/a/": {"rate": "1r/s", "methods": "POST"}}}, "rate_limits./a/: methods must be a list of"),
+        ({"rate_limits": {"a/": "1r/s"}}, "rate_limits: 'a/' must be a path"),
+        ({"rate_limits": {"/a/../b/": "1r/s"}}, "rate_limits: '/a/../b/' must be a path"),
+        ({"rate_limits": {"/a/": "1r/s", "/a": "2r/s"}}, "rate_limits: '/a' is there more than once"),
+        ({"rate_limits": ["/a/"]}, "rate_limits must be a dictionary of paths and rates"),
+        ({"connection_limit": "many"}, "connection_limit: 'many' is not a number from 0"),
+        ({"protect": {"/a/": {}}}, "protect./a/: needs addresses, users or both"),
+        (
+            {"protect": {"/a/": {"address": ["::1"]}}},
+            "protect./a/: unknown key 'address' (known: addresses, users, satisfy)",
+        ),
+        (
+            {"protect": {"/a/": {"addresses": ["office"]}}},
+            "protect./a/: addresses: 'office' is neither an address nor a network",
+        ),
+        ({"protect": {"/a/": {"addresses": ["::/0"]}}}, "protect./a/: addresses: '::/0' is everybody"),
+        ({"protect": {"/a/": {"users": {"ann": "hunter2"}}}}, "protect./a/: users.ann is not a hash of a password"),
+        ({"protect": {"/a/": {"users": {"ann": "{PLAIN}hunter2"}}}}, "users.ann is not a hash of a password"),
+        ({"protect": {"/a/": {"users": {"ann": "$2y$15$" + "a" * 53}}}}, "users.ann is not a hash of a password"),
+        ({"protect": {"/a/": {"users": {"ann:x": HASH}}}}, "users: 'ann:x' is not a name"),
+        (
+            {"protect": {"/a/": {"users": {"ann": HASH}, "satisfy": "any"}}},
+            "satisfy is for addresses together with users",
+        ),
+        (
+            {"protect": {"/a/": {"users": {"ann": HASH}}, "/b/": {"users": {"Ann": HASH}}}},
+            "protect: the users 'ann' and 'Ann' differ in nothing but case",
+        ),
+        (
+            {"protect": {"/a/": {"users": {"ann": HASH}}, "/b/": {"users": {"ann": HASH.replace("z", "y")}}}},
+            "protect: the user 'ann' has two passwords",
+        ),
+        (
+            {"protect": {"/a": {"addresses": ["::1"]}}, "health_path": "/a/"},
+            "protect./a: is the path by which a deploy and others see",
+        ),
+        ({"health_path": "/a b"}, "health_path must be a path"),
+        ({"headers": {"strict-transport-security": "max-age=1"}}, "is decided by hsts"),
+        ({"headers": {"Content-Length": "1"}}, "headers: Content-Length is nginx's own"),
+        ({"headers": {"X-A": 'a "b"'}}, "headers.X-A must be a text"),
+        ({"headers": {"X-A": "b", "x-a": None}}, "headers: 'x-a' is there more than once"),
+        ({"locations": {"/": {"return": 404}}}, "locations./: is the application itself"),
+        (
+            {"static": STATIC, "locations": {"/static/x": {"return": 404}}},
+            "locations./static/x: files lie there (/static/)",
+        ),
+        ({"media": MEDIA, "locations": {"/media": {"return": 404}}}, "locations./media: files lie there (/media/)"),
+        (
+            {"locations": {"/.well-known/acme-challenge/": {"return": 404}}},
+            "locations./.well-known/acme-challenge/: is answered by nginx itself",
+        ),
+        ({"locations": {"/a/": {"redirect": "/a/b/"}}}, "leads back to where it came from"),
+        (
+            {"locations": {"/a/": {"redirect": "/b/;x"}}},
+            "locations./a/: redirect must be a path or an http or https URL",
+        ),
+        ({"locations": {"/a/": {"redirect": "//b"}}}, "redirect must be a path or an http or https URL"),
+        ({"locations": {"/a/": {"redirect": "/b", "code": 200}}}, "code is for redirect, and one of 301"),
+        ({"locations": {"/a/": {"return": 200}}}, "return must be one of 204"),
+        ({"locations": {"/a/": {"return": 404, "raw": "x;"}}}, "needs one of redirect, return, directory, raw"),
+        ({"locations": {"/a/": {"directory": "/root/a"}}}, "the sandbox of nginx"),
+        ({"locations": {"/a": {"directory": "/srv/a"}}}, "a directory needs a path that ends with '/'"),
+        ({"locations": {"/a/": {"retrun": 404}}}, "unknown key 'retrun'"),
         ({"listen": "8100", "trusted_proxies": ["10.0.0.1"]}, "'8100' is not ADDRESS:PORT"),
         ({"listen": "10.0.0.3:1", "trusted_proxies": ["web1"]}, "'web1' is neither an address nor a network"),
         (
@@ -209,6 +304,11 @@ GOOD = {
     "nginx_acme_directory": "/var/lib/vivarium/acme",
     "nginx_worker_connections": 4096,
     "nginx_worker_shutdown_timeout": "1h",
+    "nginx_client_header_timeout": "15s",
+    "nginx_client_body_timeout": "60s",
+    "nginx_send_timeout": "60s",
+    "nginx_keepalive_timeout": "65s",
+    "nginx_connection_limit": 500,
     "nginx_include": ["/etc/nginx/sites-enabled/blog"],
     "nginx_take_over": False,
     "nginx_extra": "",
@@ -237,6 +337,9 @@ def test_usable_inputs_have_no_problems():
         ({"nginx_acme_directory": "/var/../home/acme"}, "nginx_acme_directory"),
         ({"nginx_worker_shutdown_timeout": "1h; env SEC=1"}, "nginx_worker_shutdown_timeout"),
         ({"nginx_worker_shutdown_timeout": "an hour"}, "nginx_worker_shutdown_timeout"),
+        ({"nginx_keepalive_timeout": "a minute"}, "nginx_keepalive_timeout"),
+        ({"nginx_client_header_timeout": -1}, "nginx_client_header_timeout"),
+        ({"nginx_connection_limit": "many"}, "nginx_connection_limit"),
         ({"nginx_worker_connections": "many"}, "nginx_worker_connections"),
         ({"nginx_worker_connections": 1}, "nginx_worker_connections"),
         ({"nginx_ipv6": "maybe"}, "nginx_ipv6"),
@@ -265,7 +368,7 @@ HOSTILE = [
     "`id`", "a\\nb", "../../etc", "/../etc/", "/a/../../etc", "\u0661", "\u00b2", "1e3", "-1", "9" * 30, "", " ", True, None,
     [], ["a"], {}, {"a": "b"}, 1.5, "fe80::1%a; return 200 x", "10.0.0.0/255.0.0.0",
 ]  # fmt: skip
-NUMBERS = ("client_max_body_size", "read_timeout", "websocket_timeout")
+NUMBERS = ("client_max_body_size", "read_timeout", "websocket_timeout", "connection_limit")
 PUBLIC = {**SITE, "certificate": CERTIFICATE, "static": STATIC, "media": MEDIA, "redirect_domains": ["www.shop.test"]}
 
 
@@ -278,14 +381,70 @@ def places():
     yield "header", lambda value: {"nginx_security_headers": {value if isinstance(value, str) else "X A": "b"}}
     yield "header's value", lambda value: {"nginx_security_headers": {"X-A": value}}
     for base, keys in (
-        (PUBLIC, ["name", "domains", "redirect_domains", "upstream", "enabled_by", "pass_headers", *NUMBERS]),
+        (
+            PUBLIC,
+            [
+                "name",
+                "domains",
+                "redirect_domains",
+                "upstream",
+                "enabled_by",
+                "pass_headers",
+                "pages",
+                *NUMBERS,
+            ],
+        ),
         (BACKEND, ["listen", "trusted_proxies"]),
     ):
         for key in keys:
             yield key, lambda value, base=base, key=key: {"nginx_sites": [{**base, key: value}]}
             if isinstance(base.get(key, []), list):
                 yield f"{key}[]", lambda value, base=base, key=key: {"nginx_sites": [{**base, key: [value]}]}
-    for key in ("certificate", "hsts", "static", "media"):
+    for key in ("headers", "rate_limits", "protect", "locations"):
+        yield (
+            f"{key}'s name",
+            lambda value, key=key: {
+                "nginx_sites": [
+                    {**PUBLIC, key: {str(value): dict(EDGE[key])["/" if key == "protect" else next(iter(EDGE[key]))]}}
+                ]
+            },
+        )
+    for place, key, value_in in (
+        ("rate", "rate_limits", lambda value: {"/a/": value}),
+        ("rate", "rate_limits", lambda value: {"/a/": {"rate": value}}),
+        ("burst", "rate_limits", lambda value: {"/a/": {"rate": "1r/s", "burst": value}}),
+        ("methods", "rate_limits", lambda value: {"/a/": {"rate": "1r/s", "methods": value}}),
+        ("methods[]", "rate_limits", lambda value: {"/a/": {"rate": "1r/s", "methods": [value]}}),
+        ("rule", "protect", lambda value: {"/a/": value}),
+        ("addresses", "protect", lambda value: {"/a/": {"addresses": value, "users": {"ann": HASH}}}),
+        ("addresses[]", "protect", lambda value: {"/a/": {"addresses": [value]}}),
+        ("users", "protect", lambda value: {"/a/": {"users": value, "addresses": ["::1"]}}),
+        ("user's name", "protect", lambda value: {"/a/": {"users": {str(value): HASH}}}),
+        ("user's hash", "protect", lambda value: {"/a/": {"users": {"ann": value}}}),
+        ("satisfy", "protect", lambda value: {"/a/": {"users": {"ann": HASH}, "addresses": ["::1"], "satisfy": value}}),
+        ("answer", "locations", lambda value: {"/a/": value}),
+        ("redirect", "locations", lambda value: {"/a/": {"redirect": value}}),
+        ("code", "locations", lambda value: {"/a/": {"redirect": "/b/", "code": value}}),
+        ("return", "locations", lambda value: {"/a/": {"return": value}}),
+        ("directory", "locations", lambda value: {"/a/": {"directory": value}}),
+        ("health", "health_path", lambda value: value),
+    ):
+        yield (
+            f"{key}: {place}",
+            lambda value, key=key, value_in=value_in: {"nginx_sites": [{**PUBLIC, key: value_in(value)}]},
+        )
+    yield "headers' value", lambda value: {"nginx_sites": [{**PUBLIC, "headers": {"X-A": value}}]}
+    for key in (
+        "certificate",
+        "hsts",
+        "static",
+        "media",
+        "headers",
+        "rate_limits",
+        "protect",
+        "locations",
+        "health_path",
+    ):
         yield key, lambda value, key=key: {"nginx_sites": [{**PUBLIC, key: value}]}
     for key in ("certificate", "key"):
         yield (
@@ -324,7 +483,7 @@ def test_no_input_says_more_than_its_directive(place):
             continue
         passed.append(value)
         # Between quotation marks, blanks and semicolons are part of the value.
-        special = r"[$\"\\\x00-\x1f\x7f]" if place == "header's value" else r"[\s;{}#$'\"\\\x00-\x1f\x7f]"
+        special = r"[$\"\\\x00-\x1f\x7f]" if "value" in place else r"[\s;{}#$'\"\\\x00-\x1f\x7f]"
         for text in value if isinstance(value, list) else [value]:
             assert not (isinstance(text, str) and re.search(special, text)), value
         # And the templates can write it.
@@ -334,7 +493,8 @@ def test_no_input_says_more_than_its_directive(place):
 
 def test_each_key_of_a_site_is_among_the_places():
     keys = {re.split(r"[\[.]", place)[0] for place in PLACES}
-    assert set(DEFAULTS) - keys == {"extra"}
+    # Raw directives, and what reaches no configuration but a page.
+    assert set(DEFAULTS) - keys == {"extra", "title"}
 
 
 def test_a_site_knows_which_others_share_its_certificate():
@@ -398,3 +558,16 @@ def test_an_nginx_of_which_no_package_knows_would_lose_all():
 def test_an_addition_to_what_is_no_list_is_a_sentence(sites):
     inputs = {**GOOD, "nginx_sites": sites, "nginx_sites_extra": [{"name": "x"}]}
     assert "nginx_sites must be a list of sites" in nginx_problems(inputs)
+
+
+def test_while_nginx_runs_a_zone_keeps_its_key():
+    """It refuses a configuration in which the zone of a name has another key than before."""
+
+    def zones(limits, **site):
+        text = render("13", [{**SITE, **site, "rate_limits": limits}])["/etc/nginx/sites.d/shop.conf"]
+        return {zone: key for key, zone in re.findall(r"limit_\w+_zone (\S+) zone=(\S+):", text)}
+
+    before = zones({"/a/": "5r/m", "/b/": "5r/m"})
+    after = zones({"/c/": "1r/s", "/b": {"rate": "5r/m", "burst": 0}, "/a/": {"rate": "1r/s", "methods": ["POST"]}})
+    assert len(before) == 3 and len(after) == 4 and {zone: after[zone] for zone in before} == before
+    assert zones({}, connection_limit=0) == {}

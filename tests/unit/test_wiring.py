@@ -7,14 +7,17 @@ import os
 import pathlib
 import re
 import subprocess
+import textwrap
 from urllib.parse import unquote, urlsplit
 
 import pytest
+import yaml
 from ansible.errors import AnsibleFilterError
 from ansible_collections.vivarium.server.plugins.filter.asgi_apps import asgi_apps
 from ansible_collections.vivarium.server.plugins.filter.certificates import certificate_problems
 from ansible_collections.vivarium.server.plugins.filter.postgresql import postgresql_problems
 from ansible_collections.vivarium.server.plugins.filter.wiring import wiring, wiring_left, wiring_names, wiring_without
+from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.apps.schema import OPTIONS
 from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.site import nginx_site_problems
 from ansible_collections.vivarium.server.plugins.plugin_utils.forms import extra_problems
 
@@ -384,6 +387,63 @@ def test_what_nginx_does_for_one_application_reaches_each_of_its_sites():
     (alone,) = derive("app1", ONE, app | {"media_url": ""})["nginx_sites"]
     assert alone["media"] == [{"url": "/protected/", **private}]
     assert nginx_site_problems(sites[2:]) == nginx_site_problems([alone]) == []
+
+
+def test_what_stands_in_front_is_the_web_servers_and_headers_are_those_of_both():
+    hash_ = "$6$salt$" + "a" * 86
+    front = {
+        "connection_limit": 0,
+        "protect": {"/admin/": {"users": {"ann": hash_}}},
+        "locations": {"/old/": {"redirect": "/new/"}},
+        "trusted_proxies": ["192.0.2.0/24"],
+        "extra": "add_header X-A b;",
+    }
+    both = {"websocket_timeout": 60, "headers": {"X-Frame-Options": None}, "pass_headers": ["CF-Connecting-IP"]}
+    app = SHOP | {"site": front | both, "redirect_domains": ["shop.example.net"], "health_path": "/up/?full"}
+    public, backend = derive("web", SPLIT, app)["nginx_sites"] + derive("app1", SPLIT, app)["nginx_sites"]
+    assert {key: public[key] for key in front} == front and {key: public[key] for key in both} == both
+    assert public["redirect_domains"] == ["shop.example.net"] and public["health_path"] == "/up/"
+    assert {key: backend.get(key) for key in both} == both
+    assert not set(backend) & {*front, "redirect_domains", "health_path", "rate_limits"} - {"trusted_proxies"}
+    assert nginx_site_problems([public]) == nginx_site_problems([backend]) == []
+    (request,) = derive("web", SPLIT, app)["certificates_requests"]
+    assert request["domains"] == [*SHOP["domains"], "shop.example.net"]
+
+
+def examples_of(page):
+    """The blocks of a page that are YAML."""
+    for block in re.findall(r"(?m)(?:^ {4,}.*\n|^\n(?= {4}))+", (ROOT / "docs" / page).read_text()):
+        text = re.sub(r'"\{\{ vault_\w+ \}\}"', f'"{"$6$salt$" + "a" * 86}"', textwrap.dedent(block))
+        example = yaml.safe_load(text) if re.match(r"\w+:", text.strip()) else None
+        if isinstance(example, dict):
+            yield example
+
+
+def test_what_the_page_on_sites_says_is_taken():
+    examples = list(examples_of("site.md"))
+    whole, *parts = [example.get("asgi_apps", example) for example in examples]
+    assert len(parts) >= 6 and {key for part in parts for key in part} <= set(OPTIONS["site"]["options"])
+    for site in (whole[0]["site"], *parts):
+        app = SHOP | {"health_path": "/up/", "redirect_domains": ["shop.example.net"], "site": site}
+        assert nginx_site_problems(derive("app1", ONE, app)["nginx_sites"]) == []
+
+
+def test_django_asks_for_passwords_at_a_rate_that_the_inventory_may_change():
+    def limits(app, **site):
+        return derive("app1", ONE, app | {"site": site})["nginx_sites"][0].get("rate_limits")
+
+    login, admin = "/accounts/login/", "/admin/login/"
+    assert set(limits(SHOP)) == {login, admin} and limits(SHOP)[login] == {"rate": "20r/m", "methods": ["POST"]}
+    assert limits(PLAIN) is None
+    assert limits(SHOP, rate_limits={login: "5r/m"})[login] == "5r/m"
+    assert set(limits(SHOP, rate_limits={"/accounts/login": "5r/m", "/": "9r/s"})) == {admin, "/accounts/login", "/"}
+    assert limits(SHOP, rate_limits={login: None, "/admin/login": None}) is None
+
+
+def test_a_domain_leads_to_one_application_only():
+    other = PLAIN | {"name": "blog", "domains": ["blog.example.com"], "redirect_domains": ["shop.example.com"]}
+    with pytest.raises(AnsibleFilterError, match=r"the domain 'shop\.example\.com' is used more than once"):
+        wiring([SHOP, other], "app1", ONE, HOSTVARS)
 
 
 def test_static_files_while_the_hosts_of_a_fleet_switch_one_after_the_other():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -46,6 +47,16 @@ def committed():
     subprocess.run([*git, "commit", "--quiet", "--message", "x"], cwd=CODE, check=False)
     yield
     change()
+
+
+def test_the_first_run_ends_with_certificates_that_browsers_trust(hosts, addresses):
+    visitor = hosts["authority"]
+    visitor.check_output(
+        "curl --silent --cacert /etc/pebble/root.pem --output /tmp/root.pem https://authority:15000/roots/0"
+    )
+    for domain in ("herbarium.example.test", "tide.example.test"):
+        page = "curl --silent --show-error --fail --cacert /tmp/root.pem --resolve %s https://%s/health/"
+        visitor.check_output(page, f"{domain}:443:{addresses['web']}", domain)
 
 
 def test_visitors_notice_nothing_of_a_release_on_two_hosts(hosts, tmp_path):
@@ -120,6 +131,64 @@ def test_a_fleet_rolls_back(hosts):
     Play("rollback", asgi_only="tide").succeed()
     assert len(set(live(hosts, "tide").values())) == 1 and live(hosts, "tide")["app1"] < before["app1"]
     assert {last_line(hosts, app, "tide")["action"] for app in APPS} == {"rollback"}
+
+
+def closed(hosts):
+    return hosts["web"].run("ls /var/lib/vivarium/maintenance").stdout.split()
+
+
+def test_what_maintenance_does_not_understand_is_refused_by_name_and_closes_nothing(hosts):
+    for mistake, said in (
+        ({"state": "On"}, "state must be on, off or status"),
+        ({"state": "on", "allow": "web1"}, "allow: 'web1' is not an address"),
+        ({"state": "on", "retry_after": "10m"}, "retry_after must be a number of seconds"),
+        ({"state": "on", "asgi_only": "herbarium,shop"}, "asgi_only names shop, which is no application"),
+    ):
+        assert said in " ".join(Play("maintenance", **mistake).fail().output.split())
+    assert Play("maintenance", "--check", state="on").succeed().changed("web") == 1
+    assert closed(hosts) == []
+
+
+def test_one_application_of_two_is_closed_after_a_restart_too(hosts, addresses):
+    herbarium, tide = (Visitor(hosts["app1"], addresses["web"], name) for name in (DOMAIN, "tide.example.test"))
+    Play("maintenance", state="on", asgi_only="tide").succeed()
+    hosts["web"].check_output("systemctl restart nginx")
+    assert (herbarium.status("/"), tide.status("/"), tide.status("/health/")) == (200, 503, 200)
+    Play("maintenance", state="off").succeed()
+    assert (tide.status("/"), closed(hosts)) == (200, [])
+
+
+def test_visitors_of_a_maintenance_get_its_page_and_whoever_is_let_in_works(hosts, addresses, tmp_path):
+    insider, outsider = (Visitor(hosts[name], addresses["web"], DOMAIN) for name in ("db", "app1"))
+    pid = hosts["web"].check_output("systemctl show --property MainPID --value nginx")
+    workers = hosts["web"].check_output("pgrep --parent %s", pid)
+    wanted = {"state": "on", "asgi_only": "herbarium", "allow": addresses["db"], "retry_after": 600}
+    with visitors(hosts["web"], DOMAIN, tmp_path, "--sockets", "6") as seen:
+        time.sleep(3)
+        play = Play("maintenance", **wanted).succeed()
+        assert "herbarium: closed for maintenance since" in play.output and closed(hosts) == ["herbarium"]
+        assert Play("maintenance", **wanted).succeed().changed("web") == 0
+        page = outsider.curl("/", "--include").stdout
+        assert page.startswith("HTTP/2 503") and "retry-after: 600" in page and "We are working on this site" in page
+        assert json.loads(outsider.page("/health/"))["status"] == "ok"
+        assert insider.status("/") == 200
+        # It is the first thing that status has to say, of a host on which no application runs.
+        said = Play("status").succeed().output
+        assert said.index("herbarium: closed for maintenance since") < said.index("TASK [Report]")
+        # Neither ends it nor is stopped by it; what restarts the web server does not either.
+        change(urls=f"# {time.time()}")
+        Play("deploy", asgi_only="herbarium").succeed()
+        assert Play("site").succeed().changed("web") == 0
+        assert outsider.status("/") == 503 and insider.status("/") == 200
+        assert hosts["web"].check_output("pgrep --parent %s", pid) == workers
+        Play("maintenance", state="off").succeed()
+        assert Play("maintenance", state="off").succeed().changed("web") == 0
+        assert outsider.status("/") == 200 and closed(hosts) == []
+        time.sleep(4)
+    assert seen["requests"] > 200 and (seen["stored"]["missing"], seen["stored"]["twice"]) == (0, 0)
+    # Each had its answer; a WebSocket was told to come back (1012, 1001), and could not, until the end.
+    left = [why for why in seen["failures"] if not re.search(r"answered 503$|closed early, .*\b(1012|1001)\b", why)]
+    assert left == [] and seen["sockets"]["opened"] >= 2 * seen["sockets"]["held"], noticed(seen)
 
 
 @contextlib.contextmanager

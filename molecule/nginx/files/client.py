@@ -89,7 +89,12 @@ def load(address, port, domain, seconds):
     last = {}
     for moment, name in answers:
         last[name] = max(moment, last.get(name, 0))
-    return {"answers": collections.Counter(name for _, name in answers), "last": last, "failures": failures[:20]}
+    return {
+        "answers": collections.Counter(name for _, name in answers),
+        "last": last,
+        "failures": failures[:20],
+        "reasons": collections.Counter(str(reason) for _, reason in failures),
+    }
 
 
 def handshake(address, port, domain, version):

@@ -5,6 +5,7 @@ usage: upstream.py NAME SOCKET
 /            what arrived, as JSON        /slow?SECONDS   the same, later        /headers   security headers of its own
 /die         drops the connection         /accel?PATH     asks nginx to serve another path
 /big?BYTES   headers as large as that     /named?PATH     the same as /accel, and says how it is called and kept
+/fail?STATUS an error of its own
 """
 
 import asyncio
@@ -54,11 +55,13 @@ async def serve(reader, writer):
                 extra = f"X-Accel-Redirect: {query}\r\n"
             if path == "/named":
                 extra += 'Content-Disposition: attachment; filename="bill"\r\nCache-Control: private, max-age=5\r\n'
+                extra += "X-Frame-Options: DENY\r\n"
             if path == "/big":
                 extra = f"X-Big: {'b' * int(query)}\r\n"
             text = json.dumps(answer).encode()
+            status = f"{query} Error" if path == "/fail" else "200 OK"
             writer.write(
-                f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{extra}Content-Length: {len(text)}\r\n\r\n".encode()
+                f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\n{extra}Content-Length: {len(text)}\r\n\r\n".encode()
                 + text
             )
             await writer.drain()

@@ -179,7 +179,7 @@ def test_what_the_inventory_adds_is_there_beside_what_is_derived(hosts, visitor)
     server = hosts["server"]
     report = "PGPASSWORD=the-password-of-the-report psql -XAtc 'select current_user' -h /var/run/postgresql -U report herbarium"
     assert server.check_output(report) == "report"
-    assert "Back in a moment" in visitor.page("http://docs.example.test/pages/unavailable.html")
+    assert "Back in a moment" in visitor.page("http://docs.example.test/pages/docs.503.html")
     server.check_output("openssl x509 -in /etc/ssl/vivarium/docs/fullchain.pem -noout -checkhost docs.example.test")
 
 

@@ -177,7 +177,10 @@ class _Report:
         """The application's answer to a path: through nginx, or on its socket while nginx may still ask the release before."""
         since = self.release.record.get("live_since") or 0
         if self.verify and time.time() - since > SETTLED:
-            return (*self.site_answer(path), "through nginx")
+            answer = self.site_answer(path)
+            # Whom nginx keeps out (protect) has not seen the application.
+            if answer[0] not in (401, 403):
+                return (*answer, "through nginx")
         return (*answer_of(UnixConnection(self.release.socket, 10), path, self.domain), "on its socket")
 
     def site_answer(self, path: str) -> tuple[int, dict[str, str], str]:

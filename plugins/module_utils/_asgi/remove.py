@@ -21,6 +21,7 @@ from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases imp
     end_processes,
     run,
 )
+from ansible_collections.vivarium.server.plugins.module_utils._maintenance.state import PLACE
 from ansible_collections.vivarium.server.plugins.module_utils.host_code import Failed
 
 TYPE_CHECKING = False
@@ -157,6 +158,9 @@ class Removal:
             f"/run/asgi-{self.name}",
             f"/var/cache/asgi-{self.name}",
             f"/var/cache/asgi-{self.name}-build",
+            # Where this is a web server too; on others nginx's part takes the link away.
+            str(PLACE / self.name),
+            str(PLACE / f".{self.name}"),
         ):
             discard(directory)
         for user in reversed(self.users):

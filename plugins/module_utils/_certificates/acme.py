@@ -62,7 +62,7 @@ def main(parameters: dict[str, Any], check_mode: bool, diff: bool) -> dict[str, 
     before = ""
     for request in parameters["requests"]:
         found = look(home(parameters, request))
-        if reason := acme_problem(found, request["domains"], parameters["authority"]):
+        if reason := acme_problem(found, request["domains"], parameters["authority"], request["challenge"]):
             wanted.append(request)
             before += f"{request['name']}: {reason}\n"
     result: dict[str, Any] = {"changed": bool(wanted), "made": [], "refused": [], "late": [], "unanswered": []}
@@ -73,7 +73,7 @@ def main(parameters: dict[str, Any], check_mode: bool, diff: bool) -> dict[str, 
     done = subprocess.run(parameters["install"], capture_output=True, text=True, check=False, timeout=ASK)
     for request in wanted:
         name, found = request["name"], look(home(parameters, request))
-        if acme_problem(found, request["domains"], parameters["authority"]) is None:
+        if acme_problem(found, request["domains"], parameters["authority"], request["challenge"]) is None:
             result["made"].append(name)
             continue
         kind, said = sentence(request, found, troubles.get(name) or Trouble(done.stderr or "certbot has got nothing"))
@@ -133,7 +133,7 @@ def note(parameters: dict[str, Any], request: dict[str, Any]) -> None:
         if not each.is_dir():
             each.mkdir()
             each.chmod(0o755)  # whatever the umask
-    asked = {"authority": parameters["authority"], "domains": request["domains"]}
+    asked = {"authority": parameters["authority"], "domains": request["domains"], "challenge": request["challenge"]}
     record = {**read_record(str(directory)), **asked}
     scratch = directory / f".{RECORD}.new"
     scratch.write_text(json.dumps(record, indent=2), encoding="utf-8")
@@ -146,7 +146,8 @@ def has(parameters: dict[str, Any], request: dict[str, Any]) -> bool:
     name = LINEAGE.format(request["name"])
     with contextlib.suppress(OSError):
         text = (CERTBOT / "renewal" / f"{name}.conf").read_text(encoding="utf-8")
-        if f"\nserver = {parameters['authority']}\n" not in text:
+        way = "webroot" if request["challenge"] == "http" else f"dns-{parameters['dns_plugin']}"
+        if not all(f"\n{line}\n" in text for line in (f"server = {parameters['authority']}", f"authenticator = {way}")):
             return False
     found = look(str(CERTBOT / "live" / name))
     good = found and found["self_signed"] is False and found["paired"] and found["left"] >= found["life"] / 3

@@ -88,7 +88,7 @@ def stand_in_problem(found: dict[str, Any]) -> str | None:
     return None if found["paired"] else "does not belong to its key"
 
 
-def acme_problem(found: dict[str, Any], names: Iterable[str], authority: str) -> str | None:
+def acme_problem(found: dict[str, Any], names: Iterable[str], authority: str, challenge: str) -> str | None:
     """Why this authority has to be asked for a certificate for these names instead of what ``look`` found, or None."""
     if problem := stand_in_problem(found):
         return problem
@@ -96,6 +96,8 @@ def acme_problem(found: dict[str, Any], names: Iterable[str], authority: str) ->
         return "is not of an authority that was asked for it"
     if found["acme"]["authority"] != authority:
         return "is of another authority"
+    if found["acme"].get("challenge") != challenge:
+        return "would be renewed by another challenge"
     if found["names"] != sorted({canonical(name) for name in names}):
         return "is for other names"
     return "expires soon" if found["left"] < found["life"] / 3 else None

@@ -39,7 +39,8 @@ def certificates_plan(
         elif request["type"] == "acme":
             if stand_in_problem(there):
                 plan["self_signed"].append({**asked, "stand_in": True})
-            if acme_problem(there, request["domains"], inputs["certificates_acme_directory"]):
+            authority = inputs["certificates_acme_directory"]
+            if acme_problem(there, request["domains"], authority, request["challenge"]):
                 plan["acme"].append({**asked, "challenge": request["challenge"]})
             packages |= {"certbot", "openssl"}
             if request["challenge"] == "dns":

@@ -40,6 +40,21 @@ def path_problems(path: object) -> list[str]:
     return []
 
 
+def is_network(value: object) -> bool:
+    """Whether a value is an address or a network, as nginx takes them."""
+    try:
+        # Python takes anything for the zone of an address (fe80::1%anything), nginx takes none.
+        return bool(NETWORK.match(str(value)) and ipaddress.ip_network(str(value), strict=False))
+    except ValueError:
+        return False
+
+
+def networks(values: Iterable[object]) -> list[str]:
+    """Addresses and networks, each once, as nginx takes them without a warning."""
+    found = (ipaddress.ip_network(str(value), strict=False) for value in values)
+    return list(dict.fromkeys(str(network).removesuffix(f"/{network.max_prefixlen}") for network in found))
+
+
 def repeated(values: Iterable[T]) -> list[T]:
     """What is there more than once."""
     values = list(values)

@@ -15,9 +15,18 @@ from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.forms impor
     repeated,
 )
 from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.headers import header_problems
+from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.limits import connection_problems
 from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.site import nginx_site_problems
 from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.there import OWN
 from ansible_collections.vivarium.server.plugins.plugin_utils.forms import extra_problems, is_switch
+
+TIMES = (
+    "nginx_client_header_timeout",
+    "nginx_client_body_timeout",
+    "nginx_send_timeout",
+    "nginx_keepalive_timeout",
+    "nginx_worker_shutdown_timeout",
+)
 
 
 def nginx_problems(inputs: dict[str, Any]) -> list[str]:
@@ -38,9 +47,11 @@ def nginx_problems(inputs: dict[str, Any]) -> list[str]:
         problems.append(
             f"nginx_worker_connections: '{inputs['nginx_worker_connections']}' is not a number from 16 to 1000000"
         )
-    timeout = inputs.get("nginx_worker_shutdown_timeout", "1h")
-    if isinstance(timeout, bool) or not DURATION.match(str(timeout)):
-        problems.append(f"nginx_worker_shutdown_timeout: '{timeout}' is not a time such as 90s or 1h30m")
+    for name in TIMES:
+        timeout = inputs.get(name, "1h")
+        if isinstance(timeout, bool) or not DURATION.match(str(timeout)):
+            problems.append(f"{name}: '{timeout}' is not a time such as 90s or 1h30m")
+    problems += connection_problems(inputs.get("nginx_connection_limit", 0), "nginx_connection_limit")
     remove, sites = inputs.get("nginx_remove_sites", []), inputs["nginx_sites"]
     if not isinstance(remove, list):
         problems.append("nginx_remove_sites must be a list of names")

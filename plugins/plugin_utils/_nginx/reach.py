@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Any
 
 from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.forms import (
     HIDDEN,
-    NETWORK,
     PATH,
     address_and_port,
+    is_network,
     path_problems,
 )
+
+# What is for the site that visitors come to: they are not the ones who ask a backend site.
+PUBLIC = ("certificate", "redirect_domains", "rate_limits", "connection_limit", "protect", "locations")
 
 
 def upstream_problems(site: dict[str, Any]) -> list[str]:
@@ -61,22 +63,24 @@ def certificate_problems(site: dict[str, Any]) -> list[str]:
 def backend_problems(site: dict[str, Any]) -> list[str]:
     """What is wrong with a backend site."""
     problems = []
-    if bool(site["listen"]) != bool(site["trusted_proxies"]):
-        problems.append(
-            "listen and trusted_proxies come together: a backend site answers nobody but its trusted proxies"
-        )
     if site["listen"]:
+        if not site["trusted_proxies"]:
+            problems.append("listen needs trusted_proxies: a backend site answers nobody but its trusted proxies")
         if not address_and_port(site["listen"]):
             problems.append(f"listen: '{site['listen']}' is not ADDRESS:PORT")
-        for key in ("certificate", "redirect_domains"):
+        for key in PUBLIC:
             if site[key]:
                 problems.append(f"{key} belongs to the public site, not to a backend site (listen)")
-    for proxy in site["trusted_proxies"]:
-        try:
-            # Python takes anything for the zone of an address (fe80::1%anything), nginx takes none.
-            network = NETWORK.match(str(proxy)) and ipaddress.ip_network(str(proxy), strict=False)
-        except ValueError:
-            network = None
-        if not network:
-            problems.append(f"trusted_proxies: '{proxy}' is neither an address nor a network")
+    problems += proxy_problems(site["trusted_proxies"])
     return problems
+
+
+def proxy_problems(proxies: list[Any], where: str = "trusted_proxies") -> list[str]:
+    """What is wrong with the addresses of proxies in front."""
+    return [
+        f"{where}: '{proxy}' is neither an address nor a network"
+        if not is_network(proxy)
+        else f"{where}: '{proxy}' is everybody"
+        for proxy in proxies
+        if not is_network(proxy) or str(proxy).endswith("/0")
+    ]

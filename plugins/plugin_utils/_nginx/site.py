@@ -5,7 +5,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.vivarium.server.plugins.plugin_utils._nginx import headers, reach, static
+from ansible_collections.vivarium.server.plugins.plugin_utils._nginx import (
+    headers,
+    limits,
+    locations,
+    pages,
+    protect,
+    reach,
+    static,
+)
 from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.complete import DEFAULTS, complete
 from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.forms import (
     NAME,
@@ -48,12 +56,22 @@ def _site_problems(site: dict[str, Any]) -> list[str]:
     problems += reach.backend_problems(site)
     problems += static.files_problems(site)
     problems += hsts_problems(site["hsts"])
-    problems += headers.pass_problems(site)
+    problems += headers.pass_problems(site["pass_headers"])
+    problems += pages.problems(site)
     if not SIZE.match(str(site["client_max_body_size"])):
         problems.append(f"client_max_body_size: '{site['client_max_body_size']}' is not a size such as 10m")
     for key in ("read_timeout", "websocket_timeout"):
         if not is_number(site[key], 1, 999_999_999):
             problems.append(f"{key}: '{site[key]}' is not a number of seconds")
+    problems += headers.site_header_problems(site["headers"])
+    problems += limits.limit_problems(site["rate_limits"])
+    problems += limits.connection_problems(site["connection_limit"])
+    problems += protect.protect_problems(site["protect"], site["health_path"])
+    problems += protect.health_problems(site["health_path"])
+    taken = [
+        entry["url"] for entry in [*site["static"], *site["media"]] if isinstance(entry, dict) and entry.get("url")
+    ]
+    problems += locations.location_problems(site["locations"], list(map(str, taken)), bool(site["upstream"]))
     if not isinstance(site["extra"], str):
         problems.append("extra must be a text")
     return problems

@@ -13,7 +13,7 @@ DIRECTORY = "/etc/ssl/vivarium"
 def request(app: App) -> dict[str, Any]:
     """What is asked of the role."""
     wanted = {key: value for key, value in app["certificate"].items() if value}
-    return {"name": app["name"], "domains": app["domains"], **wanted}
+    return {"name": app["name"], "domains": app["domains"] + app["redirect_domains"], **wanted}
 
 
 def files(app: App) -> dict[str, str]:

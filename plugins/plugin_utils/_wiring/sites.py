@@ -3,11 +3,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.apps.schema import App
+from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.paths import same
+from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.protect import health_problems
 from ansible_collections.vivarium.server.plugins.plugin_utils._wiring import certificates
 from ansible_collections.vivarium.server.plugins.plugin_utils._wiring.topology import Topology
+
+# Where Django asks for a password, and how often one client may answer: an office is one client.
+LOGINS = {path: {"rate": "20r/m", "methods": ["POST"]} for path in ("/accounts/login/", "/admin/login/")}
+# What of an application's site is the web server's in front, and what goes for the sites of both.
+FRONT = ("connection_limit", "protect", "locations", "trusted_proxies", "extra")
+BOTH = ("websocket_timeout", "headers", "pass_headers")
 
 BOOT = "/etc/systemd/system/multi-user.target.wants"  # what systemd starts at boot
 
@@ -42,6 +51,10 @@ def sites(topology: Topology, app: App) -> list[dict[str, Any]]:
         "domains": app["domains"],
         "client_max_body_size": app["client_max_body_size"],
         "read_timeout": app["site"]["read_timeout"],
+        **_said(app, BOTH),
+        "title": app["site"]["title"],
+        # Of the live release, sealed as its code is.
+        "pages": f"{app['root']}/live/public/errors/" if topology.is_app and app["static_url"] else None,
     }
     local = [f"unix:{app['root']}/live/socket"]
     # It is gone while the application is stopped (state).
@@ -52,6 +65,7 @@ def sites(topology: Topology, app: App) -> list[dict[str, Any]]:
             {
                 "name": app["name"],
                 **common,
+                **_front(app),
                 "certificate": certificates.files(app),
                 "hsts": app["hsts_decision"] or False,
                 "upstream": [
@@ -77,6 +91,27 @@ def sites(topology: Topology, app: App) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _front(app: App) -> dict[str, Any]:
+    """What stands between visitors and the application."""
+    front = _said(app, FRONT)
+    if app["redirect_domains"]:
+        front["redirect_domains"] = app["redirect_domains"]
+    # What a monitor asks, where the application has a path for that.
+    path = app["health_path"].partition("?")[0]
+    if app["health_strict"] and ("protect" in front or not health_problems(path)):
+        front["health_path"] = path
+    said = {same(path): path for path in app["site"]["rate_limits"]}
+    logins = LOGINS if app["framework"] == "django" else {}
+    limits = {path: limit for path, limit in logins.items() if same(path) not in said}
+    limits |= {path: limit for path, limit in app["site"]["rate_limits"].items() if limit is not None}
+    return front | ({"rate_limits": limits} if limits else {})
+
+
+def _said(app: App, keys: Iterable[str]) -> dict[str, Any]:
+    """What an application says of its site; the rest is as the role nginx has it."""
+    return {key: app["site"][key] for key in keys if app["site"][key] not in (None, "", [], {})}
 
 
 def _media(app: App) -> list[dict[str, Any]]:

@@ -47,7 +47,7 @@ def asgi_apps(
     completed = [app for index, raw in enumerate(apps) if (app := _complete(raw, index, derived, version, problems))]
     for what, values in (
         ("name", [app["name"] for app in completed]),
-        ("domain", [domain for app in completed for domain in app["domains"]]),
+        ("domain", [domain for app in completed for domain in _names(app)]),
         ("port", [app["port"] for app in completed]),
     ):
         twice = sorted({str(value) for value in values if values.count(value) > 1})
@@ -100,6 +100,11 @@ def _complete(raw: Any, index: int, derived: Mapping[str, Any], version: Any, pr
     environment.add_variables(app, added)
     app["hosts"] = 1
     return {**app, **{key: value for key, value in added.items() if key not in ("env", "secrets")}}
+
+
+def _names(app: App) -> list[str]:
+    """The names that nginx answers for; those of its own that lead to itself are told elsewhere."""
+    return [*app["domains"], *(domain for domain in app["redirect_domains"] if domain not in app["domains"])]
 
 
 def _shown(problem: str) -> str:

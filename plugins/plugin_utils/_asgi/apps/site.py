@@ -7,6 +7,8 @@ import re
 from urllib.parse import quote
 
 from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.apps.schema import OPTIONS, App, Wrong, filled
+from ansible_collections.vivarium.server.plugins.plugin_utils._nginx import headers, limits, locations, protect, reach
+from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.pages import MOST, is_title
 from ansible_collections.vivarium.server.plugins.plugin_utils.domains import domain_problem
 from ansible_collections.vivarium.server.plugins.plugin_utils.forms import is_form
 
@@ -52,6 +54,12 @@ def _check_domains(app: App, wrong: Wrong) -> None:
             f" the site, such as www.{app['domains'][0][2:]}"
         )
     app["domains"] = [str(domain) for domain in app["domains"]]
+    for domain in app["redirect_domains"]:
+        if problem := domain_problem(domain):
+            wrong(f"redirect_domains: {problem}")
+        elif domain in app["domains"]:
+            wrong(f"redirect_domains: '{domain}' is one of its domains, and would lead to itself")
+    app["redirect_domains"] = [str(domain) for domain in app["redirect_domains"]]
 
 
 def _url_hint(url: str) -> str:
@@ -67,12 +75,19 @@ def _complete_options(app: App, wrong: Wrong) -> None:
     """What nginx does for it otherwise than for others."""
     app["site"], sound = filled(app["site"], OPTIONS["site"]["options"], wrong, "site")
     longest = app["site"].get("read_timeout") if sound else None
-    if longest is not None and not 1 <= longest <= 86400:
-        wrong("site.read_timeout must be between 1 and 86400")
+    for key in ("read_timeout", "websocket_timeout") if sound else ():
+        if app["site"][key] is not None and not 1 <= app["site"][key] <= 86400:
+            wrong(f"site.{key} must be between 1 and 86400")
+    if sound:
+        _check_edge(app, wrong)
     if app["drain_timeout"] is None:
         # An answer that may take long outlives a deploy.
         app["drain_timeout"] = max(DRAIN, longest or 0)
     app["site"]["read_timeout"] = longest or READ
+    title = app["site"].get("title") if sound else None
+    if title is not None and not is_title(title):
+        wrong(f"site.title must be a line of at most {MOST} characters")
+    app["site"]["title"] = title or app["name"]
     internal = app["site"]["internal"] if sound else {}
     # Where the uploads of each would be found by visitors; nobody finds them there either.
     public = {
@@ -89,6 +104,28 @@ def _complete_options(app: App, wrong: Wrong) -> None:
             wrong(f"{where}: '{url}' is where the uploads in '{public[url]}' lie, which are internal too")
         if not is_form(DIRECTORY, directory):
             wrong(f"{where}.{url} must be a directory of the application's uploads, such as private")
+
+
+def _check_edge(app: App, wrong: Wrong) -> None:
+    """What stands in front of it, as the role nginx has it."""
+    site, health = app["site"], (app["health_path"] or "/").partition("?")[0]
+    files = [url for url in (app["static_url"], app["media_url"], *site["internal"]) if url]
+    problems = limits.limit_problems(site["rate_limits"], "site.rate_limits")
+    problems += limits.connection_problems(site["connection_limit"], "site.connection_limit")
+    problems += protect.protect_problems(site["protect"], health, "site.protect")
+    if site["protect"]:
+        problems += [f"site.protect: {problem}" for problem in protect.health_problems(health)]
+    problems += headers.site_header_problems(site["headers"], "site.headers")
+    problems += headers.pass_problems(site["pass_headers"], "site.pass_headers")
+    problems += reach.proxy_problems(site["trusted_proxies"], "site.trusted_proxies")
+    problems += locations.location_problems(site["locations"], [str(url) for url in files], where="site.locations")
+    problems += [
+        f"site.locations.{path}: is where a deploy asks whether the application answers (health_path)"
+        for path in site["locations"]
+        if path == health or (str(path).endswith("/") and path != "/" and health.startswith(path))
+    ]
+    for problem in problems:
+        wrong(problem)
 
 
 def _complete_health(app: App, wrong: Wrong) -> None:
