@@ -148,7 +148,7 @@ def test_the_first_hour(user, hosts, ask):
     assert printed == [site, status, deploy]
     assert "encrypted" in done[init] and "changed=0" in user.type(init), "a second run of init"
     told = " ".join(done[status].split())
-    assert "shop: shop, release" in told and re.search(r"certificate ends [-0-9]+ [:0-9]+ UTC, in 89 days ", told), told
+    assert "shop: shop, release" in told and re.search(r"certificate ends [-0-9]+ [:0-9]+ UTC, in 89 days'", told), told
     assert "1 failed of 19" in told and "no mail server answered" in told, "the page shows these lines"
 
     page = ask("/admin/login/")[1]
