@@ -277,6 +277,60 @@ def test_every_form_of_site_renders(release, sites, inputs):
     }
 
 
+def entries(text, variable):
+    """The entries of the map or geo block for a variable, in their order."""
+    block = re.search(rf"(?m)^ *(?:map .*|geo .*) \${variable} \{{\n((?:.*\n)*?) *\}}$", text)[1]
+    return [line.strip().rstrip(";").rsplit(" ", 1) for line in block.splitlines() if not line.lstrip().startswith("#")]
+
+
+def matched(text, variable, source):
+    """What a map makes of a value, as nginx does: the texts come before the expressions."""
+    found, default = {}, None
+    for key, value in entries(text, variable):
+        key = key.strip('"')
+        if key == "default":
+            default = value
+        else:
+            found[key] = value
+    for key in sorted(found, key=lambda key: key.startswith("~")):
+        insensitive = key.startswith("~*")
+        expression = key.lstrip("~").removeprefix("*") if key.startswith("~") else f"^{re.escape(key)}$"
+        if re.search(expression, source, re.IGNORECASE if insensitive or not key.startswith("~") else 0):
+            return found[key]
+    return default
+
+
+def site_of(site, release="13"):
+    return render(release, [site])[f"/etc/nginx/sites.d/{site['name']}.conf"]
+
+
+@pytest.mark.parametrize(
+    ("request_line", "path", "passes"),
+    [
+        ("/health/", "/health/", True),
+        ("/health/?a=/../b", "/health/", True),
+        ("/orders/x/../../health/", "/health/", False),
+        ("/orders/%2e%2E/health/", "/health/", False),
+        ("/.well-known/acme-challenge/x", "/.well-known/acme-challenge/x", True),
+        ("/orders/x/../../.well-known/acme-challenge/x", "/.well-known/acme-challenge/x", False),
+        ("/.well-known/acme-challenge/../../orders/", "/orders/", False),
+        # On the way to the page itself.
+        ("/orders/../x", "/.vivarium/maintenance.html", True),
+        ("/orders/", "/.vivarium/maintenance.html", True),
+        ("/orders/", "/orders/", False),
+    ],
+)
+def test_nothing_gets_past_maintenance_in_another_spelling(request_line, path, passes):
+    files = render("13", [{**SITE, "health_path": "/health/"}])
+    common, site = files["/etc/nginx/nginx.conf"], files["/etc/nginx/sites.d/shop.conf"]
+    assert "map $vivarium_probe$vivarium_crooked$uri $vivarium_switch_shop {" in site
+    crooked = matched(common, "vivarium_crooked_path", request_line).strip('"')
+    place = matched(site.replace("volatile;\n", "#\n"), "vivarium_switch_shop", f"{crooked}{path}")
+    assert place == ('""' if passes else "/var/lib/vivarium/maintenance/shop")
+    # A deploy on the host itself asks as it likes.
+    assert matched(site.replace("volatile;\n", "#\n"), "vivarium_switch_shop", f"1{crooked}{path}") == '""'
+
+
 def test_what_differs_between_releases():
     old, new = (" ".join(render(release, [FULL]).values()) for release in ("12", "13"))
     assert "http2 on;" not in old
