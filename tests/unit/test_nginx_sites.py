@@ -331,6 +331,31 @@ def test_nothing_gets_past_maintenance_in_another_spelling(request_line, path, p
     assert matched(site.replace("volatile;\n", "#\n"), "vivarium_switch_shop", f"1{crooked}{path}") == '""'
 
 
+def test_a_site_by_the_name_of_off_is_protected():
+    for rule in ({"users": {"ann": HASH}}, {"users": {"ann": HASH}, "addresses": ["::1"], "satisfy": "any"}):
+        text = site_of({**SITE, "name": "off", "protect": {"/a/": rule}})
+        # nginx takes this word for no question at all.
+        assert len(re.findall(r'(?m)^ *1 "?off"?;$', text)) == 0
+        assert '1 "Sign in to off";' in text
+
+
+def test_no_two_things_have_one_name():
+    """Whatever sites are called: numbers, words that stand in names, one name within another."""
+    names = "shop 1_shop 1-2_shop 2_shop in_shop a_1_shop page path_shop probe https_port https".split()
+    edge = {key: value for key, value in EDGE.items() if key != "trusted_proxies"} | {"trusted_proxies": ["10.0.0.0/8"]}
+    either = {"addresses": ["192.0.2.1"], "users": {"ann": HASH}, "satisfy": "any"}
+    sites = [
+        {**FULL, **edge, "name": name, "domains": [f"d{number}.test"], "redirect_domains": [f"e{number}.test"]}
+        | {"protect": {"/a/": either, "/bcd/": either}}
+        for number, name in enumerate(names)
+    ]
+    assert nginx_site_problems(sites) == []
+    text = "\n".join(render("13", sites).values())
+    found = re.findall(r"(?m)^ *((?:map|geo) .*?\$\w+|upstream \S+) \{$", text) + re.findall(r"zone=([^ :;]+:)", text)
+    found = [name.split()[-1] if name[:3] in ("map", "geo") else name for name in found]
+    assert len(found) > 200 and sorted({name for name in found if found.count(name) > 1}) == []
+
+
 def test_what_differs_between_releases():
     old, new = (" ".join(render(release, [FULL]).values()) for release in ("12", "13"))
     assert "http2 on;" not in old
