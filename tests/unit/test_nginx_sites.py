@@ -356,6 +356,20 @@ def test_no_two_things_have_one_name():
     assert len(found) > 200 and sorted({name for name in found if found.count(name) > 1}) == []
 
 
+@pytest.mark.parametrize(
+    ("said", "scheme"),
+    [
+        ("", "http"), ("http", "http"), ("https", "https"), ("HTTPS", "https"), ("http, https", "https"),
+        ("https,https", "https"), ("https, http", "http"), ("xhttps", "http"), ("https,", "http"),
+    ],
+)  # fmt: skip
+def test_the_last_that_a_proxy_says_of_the_scheme_counts(said, scheme):
+    text = site_of({**SITE, "trusted_proxies": ["10.0.0.1"]})
+    assert matched(text, "vivarium_scheme_shop", f" 1 {said}") == scheme
+    assert matched(text, "vivarium_scheme_shop", f" 0 {said}") == "http"
+    assert matched(text, "vivarium_scheme_shop", f"on 0 {said}") == "https"
+
+
 def test_what_differs_between_releases():
     old, new = (" ".join(render(release, [FULL]).values()) for release in ("12", "13"))
     assert "http2 on;" not in old
