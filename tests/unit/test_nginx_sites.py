@@ -356,6 +356,14 @@ def test_no_two_things_have_one_name():
     assert len(found) > 200 and sorted({name for name in found if found.count(name) > 1}) == []
 
 
+def test_a_location_for_all_is_the_only_one_where_nothing_else_answers():
+    site = {"name": "files", "domains": ["files.test"], "static": STATIC}
+    for locations, count in (({}, 1), ({"/a/": {"return": 404}}, 1), ({"/": {"redirect": "https://a.test/"}}, 1)):
+        assert nginx_site_problems([{**site, "locations": locations}]) == []
+        text = site_of({**site, "locations": locations})
+        assert len(re.findall(r"(?m)^    location (?:\^~ )?/ \{$", text)) == count, locations
+
+
 @pytest.mark.parametrize(
     ("said", "scheme"),
     [
