@@ -378,6 +378,34 @@ def test_the_last_that_a_proxy_says_of_the_scheme_counts(said, scheme):
     assert matched(text, "vivarium_scheme_shop", f"on 0 {said}") == "https"
 
 
+def test_a_rule_for_a_file_is_one_for_its_compressed_copies():
+    (site,) = nginx_sites([{**SITE, "protect": {"/static/a.css": {"addresses": ["192.0.2.1"]}}}])
+    pattern = re.compile(site["rules"][0]["pattern"], re.IGNORECASE)
+    for ending in ("", ".gz", ".br", "%2Ebr", ".g%7a?b", "/c", ";d"):
+        assert pattern.match(f"/static/a.css{ending}"), ending
+    for ending in (".txt", ".gzip", "gz"):
+        assert not pattern.match(f"/static/a.css{ending}"), ending
+
+
+def test_http3_is_for_sites_that_visitors_reach_themselves():
+    sites = [
+        {**SITE, "certificate": CERTIFICATE},
+        {**SITE, "name": "behind", "certificate": CERTIFICATE, "trusted_proxies": ["192.0.2.1"]},
+        {**SITE, "name": "plain"},
+        {**SITE, "name": "own", "certificate": CERTIFICATE, "headers": {"alt-svc": "clear"}},
+        BACKEND,
+    ]
+    for release in ("12", "13"):
+        files = {pathlib.Path(path).name: text for path, text in render(release, sites, nginx_http3=True).items()}
+        quic = [name for name, text in sorted(files.items()) if re.search(r"listen .* quic\b", text)]
+        assert quic == (["_default.conf", "own.conf", "shop.conf"] if release == "13" else [])
+        said = [name for name, text in sorted(files.items()) if 'Alt-Svc \'h3=":443"' in text]
+        assert said == (["shop.conf"] if release == "13" else [])
+        # Once for each address.
+        assert files["_default.conf"].count("quic default_server reuseport;") == (2 if release == "13" else 0)
+    assert not re.search(r"listen .* quic\b", "".join(render("13", sites).values()))
+
+
 def test_what_differs_between_releases():
     old, new = (" ".join(render(release, [FULL]).values()) for release in ("12", "13"))
     assert "http2 on;" not in old
@@ -401,6 +429,7 @@ GOOD = {
     "nginx_http_port": 80,
     "nginx_https_port": 443,
     "nginx_ipv6": True,
+    "nginx_http3": False,
     "nginx_security_headers": {"X-A": "b"},
     "nginx_acme_directory": "/var/lib/vivarium/acme",
     "nginx_worker_connections": 4096,
@@ -444,6 +473,7 @@ def test_usable_inputs_have_no_problems():
         ({"nginx_worker_connections": "many"}, "nginx_worker_connections"),
         ({"nginx_worker_connections": 1}, "nginx_worker_connections"),
         ({"nginx_ipv6": "maybe"}, "nginx_ipv6"),
+        ({"nginx_http3": "13"}, "nginx_http3"),
         ({"nginx_extra": ["a"]}, "nginx_extra"),
         ({"nginx_take_over": "maybe"}, "nginx_take_over"),
         ({"nginx_include": "/etc/nginx/a"}, "nginx_include"),

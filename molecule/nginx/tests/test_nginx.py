@@ -559,6 +559,31 @@ def test_static_text_is_compressed_and_pages_are_not(target):
     assert "content-encoding" not in answer.headers
 
 
+def test_copies_that_lie_beside_a_file_are_sent_as_they_are(target):
+    url = "https://shop.test/static/css/copies.27e20196a850.css"
+    plain, tags = target.curl(url), set()
+    for accepted, encoding in (
+        ("gzip, deflate, br", "br"),
+        ("br", "br"),
+        ("gzip", "gzip"),
+        ("gzip, br;q=0", "gzip"),
+        ("deflate", None),
+    ):
+        answer = target.curl(url, "--header", f"Accept-Encoding: {accepted}")
+        assert answer.headers.get("content-encoding") == (encoding and [encoding]), accepted
+        assert answer.body == (f"{encoding}, as it lies there" if encoding else plain.body)
+        for name in ("content-type", "cache-control", "vary", "strict-transport-security", "x-content-type-options"):
+            assert answer.header(name) == plain.header(name), (accepted, name)
+        tags.add(answer.header("etag"))
+        old = ("--header", f"If-None-Match: {answer.header('etag')}")
+        assert target.curl(url, "--header", f"Accept-Encoding: {accepted}", *old).status == 304
+    assert plain.header("content-type") == "text/css; charset=utf-8" and plain.header("vary") == "Accept-Encoding"
+    # Each is a thing of its own to caches.
+    assert len(tags) == 3
+    part = target.curl(url, "--range", "0-3")
+    assert (part.status, part.body) == (206, "body")
+
+
 def test_static_files_follow_the_link_and_older_ones_lie_behind_them(target):
     url = "https://shop.test/of/releases/css"
     move = "ln -sfn releases/{} /srv/shop/next && mv -T /srv/shop/next /srv/shop/live"
