@@ -474,6 +474,7 @@ def test_usable_inputs_have_no_problems():
         ({"nginx_worker_connections": 1}, "nginx_worker_connections"),
         ({"nginx_ipv6": "maybe"}, "nginx_ipv6"),
         ({"nginx_http3": "13"}, "nginx_http3"),
+        ({"nginx_brotli": "maybe"}, "nginx_brotli"),
         ({"nginx_extra": ["a"]}, "nginx_extra"),
         ({"nginx_take_over": "maybe"}, "nginx_take_over"),
         ({"nginx_include": "/etc/nginx/a"}, "nginx_include"),
