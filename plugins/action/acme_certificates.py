@@ -8,7 +8,7 @@ from ansible_collections.vivarium.server.plugins.plugin_utils.host_code import O
 REQUEST = {
     "name": {"type": "str", "required": True},
     "domains": {"type": "list", "elements": "str", "required": True},
-    "challenge": {"type": "str", "choices": ["http", "dns"], "default": "http"},
+    "authenticator": {"type": "str", "default": "webroot"},
 }
 
 
@@ -26,7 +26,6 @@ class ActionModule(OptionsAction):
         "profile": {"type": "str", "default": ""},
         "eab_kid": {"type": "str", "default": ""},
         "eab_hmac_key": {"type": "str", "default": ""},
-        "dns_plugin": {"type": "str", "default": ""},
         "dns_credentials": {"type": "str", "default": ""},
         "propagation_seconds": {"type": "int", "default": 60},
     }

@@ -30,11 +30,10 @@ options:
         type: list
         elements: str
         required: true
-      challenge:
-        description: How the names are proven.
+      authenticator:
+        description: What of certbot's proves the names, C(webroot) or a DNS plugin such as V(dns-rfc2136).
         type: str
-        choices: [http, dns]
-        default: http
+        default: webroot
   authority:
     description: The URL of the authority's directory.
     type: str
@@ -72,12 +71,8 @@ options:
     description: The key that belongs to it. Secret.
     type: str
     default: ""
-  dns_plugin:
-    description: certbot's DNS plugin, such as V(rfc2136).
-    type: str
-    default: ""
   dns_credentials:
-    description: The path of its credentials, if it needs any.
+    description: The path of the credentials of a DNS plugin, if it needs any.
     type: str
     default: ""
   propagation_seconds:

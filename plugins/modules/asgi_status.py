@@ -40,6 +40,7 @@ applications:
     units: {description: "Instances, processes and timers, with state and last result.", type: list, elements: dict}
     deploys: {description: The last lines of C(deploys.log)., type: list, elements: dict}
     certificate_ends: {description: When the certificate that nginx shows ends in seconds since 1970., type: float}
+    certificate_trouble: {description: What is wrong with it., type: str}
     maintenance: {description: "If nginx on this host has it closed: C(since), C(retry_after), C(allow).", type: dict}
     checklist: {description: "Each heading of Django's page: C(state) (proven, waived, failed, unknown), C(how).", type: dict}
 maintenance:

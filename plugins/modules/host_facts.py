@@ -68,8 +68,8 @@ certificates:
   description:
     - The certificates below O(certificates) by the names of their directories. Of each, whether it is C(self_signed), its names,
       how long it is good (C(life)) and from now on (C(left), both in seconds), and whether it is C(paired) with its key.
-    - Also whether that key is C(open) to others than root, and what an authority was asked for (C(acme)) where it is what came of
-      it.
+    - Also whether that key is C(open) to others than root. C(acme) is who issued it and how it is renewed, where the role asked
+      for it.
   returned: always
   type: dict
 installed:

@@ -146,6 +146,7 @@ INPUTS = {
         "nginx_https_port": 8443,
         "nginx_http_port": 8080,
         "nginx_ipv6": False,
+        "nginx_http3": True,
         "nginx_security_headers": {"X-" + "long-" * 19: "a; b"},
         "nginx_extra": "map $host $extra {\n    default 1;\n}",
     },

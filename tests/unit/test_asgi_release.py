@@ -1330,6 +1330,34 @@ def test_publishing_adds_and_takes_nothing_away(deploy, root):
     assert (root / "static/css/site.css").stat().st_mode & 0o777 == 0o644
 
 
+def test_a_compressed_copy_goes_with_the_file_that_it_is_of(deploy, root):
+    step, old, new = deploy(), root / "old", root / "new"
+    for path in ("a.css", "a.css.br", "a.css.gz", "gone.css", "gone.css.gz"):
+        write(old / path, "old")
+    for path in ("a.css", "a.css.gz"):
+        write(new / path, "new")
+    (root / "static").mkdir()
+    step.publish(old, root / "static")
+    step.publish(new, root / "static")
+    assert names(root / "static") == ["a.css", "a.css.gz", "gone.css", "gone.css.gz"]
+    assert (root / "static/a.css.gz").read_text() == "new"
+
+
+def test_static_files_are_compressed_in_passing_beside_those_of_the_live_release(deploy, root, monkeypatch):
+    step, asked = deploy("r2"), []
+    monkeypatch.setattr(step, "as_builder", lambda options, command: asked.append((options, command)) or len(asked) - 1)
+    target = step.release.path / "static"
+    step.compress(target)
+    step.application.point_live_at(add(root, "r1", state="good"))
+    step.compress(target)
+    (options, first), (_options, second) = asked
+    assert "--property=Nice=19" in options and f"--property=ReadWritePaths={step.work}/static" in options
+    assert first == [f"{static.PROGRAMS}/compress", f"{step.work}/static"]
+    assert second == [*first, f"{root}/releases/r1/static"]
+    # No reason to keep a release from going live.
+    assert len(step.warnings) == 1 and "were not compressed" in step.warnings[0]
+
+
 def test_publishing_follows_no_links(deploy, root):
     write(root / "secret", "hunter2")
     source = root / "source"

@@ -75,15 +75,25 @@ def test_a_live_release_is_told_with_its_last_deploys(root):
     assert "no report" in text
 
 
-def test_the_end_of_the_certificate_is_what_a_visitor_gets(tmp_path):
+NOW = datetime.datetime.now(datetime.UTC)
+
+
+@pytest.mark.parametrize(
+    ("issuer", "begins", "ends", "trouble"),
+    [
+        ("shop.example.com", NOW, ENDS, "signed by itself"),
+        ("authority", NOW, ENDS, None),
+        ("authority", NOW - datetime.timedelta(days=60), NOW + datetime.timedelta(days=29), None),
+        ("authority", NOW - datetime.timedelta(days=70), NOW + datetime.timedelta(days=19), "should have been renewed"),
+    ],
+)
+def test_the_end_of_the_certificate_is_what_a_visitor_gets(tmp_path, issuer, begins, ends, trouble):
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "shop.example.com")])
+    subject, by = (x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) for name in ("shop.example.com", issuer))
     builder = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+        x509.CertificateBuilder().subject_name(subject).issuer_name(by).public_key(key.public_key()).serial_number(1)
     )
-    signed = (
-        builder.not_valid_before(ENDS - datetime.timedelta(days=9999)).not_valid_after(ENDS).sign(key, hashes.SHA256())
-    )
+    signed = builder.not_valid_before(begins).not_valid_after(ends).sign(key, hashes.SHA256())
     private = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     (tmp_path / "both.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM) + key.private_bytes(*private))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -96,5 +106,7 @@ def test_the_end_of_the_certificate_is_what_a_visitor_gets(tmp_path):
 
         threading.Thread(target=answer, daemon=True).start()
         verify = {"port": server.getsockname()[1], "domain": "shop.example.com"}
-        assert asgi_status.certificate_end(verify) == ENDS.timestamp()
-    assert asgi_status.certificate_end(verify) is None, "nobody answers"
+        found = asgi_status.certificate_of(verify)
+    assert found["certificate_ends"] == int(ends.timestamp())
+    assert (trouble in found["certificate_trouble"]) if trouble else found["certificate_trouble"] is None
+    assert asgi_status.certificate_of(verify) == {}, "nobody answers"

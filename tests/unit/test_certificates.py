@@ -213,7 +213,7 @@ ACME = {
 }
 DNS = {"plugin": "rfc2136", "credentials": {"dns_rfc2136_secret": "hunter2=="}, "propagation_seconds": 1}
 GOT = GOOD | {"self_signed": False, "names": ["own.test"], "life": 90 * 86400, "left": 31 * 86400}
-GOT |= {"acme": {"authority": AUTHORITY, "domains": ["own.test"], "serial": "01"}}
+GOT |= {"acme": {"authority": AUTHORITY, "authenticator": "webroot", "serial": "01"}}
 
 
 @pytest.mark.parametrize(
@@ -225,6 +225,7 @@ GOT |= {"acme": {"authority": AUTHORITY, "domains": ["own.test"], "serial": "01"
         (GOOD | {"acme": {}}, True, False),
         (GOT | {"acme": {}}, True, False),  # provided until now
         (GOT | {"acme": {"authority": "https://staging.test/directory"}}, True, False),
+        (GOT | {"acme": GOT["acme"] | {"authenticator": "dns-rfc2136"}}, True, False),
         (GOT | {"names": ["own.test", "www.own.test"]}, True, False),
         (GOT | {"left": 29 * 86400}, True, False),
         (GOT, False, False),
@@ -232,7 +233,7 @@ GOT |= {"acme": {"authority": AUTHORITY, "domains": ["own.test"], "serial": "01"
 )
 def test_an_authority_is_asked_only_where_its_certificate_is_not_good(found, asked, stand_in):
     plan = certificates_plan([{"name": "own", "domains": ["own.test"]}], "/d", {"own": found}, acme=ACME)
-    assert plan["acme"] == ([{"name": "own", "domains": ["own.test"], "challenge": "http"}] if asked else [])
+    assert plan["acme"] == ([{"name": "own", "domains": ["own.test"], "authenticator": "webroot"}] if asked else [])
     assert plan["self_signed"] == ([{"name": "own", "domains": ["own.test"], "stand_in": True}] if stand_in else [])
     assert plan["packages"] == ["certbot", "openssl"]
 
@@ -245,7 +246,10 @@ def test_who_is_asked_is_said_by_the_address_and_by_each_certificate():
     ]
     acme = ACME | {"certificates_acme_dns": DNS}
     plan = certificates_plan(requests, "/d", acme=acme)
-    assert [(each["name"], each["challenge"]) for each in plan["acme"]] == [("any", "dns"), ("one", "http")]
+    assert [(each["name"], each["authenticator"]) for each in plan["acme"]] == [
+        ("any", "dns-rfc2136"),
+        ("one", "webroot"),
+    ]
     assert plan["packages"] == ["certbot", "openssl", "python3-certbot-dns-rfc2136"]
     credentials = plan["files"][-1]
     assert credentials["content"] == 'dns_rfc2136_secret = "hunter2=="\n'

@@ -123,3 +123,33 @@ def test_nginx_reaches_the_static_files_of_a_release_and_nothing_else_of_it(stor
     for name in ("static", "public"):
         assert server.file(f"{path}/{name}").is_directory
         assert server.run(f"runuser -u nobody -- cat {path}/{name}/herbarium/notice.txt").rc != 0
+
+
+def test_a_file_is_sent_as_small_as_its_reader_takes_it(story, server, visitor):
+    live = f"/srv/herbarium/releases/{story['rollback']['live']}/public"
+    path = server.check_output(f"cd {live} && ls herbarium/herbarium.*.css")
+    url, sizes = f"/static/{path}", {}
+    plain = visitor.page(url)
+    for encoding in ("br", "gzip"):
+        # It decodes what it is sent.
+        accepting = ("--compressed", "--header", f"Accept-Encoding: {encoding}")
+        assert visitor.page(url, *accepting) == plain == server.check_output(f"cat {live}/{path}") + "\n"
+        headers = visitor.headers(url, *accepting)
+        assert headers["content-encoding"] == encoding
+        assert headers["content-type"] == "text/css; charset=utf-8"
+        assert headers["vary"] == "Accept-Encoding"
+        assert headers["cache-control"] == "public, max-age=31536000, immutable"
+        again = ("--header", f"If-None-Match: {headers['etag']}")
+        assert visitor.status(url, *accepting, *again) == 304
+        # Its length is known before it is sent: it lay there.
+        sizes[encoding] = int(headers["content-length"])
+    assert sizes["br"] < sizes["gzip"] < len(plain) / 2
+
+
+def test_a_file_that_has_not_changed_is_compressed_once(story, server):
+    releases = [f"/srv/herbarium/releases/{story[what]['live']}/public" for what in ("one", "two")]
+    for ending in ("", ".br", ".gz"):
+        # The same file under both names.
+        names = " ".join(f"{path}/herbarium/herbarium.css{ending}" for path in releases)
+        found = server.check_output(f"stat --format %i {names}")
+        assert len(set(found.splitlines())) == 1, ending

@@ -480,6 +480,9 @@ def test_a_site_under_maintenance(target, opened, addresses):
         ("/",), ("/", "--data", "x"), ("/", "--request", "OPTIONS"), ("/static/css/base.css",), ("/media/photos/cat.png",),
         ("/health",), ("/ws", "--http1.1", "--header", "Upgrade: websocket", "--header", "Connection: upgrade"),
         ("/", "--user-agent", "vivarium-probe"), ("/", "--http1.1", "--data-binary", "@/tmp/large"),
+        # What passes, but not in a spelling that an application may read otherwise.
+        ("/x/../health/", "--path-as-is"), ("/x/%2e%2e/health/", "--path-as-is"),
+        ("/x/../../.well-known/acme-challenge/x", "--path-as-is", "--data", "x"),
     ):  # fmt: skip
         answer = target.curl(f"https://shop.test{url}", *options)
         assert (answer.status, answer.headers.get("retry-after")) == (503, ["77"]), (url, options, answer)
@@ -554,6 +557,31 @@ def test_static_text_is_compressed_and_pages_are_not(target):
         assert "Accept-Encoding" in answer.header("vary")
     answer = target.curl("https://shop.test/?" + "x" * 3000, "--header", "Accept-Encoding: gzip", "--head")
     assert "content-encoding" not in answer.headers
+
+
+def test_copies_that_lie_beside_a_file_are_sent_as_they_are(target):
+    url = "https://shop.test/static/css/copies.27e20196a850.css"
+    plain, tags = target.curl(url), set()
+    for accepted, encoding in (
+        ("gzip, deflate, br", "br"),
+        ("br", "br"),
+        ("gzip", "gzip"),
+        ("gzip, br;q=0", "gzip"),
+        ("deflate", None),
+    ):
+        answer = target.curl(url, "--header", f"Accept-Encoding: {accepted}")
+        assert answer.headers.get("content-encoding") == (encoding and [encoding]), accepted
+        assert answer.body == (f"{encoding}, as it lies there" if encoding else plain.body)
+        for name in ("content-type", "cache-control", "vary", "strict-transport-security", "x-content-type-options"):
+            assert answer.header(name) == plain.header(name), (accepted, name)
+        tags.add(answer.header("etag"))
+        old = ("--header", f"If-None-Match: {answer.header('etag')}")
+        assert target.curl(url, "--header", f"Accept-Encoding: {accepted}", *old).status == 304
+    assert plain.header("content-type") == "text/css; charset=utf-8" and plain.header("vary") == "Accept-Encoding"
+    # Each is a thing of its own to caches.
+    assert len(tags) == 3
+    part = target.curl(url, "--range", "0-3")
+    assert (part.status, part.body) == (206, "body")
 
 
 def test_static_files_follow_the_link_and_older_ones_lie_behind_them(target):

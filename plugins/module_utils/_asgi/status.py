@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+NO_CERTIFICATE = {"certificate_ends": None, "certificate_trouble": None}
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
@@ -57,13 +58,14 @@ def status_of(name: str, deploys: int) -> dict[str, Any]:
         "units": units_of(name),
     }
     if not live:
-        return {**found, "version": None, "since": None, "certificate_ends": None, "checklist": None}
+        return {**found, **NO_CERTIFICATE, "version": None, "since": None, "checklist": None}
     record, site = live.record, read_json(live.path / "checklist.json").get("site")
     return {
         **found,
         "version": record.get("version"),
         "since": record.get("live_since"),
-        "certificate_ends": certificate_end(site["verify"]) if site and site["verify"] else None,
+        **NO_CERTIFICATE,
+        **(certificate_of(site["verify"]) if site and site["verify"] else {}),
         "checklist": checklist(application, live, site, thorough=True) if site else None,
     }
 
@@ -101,25 +103,37 @@ def units_of(name: str) -> list[dict[str, Any]]:
     return units
 
 
-def certificate_end(verify: dict[str, Any]) -> int | None:
-    """When the certificate ends that a visitor gets, in seconds since 1970."""
+def certificate_of(verify: dict[str, Any]) -> dict[str, Any]:
+    """When the certificate ends that a visitor gets, in seconds since 1970, and what is wrong with it."""
     connection = LocalTLSConnection(verify["port"], verify["domain"], 5)
     try:
         connection.connect()
         certificate = connection.sock.getpeercert(binary_form=True)
     except OSError:
-        return None
+        return {}
     finally:
         connection.close()
-    shown = subprocess.run(
-        ["openssl", "x509", "-inform", "der", "-noout", "-enddate"], input=certificate, capture_output=True, check=False
-    )
-    # notAfter=Nov 24 15:00:00 2027 GMT, whatever the language of the host.
-    words = shown.stdout.decode(errors="replace").partition("=")[2].split()
-    if shown.returncode != 0 or len(words) < 4:
-        return None
-    hour, minute, second = map(int, words[2].split(":"))
-    return calendar.timegm((int(words[3]), MONTHS.index(words[0]) + 1, int(words[1]), hour, minute, second))
+    command = "openssl x509 -inform der -noout -startdate -enddate -subject_hash -issuer_hash".split()
+    shown = subprocess.run(command, input=certificate, capture_output=True, check=False)
+    lines = shown.stdout.decode(errors="replace").splitlines()
+    dates = dict(line.split("=", 1) for line in lines if "=" in line)
+    if shown.returncode != 0 or len(lines) != 4:
+        return {}
+    begin, end = (second_of(dates[name]) for name in ("notBefore", "notAfter"))
+    hashes = {line for line in lines if "=" not in line}
+    trouble = None
+    if len(hashes) == 1:
+        trouble = "signed by itself, of which browsers warn"
+    elif end - time.time() < (end - begin) / 4:
+        trouble = "should have been renewed by now (docs/certificates.md)"
+    return {"certificate_ends": end, "certificate_trouble": trouble}
+
+
+def second_of(date: str) -> int:
+    """A date as openssl says it, Nov 24 15:00:00 2027 GMT, whatever the language of the host."""
+    month, day, clock, year = date.split()[:4]
+    hour, minute, second = map(int, clock.split(":"))
+    return calendar.timegm((int(year), MONTHS.index(month) + 1, int(day), hour, minute, second))
 
 
 def text_of(name: str, status: dict[str, Any]) -> Iterator[str]:
@@ -141,7 +155,8 @@ def text_of(name: str, status: dict[str, Any]) -> Iterator[str]:
         yield f"  {unit['unit']:<44} {', '.join(told)}"
     if status["certificate_ends"]:
         days = int((status["certificate_ends"] - time.time()) // 86400)
-        yield f"  certificate ends {moment(status['certificate_ends'])}, in {days} days"
+        trouble = f"; {status['certificate_trouble']}" if status["certificate_trouble"] else ""
+        yield f"  certificate ends {moment(status['certificate_ends'])}, in {days} days{trouble}"
     for entry in status["deploys"]:
         outcome = f"{entry.get('outcome')}{' at ' + str(entry['step']) if entry.get('step') else ''}"
         yield f"  {str(entry.get('at'))[:19]}  {entry.get('action')} {entry.get('version')} by {entry.get('by')}: {outcome}"

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import socket
 import ssl
 import subprocess
@@ -19,6 +20,7 @@ import urllib.request
 from pathlib import Path
 
 from ansible_collections.vivarium.server.plugins.module_utils._certificates.certificates import (
+    DAY,
     RECORD,
     acme_problem,
     canonical,
@@ -33,7 +35,9 @@ if TYPE_CHECKING:
 
 CERTBOT = Path("/etc/letsencrypt")
 LINEAGE = "vivarium-{}"  # what a certificate is called in certbot, where other people's may be
+SECRETS = Path("/run/vivarium-certbot")
 LOG = Path("/var/log/letsencrypt/letsencrypt.log")
+WEBROOT = "webroot"
 CHALLENGES = ".well-known/acme-challenge"
 # Seconds: for the authority and for a server of this host to answer, for one certificate, for another certbot to end.
 ANSWER, OWN, ASK, BUSY = 30, 5, 300, 120
@@ -41,10 +45,9 @@ TRIES = 6
 # What certbot says of each name that could not be proven.
 REPORT = re.compile(r"^ *Domain: (?P<domain>.+)\n *Type: +(?P<type>.+)\n *Detail: (?P<detail>.+)$", re.MULTILINE)
 # What its log has of the authority's errors.
-ERROR = re.compile(r"^acme\.messages\.Error: (urn:ietf:params:acme:error:.+)$", re.MULTILINE)
-# What they say where the authority does not know the account, or no longer.
-ACCOUNT = re.compile(r"accountDoesNotExist|account is not valid|account .{0,80}(deactivated|revoked)", re.IGNORECASE)
-WORDS = re.compile(r"urn:ietf:params:acme:error:(.+)")
+ERROR = re.compile(r"^acme\.messages\.Error: urn:ietf:params:acme:error:(.+)$", re.MULTILINE)
+# Those of them that say that it does not know the account, or no longer. Of what an authority quotes from a site none begins so.
+ACCOUNT = re.compile(r"accountDoesNotExist|unauthorized :: .*account.*(not valid|deactivated|revoked)", re.IGNORECASE)
 LONGEST = 500  # characters of somebody else's message
 
 
@@ -62,7 +65,7 @@ def main(parameters: dict[str, Any], check_mode: bool, diff: bool) -> dict[str, 
     before = ""
     for request in parameters["requests"]:
         found = look(home(parameters, request))
-        if reason := acme_problem(found, request["domains"], parameters["authority"]):
+        if reason := acme_problem(found, request["domains"], parameters["authority"], request["authenticator"]):
             wanted.append(request)
             before += f"{request['name']}: {reason}\n"
     result: dict[str, Any] = {"changed": bool(wanted), "made": [], "refused": [], "late": [], "unanswered": []}
@@ -73,10 +76,16 @@ def main(parameters: dict[str, Any], check_mode: bool, diff: bool) -> dict[str, 
     done = subprocess.run(parameters["install"], capture_output=True, text=True, check=False, timeout=ASK)
     for request in wanted:
         name, found = request["name"], look(home(parameters, request))
-        if acme_problem(found, request["domains"], parameters["authority"]) is None:
+        good = acme_problem(found, request["domains"], parameters["authority"], request["authenticator"]) is None
+        if good and name not in troubles:
             result["made"].append(name)
             continue
-        kind, said = sentence(request, found, troubles.get(name) or Trouble(done.stderr or "certbot has got nothing"))
+        kind, said = sentence(
+            request,
+            found,
+            troubles.get(name) or Trouble(done.stderr or "certbot has got nothing"),
+            parameters["authority"],
+        )
         result[kind].append(said)
     if done.returncode != 0 and not troubles:
         result["refused"].append(shortened(done.stderr))
@@ -88,16 +97,23 @@ def home(parameters: dict[str, Any], request: dict[str, Any]) -> str:
     return os.path.join(parameters["directory"], request["name"])
 
 
-def sentence(request: dict[str, Any], found: dict[str, Any], trouble: Trouble) -> tuple[str, str]:
+def sentence(request: dict[str, Any], found: dict[str, Any], trouble: Trouble, authority: str) -> tuple[str, str]:
     """What is said of a certificate that was not got, and before it of what kind that is: whether it can wait."""
     said = f"{request['name']}: {shortened(str(trouble))}"
+    again = "The next run of this playbook asks again"
     covered = found and {canonical(name) for name in request["domains"]} <= set(found.get("names", []))
-    if covered and not found["self_signed"] and found["left"] > 0:
+    issued = found.get("acme") or {}
+    # One of another authority may be that of a trial.
+    if covered and not found["self_signed"] and found["left"] > 0 and issued.get("authority") in (authority, None):
         end = time.strftime("%Y-%m-%d", time.gmtime(time.time() + found["left"]))
-        return "late", f"{said}. The site keeps its certificate, which is good until {end}. {next_try()}"
+        return (
+            "late",
+            f"{said}. The site keeps its certificate, which is good until {end}. {next_try() if issued else again}",
+        )
     kept = "a self-signed certificate, of which browsers warn" if found.get("self_signed") else "the certificate it had"
-    kind = "unanswered" if isinstance(trouble, Unanswered) else "refused"
-    return kind, f"{said}. The site goes on with {kept}. The next run of this playbook asks again"
+    return "unanswered" if isinstance(
+        trouble, Unanswered
+    ) else "refused", f"{said}. The site goes on with {kept}. {again}"
 
 
 def next_try() -> str:
@@ -118,7 +134,7 @@ def ask_for(parameters: dict[str, Any], requests: list[dict[str, Any]]) -> dict[
                 continue
             if silent:
                 raise Trouble(silent)
-            if request["challenge"] == "http":
+            if request["authenticator"] == WEBROOT:
                 check_own_answer(parameters, request["domains"])
             ask(parameters, request)
         except Trouble as trouble:
@@ -146,7 +162,8 @@ def has(parameters: dict[str, Any], request: dict[str, Any]) -> bool:
     name = LINEAGE.format(request["name"])
     with contextlib.suppress(OSError):
         text = (CERTBOT / "renewal" / f"{name}.conf").read_text(encoding="utf-8")
-        if f"\nserver = {parameters['authority']}\n" not in text:
+        way = (f"server = {parameters['authority']}", f"authenticator = {request['authenticator']}")
+        if not all(f"\n{line}\n" in text for line in way):
             return False
     found = look(str(CERTBOT / "live" / name))
     good = found and found["self_signed"] is False and found["paired"] and found["left"] >= found["life"] / 3
@@ -215,31 +232,51 @@ def public_umask() -> Iterator[None]:
 
 def ask(parameters: dict[str, Any], request: dict[str, Any]) -> None:
     """Have certbot ask for a certificate; with a new account, once, where the authority does not know the old one."""
-    renewed = False
+    remove_half_made(LINEAGE.format(request["name"]))
+    refused: str | None = None
     for _try in range(TRIES):
-        code, said = certbot(parameters, request)
+        code, said, error = certbot(parameters, request)
         if code == 0:
+            if refused:
+                renew_with(parameters["authority"], refused)
             return
-        if ACCOUNT.search(said) and not renewed:
-            renewed = forget_account(parameters["authority"])
-            if renewed:
+        if ACCOUNT.match(error) and not refused:
+            refused = put_aside_account(parameters["authority"])
+            if refused:
                 continue
         # An authority may find any nonce too old; certbot takes two such answers for an end.
-        if "badNonce" not in said:
+        if not error.startswith("badNonce") and "error:badNonce" not in said:
             break
-    raise Trouble(explained(said))
+    raise Trouble(explained(said, error))
 
 
-def certbot(parameters: dict[str, Any], request: dict[str, Any]) -> tuple[int, str]:
-    """The exit status of certbot and what it said. Secrets are in a file of root's, not in its arguments."""
-    since = LOG.stat().st_size if LOG.is_file() else 0
-    handle, path = tempfile.mkstemp(prefix="vivarium-certbot-", suffix=".ini")
+def remove_half_made(name: str) -> None:
+    """What a certbot that was killed left of a certificate: with it there, the next one would get another name."""
+    configuration = CERTBOT / "renewal" / f"{name}.conf"
+    with contextlib.suppress(FileNotFoundError):
+        if "[renewalparams]" in configuration.read_text(encoding="utf-8", errors="replace"):
+            return
+        configuration.unlink()
+    for part in ("live", "archive"):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(CERTBOT / part / name)
+
+
+def certbot(parameters: dict[str, Any], request: dict[str, Any]) -> tuple[int, str, str]:
+    """certbot's exit status, what it said, and the authority's last error. Secrets are in a file of root's, not its arguments."""
+    with contextlib.suppress(FileExistsError):
+        SECRETS.mkdir(mode=0o700)
+    for left in SECRETS.iterdir():  # of a run that was killed
+        if left.stat().st_mtime < time.time() - DAY:
+            left.unlink()
+    handle, path = tempfile.mkstemp(suffix=".ini", dir=SECRETS)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write("".join(f"{key} = {value}\n" for key, value in options(parameters, request).items()))
         # certbot's service may be at work.
         until = time.monotonic() + BUSY
         while True:
+            since = LOG.stat().st_size if LOG.is_file() else 0
             try:
                 done = subprocess.run(
                     ["certbot", "certonly", "--config", path],
@@ -255,20 +292,19 @@ def certbot(parameters: dict[str, Any], request: dict[str, Any]) -> tuple[int, s
             except subprocess.TimeoutExpired:
                 raise Trouble("certbot did not end in time") from None
             if "Another instance of Certbot is already running" not in done.stdout or time.monotonic() > until:
-                return done.returncode, done.stdout + logged(since)
+                return done.returncode, done.stdout, last_error(since)
             time.sleep(2)
     finally:
         os.unlink(path)
 
 
-def logged(since: int) -> str:
-    """The last error of the authority's in certbot's log: Debian 12's fails while it tells some of them."""
+def last_error(since: int) -> str:
+    """The authority's last error in certbot's log, without its prefix: Debian 12's fails while it tells some of them."""
     text = ""
     with contextlib.suppress(OSError), open(LOG, encoding="utf-8", errors="replace") as file:
         file.seek(since if LOG.stat().st_size >= since else 0)
         text = file.read(1_000_000)
-    errors = ERROR.findall(text)
-    return f"\n{errors[-1]}" if errors else ""
+    return next(reversed(ERROR.findall(text)), "")
 
 
 def options(parameters: dict[str, Any], request: dict[str, Any]) -> dict[str, str]:
@@ -287,15 +323,15 @@ def options(parameters: dict[str, Any], request: dict[str, Any]) -> dict[str, st
         "force-renewal": "true",
         "renew-with-new-domains": "true",
     }
-    if request["challenge"] == "dns":
-        plugin = f"dns-{parameters['dns_plugin']}"
+    plugin = request["authenticator"]
+    if plugin != WEBROOT:
         values |= {"authenticator": plugin, f"{plugin}-propagation-seconds": str(parameters["propagation_seconds"])}
         if parameters["dns_credentials"]:
             values[f"{plugin}-credentials"] = parameters["dns_credentials"]
     else:
         with public_umask():
             Path(parameters["webroot"]).mkdir(parents=True, exist_ok=True)
-        values |= {"authenticator": "webroot", "webroot-path": parameters["webroot"]}
+        values |= {"authenticator": WEBROOT, "webroot-path": parameters["webroot"]}
     if parameters["profile"]:
         values["preferred-profile"] = parameters["profile"]
     if parameters["eab_kid"]:
@@ -319,22 +355,33 @@ def newest_account(authority: str) -> str | None:
     return None
 
 
-def forget_account(authority: str) -> bool:
-    """Put the account aside that an authority does not know, so that certbot makes a new one."""
+def put_aside_account(authority: str) -> str | None:
+    """Put the account aside that an authority does not know, so that certbot makes a new one; its name."""
     name = newest_account(authority)
-    if not name:
-        return False
-    aside = CERTBOT / "accounts-refused"
-    aside.mkdir(mode=0o700, exist_ok=True)
-    (accounts(authority) / name).rename(aside / f"{name}-{int(time.time())}")
-    return True
+    if name:
+        aside = CERTBOT / "accounts-refused"
+        aside.mkdir(mode=0o700, exist_ok=True)
+        (accounts(authority) / name).rename(aside / f"{name}-{int(time.time())}")
+    return name
 
 
-def explained(said: str) -> str:
+def renew_with(authority: str, refused: str) -> None:
+    """Have the other certificates renewed with the new account as well."""
+    new = newest_account(authority)
+    for path in (CERTBOT / "renewal").glob(LINEAGE.format("*.conf")):
+        text = path.read_text(encoding="utf-8")
+        if new and f"\naccount = {refused}\n" in text:
+            scratch = path.with_suffix(".new")
+            scratch.write_text(text.replace(f"\naccount = {refused}\n", f"\naccount = {new}\n"), encoding="utf-8")
+            scratch.chmod(0o644)
+            scratch.rename(path)
+
+
+def explained(said: str, error: str) -> str:
     """What certbot says, in short: of each name that could not be proven why, and where the name leads as this host sees it."""
     found = list(REPORT.finditer(said))
-    if not found and (errors := WORDS.findall(said)):
-        return shortened(errors[-1])
+    if not found and error:
+        return shortened(error)
     if not found:
         lines = [line.strip() for line in said.splitlines() if line.strip()]
         noise = (

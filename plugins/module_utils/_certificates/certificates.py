@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 CERTIFICATE = "fullchain.pem"
 KEY = "privkey.pem"
-# What was asked of an authority, beside what came of it.
+# What is asked of an authority for a certificate, and who issued the one that is there.
 RECORD = "acme.json"
 DAY = 86400
 
@@ -35,7 +35,7 @@ def run_openssl(*arguments: str) -> tuple[int, str, str]:
 def look(directory: str) -> dict[str, Any]:
     """Return what the certificate in a directory is: nothing if it or its key is missing, C(self_signed) alone if unreadable.
 
-    Times are seconds by the host's clock. C(acme) is what was asked of an authority, if this is the certificate that came of it.
+    Times are seconds by the host's clock. C(acme) is who issued it and how it is renewed, if the role had it asked for.
     """
     certificate, key = os.path.join(directory, CERTIFICATE), os.path.join(directory, KEY)
     if not os.path.exists(certificate) or not os.path.exists(key):
@@ -50,10 +50,10 @@ def look(directory: str) -> dict[str, Any]:
         calendar.timegm(time.strptime(said[name], "%b %d %H:%M:%S %Y GMT")) for name in ("notBefore", "notAfter")
     )
     code, public, _error = run_openssl("pkey", "-in", key, "-pubout", "-passin", "pass:")
-    record = read_record(directory)
+    issued = read_record(directory).get("issued") or {}
     return {
         "self_signed": len({line for line in lines if len(line) == 8 and "=" not in line}) == 1,
-        "acme": record if record.get("serial") == said["serial"] else {},
+        "acme": issued if issued.get("serial") == said["serial"] else {},
         "names": sorted(found_names(lines)),
         "life": end - begin,
         "left": end - int(time.time()),
@@ -88,7 +88,7 @@ def stand_in_problem(found: dict[str, Any]) -> str | None:
     return None if found["paired"] else "does not belong to its key"
 
 
-def acme_problem(found: dict[str, Any], names: Iterable[str], authority: str) -> str | None:
+def acme_problem(found: dict[str, Any], names: Iterable[str], authority: str, authenticator: str) -> str | None:
     """Why this authority has to be asked for a certificate for these names instead of what ``look`` found, or None."""
     if problem := stand_in_problem(found):
         return problem
@@ -96,13 +96,15 @@ def acme_problem(found: dict[str, Any], names: Iterable[str], authority: str) ->
         return "is not of an authority that was asked for it"
     if found["acme"]["authority"] != authority:
         return "is of another authority"
+    if found["acme"]["authenticator"] != authenticator:
+        return "would be renewed by another challenge"
     if found["names"] != sorted({canonical(name) for name in names}):
         return "is for other names"
     return "expires soon" if found["left"] < found["life"] / 3 else None
 
 
 def read_record(directory: str) -> dict[str, Any]:
-    """What was asked of an authority for the certificate in a directory, and what the answer was."""
+    """What is asked of an authority for the certificate in a directory, and who issued the one that is there."""
     try:
         with open(os.path.join(directory, RECORD), encoding="utf-8") as file:
             record = json.load(file)

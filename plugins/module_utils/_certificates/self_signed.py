@@ -36,14 +36,15 @@ class Certificate:
         self.key = os.path.join(self.directory, KEY)
         self.names = request["domains"]
 
-    def make(self) -> None:
+    def make(self, stand_in: bool) -> None:
         """A new key and certificate beside the old ones, then in their place."""
         for directory in (os.path.dirname(self.directory), self.directory):
             if not os.path.isdir(directory):
                 os.makedirs(directory)
                 os.chmod(directory, 0o755)  # whatever the umask  # noqa: S103
-        with contextlib.suppress(FileNotFoundError):  # it is no authority's any more
-            os.unlink(os.path.join(self.directory, RECORD))
+        if not stand_in:  # it is no authority's any more
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(self.directory, RECORD))
         for left in glob.glob(os.path.join(self.directory, ".new-*")):  # of a run that was killed
             shutil.rmtree(left)
         scratch = tempfile.mkdtemp(prefix=".new-", dir=self.directory)
@@ -112,7 +113,7 @@ def main(parameters: dict[str, Any], check_mode: bool, diff: bool) -> dict[str, 
         if reason:
             made[entry["name"]] = reason
             if not check_mode:
-                certificate.make()
+                certificate.make(entry["stand_in"])
         elif found["open"]:
             closed.append(entry["name"])
             if not check_mode:

@@ -12,7 +12,7 @@ import shutil
 import time
 from pathlib import Path
 
-from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases import Release, ReleaseError, run
+from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases import PROGRAMS, Release, ReleaseError, run
 from ansible_collections.vivarium.server.plugins.module_utils._deploy.build import Build
 
 TYPE_CHECKING = False
@@ -26,6 +26,11 @@ STATIC_GRACE = 30 * 86400
 SCRATCH = ".vivarium.new"
 # How much of a file is held in memory at once (bytes).
 BLOCK = 1024 * 1024
+# What nginx serves in the place of a file that has the same name without it, to who takes it.
+COPIES = (".br", ".gz")
+# They are made while nobody else wants the processor or the disk, and not for long: the program itself ends sooner
+# (roles/asgi/files/compress).
+IN_PASSING = ("Nice=19", "CPUWeight=10", "IOSchedulingClass=idle", "RuntimeMaxSec=60")
 
 
 class Static(Build):
@@ -42,10 +47,22 @@ class Static(Build):
         for command in self.app["static"]:
             if self.in_build([target], *shlex.split(command)) != 0:
                 raise ReleaseError(f"the static command '{command}' failed:\n{self.output}")
+        self.compress(target)
         self.take_over(target)
         self.seal(target)
         self.show(self.release)
         return True
+
+    def compress(self, target: Path) -> None:
+        """Lay compressed copies beside the files while they are the build user's; those of unchanged files are taken on."""
+        place, before = self.work / target.name, self.application.live()
+        command = [f"{PROGRAMS}/compress", str(place)]
+        if before and before != self.release:
+            command.append(str(before.path / target.name))
+        options = [f"--property={line}" for line in (f"ReadWritePaths={place}", *IN_PASSING)]
+        if self.as_builder(options, command) != 0:
+            # nginx compresses them as it sends them.
+            self.warnings.append(f"{self.app['name']}: static files were not compressed:\n{self.output}")
 
     def show(self, release: Release) -> None:
         """Static files as nginx serves them, at `live/public`: a second tree of the same files, which nginx alone enters.
@@ -114,6 +131,10 @@ class Static(Build):
                     put_copy(new, old)
                 # Whether it changed or not, this sets the time from which prune_static counts.
                 os.chmod(old, 0o644)
+                for copy in COPIES:
+                    # It was one of another file.
+                    if not os.path.lexists(f"{new}{copy}") and not os.path.isdir(f"{old}{copy}"):
+                        Path(f"{old}{copy}").unlink(missing_ok=True)
 
     def prune_static(self, releases: list[Release]) -> None:
         target, limit = self.application.root / "static", time.time() - STATIC_GRACE

@@ -39,8 +39,9 @@ def certificates_plan(
         elif request["type"] == "acme":
             if stand_in_problem(there):
                 plan["self_signed"].append({**asked, "stand_in": True})
-            if acme_problem(there, request["domains"], inputs["certificates_acme_directory"]):
-                plan["acme"].append({**asked, "challenge": request["challenge"]})
+            authenticator = f"dns-{dns['plugin']}" if request["challenge"] == "dns" else "webroot"
+            if acme_problem(there, request["domains"], inputs["certificates_acme_directory"], authenticator):
+                plan["acme"].append({**asked, "authenticator": authenticator})
             packages |= {"certbot", "openssl"}
             if request["challenge"] == "dns":
                 packages.add(f"python3-certbot-dns-{dns['plugin']}")

@@ -99,6 +99,11 @@ def nginx_site_files(
     return files
 
 
+def speaks_http3(site: dict[str, Any]) -> bool:
+    """Whether visitors may come by HTTP/3: not past the proxies in front of a site, and what these speak is theirs to say."""
+    return bool(site["certificate"]) and not site["listen"] and not site["trusted_proxies"]
+
+
 def _derive(site: dict[str, Any], headers: dict[str, Any]) -> dict[str, Any]:
     return {
         **site,
@@ -113,6 +118,8 @@ def _derive(site: dict[str, Any], headers: dict[str, Any]) -> dict[str, Any]:
         "title": site["title"] or str(site["name"]),
         "pages": f"{site['pages'].rstrip('/')}/" if site["pages"] else None,
         "answer_headers": headers_of(site, headers),
+        "http3": speaks_http3(site),
+        "alt_svc": speaks_http3(site) and "alt-svc" not in {str(name).lower() for name in (*headers, *site["headers"])},
         "own_headers": own_headers_of(site),
         "limits": limits_of(site),
         "rules": rules_of(site),

@@ -35,7 +35,11 @@ def same(path: str) -> str:
 def spelled(path: str) -> str:
     """The expression that request lines for a path and for all below it match; to be used without regard to case."""
     segments = [segment for segment in path.split("/") if segment]
-    return "".join(SLASHES + "".join(map(_character, segment)) for segment in segments) + END if segments else ""
+    if not segments:
+        return ""
+    # A file's compressed copy, which lies beside it, is the same file.
+    copy = "|".join("".join(map(_character, ending)) for ending in (".br", ".gz"))
+    return "".join(SLASHES + "".join(map(_character, segment)) for segment in segments) + f"(?:{copy})?{END}"
 
 
 def exactly(path: str) -> str:

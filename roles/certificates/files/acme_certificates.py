@@ -37,7 +37,9 @@ class Bad(Exception):
 def main(units: list[str]) -> int:
     """The exit status: 1 where something could not be done."""
     os.umask(0o077)
-    troubles = []
+    troubles: list[str] = []
+    if not CERTIFICATES.is_dir():
+        return 0
     handle = os.open(CERTIFICATES, os.O_RDONLY | os.O_DIRECTORY)
     fcntl.flock(handle, fcntl.LOCK_EX)
     for record in sorted(CERTIFICATES.glob(f"*/{RECORD}")):
@@ -65,17 +67,18 @@ def install(record: Path) -> None:
         return
     new = {part: (lineage / part).read_bytes() for part in ("privkey.pem", "fullchain.pem")}
     leaf = checked(new["fullchain.pem"], new["privkey.pem"])
-    renew_in_time(CERTBOT / "renewal" / f"{name}.conf", leaf)
-    asked = json.loads(record.read_text(encoding="utf-8"))
+    way = renew_in_time(CERTBOT / "renewal" / f"{name}.conf", leaf)
     serial = f"{leaf.serial_number:X}"
-    serial = serial if len(serial) % 2 == 0 else f"0{serial}"  # as openssl writes it
+    # What it is may differ from what is asked for by now, which was refused.
+    issued = {"serial": serial if len(serial) % 2 == 0 else f"0{serial}", **way}  # as openssl writes it
+    noted = json.loads(record.read_text(encoding="utf-8"))
     there = {part: (directory / part).read_bytes() for part in new if (directory / part).is_file()}
-    if there == new and asked.get("serial") == serial:
-        return
-    RELOAD.touch()
-    for part, mode in (("privkey.pem", 0o600), ("fullchain.pem", 0o644)):
-        write(directory / part, new[part], mode)
-    write(record, json.dumps({**asked, "serial": serial}, indent=2).encode(), 0o644)
+    if there != new:
+        RELOAD.touch()
+        for part, mode in (("privkey.pem", 0o600), ("fullchain.pem", 0o644)):
+            write(directory / part, new[part], mode)
+    if noted.get("issued") != issued:
+        write(record, json.dumps({**noted, "issued": issued}, indent=2).encode(), 0o644)
 
 
 def forget() -> None:
@@ -116,8 +119,8 @@ def validity(leaf: x509.Certificate) -> tuple[datetime.datetime, datetime.dateti
     return leaf.not_valid_before.replace(tzinfo=datetime.UTC), leaf.not_valid_after.replace(tzinfo=datetime.UTC)
 
 
-def renew_in_time(path: Path, leaf: x509.Certificate) -> None:
-    """Have certbot renew when a third of the life is left, however long it is: of itself Debian 12's takes 30 days."""
+def renew_in_time(path: Path, leaf: x509.Certificate) -> dict[str, str]:
+    """Have certbot renew when a third of the life is left, however long it is (of itself Debian 12's takes 30 days); say how."""
     begin, end = validity(leaf)
     wanted = f"{int((end - begin).total_seconds() / 3 / 60)} minutes"
     configuration = configobj.ConfigObj(str(path), encoding="utf-8", default_encoding="utf-8", interpolation=False)
@@ -126,6 +129,8 @@ def renew_in_time(path: Path, leaf: x509.Certificate) -> None:
     if configuration.get("renew_before_expiry") != wanted:
         configuration["renew_before_expiry"] = wanted
         write(path, b"\n".join(line.encode() for line in lines(configuration)) + b"\n", 0o644)
+    way = configuration["renewalparams"]
+    return {"authority": str(way.get("server")), "authenticator": str(way.get("authenticator"))}
 
 
 def lines(configuration: configobj.ConfigObj) -> list[str]:
