@@ -144,3 +144,20 @@ def test_the_second_client_has_to_be_served_while_slowhttptest_is_at_work(scan):
 )
 def test_an_attack_that_did_not_take_place_proves_nothing(scan, output):
     assert "proves nothing" in scan.slow_verdict(output, [("200", 0.1)] * 200).problems[0]
+
+
+def test_a_scanner_that_cannot_look_makes_the_whole_fail(scan, monkeypatch, capsys):
+    def absent():
+        raise scan.ScanError("sslyze==6.3.1 cannot be had from the package index")
+
+    monkeypatch.setattr("sys.argv", ["scan", "--again", "--keep"])
+    monkeypatch.setattr(
+        scan, "SCANNERS", {"testssl": lambda: scan.Verdict("A+"), "slow": lambda: scan.Verdict("served")}
+    )
+    assert scan.main() == 0
+    assert capsys.readouterr().out.splitlines()[:2] == ["ok     testssl: A+", "ok     slow: served"]
+    scan.SCANNERS["testssl"] = absent
+    assert scan.main() == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "FAILED testssl: did not look: sslyze==6.3.1 cannot be had from the package index"
+    assert lines[1:] == ["ok     slow: served", "scan: 1 of 2 failed; their reports are in .cache/scan"]
