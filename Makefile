@@ -10,7 +10,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 # Where Python may not keep what it compiled, each process of Ansible compiles everything again, and takes twice as long.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup images lint format unit build scenarios scenario test bench bench-releases bench-servers try-apps demo demo-hosts demo-down docs changelog clean requirements
+.PHONY: help setup images lint format unit build scenarios scenario test bench bench-releases bench-servers bench-nginx scan try-apps demo demo-hosts demo-down docs changelog clean requirements
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,12 @@ bench-releases: images ## Deploy under load with each ASGI server and count what
 
 bench-servers: images ## Measure each ASGI server through nginx and directly (ARGS=--quick)
 	@bench/servers.py $(ARGS)
+
+bench-nginx: images ## Measure nginx as the role sets it up beside a minimal configuration (ARGS=--quick)
+	@bench/front.py $(ARGS)
+
+scan: images ## Let sslyze, testssl.sh, gixy and slowhttptest look at a site (ARGS="--only gixy")
+	@tools/scan $(ARGS)
 
 try-apps: images ## Bring other people's applications live, each on a new host (APPS="wagtail fastapi")
 	@tools/try-apps $(APPS)

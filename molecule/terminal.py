@@ -1,4 +1,4 @@
-"""A terminal of a test host, with a person at it who types and reads."""
+"""A terminal of a test host, or of this machine, with a person at it who types and reads."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import time
 
 
 class Terminal:
-    """A command on a host, at a terminal of its own."""
+    """A command on a host, or here where that is None, at a terminal of its own."""
 
-    def __init__(self, host, *command):
+    def __init__(self, host, *command, **options):
         self.screen, terminal = pty.openpty()
+        there = ["podman", "exec", "--interactive", "--tty", host.backend.name] if host else []
         self.process = subprocess.Popen(
-            ["podman", "exec", "--interactive", "--tty", host.backend.name, *command],
-            stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True,
-        )  # fmt: skip
+            [*there, *command], stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True, **options
+        )
         os.close(terminal)
         self.seen = ""
 

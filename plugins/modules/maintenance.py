@@ -49,7 +49,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 closed:
-  description: The sites that were open before.
+  description: The sites whose WebSockets are to be told to go. They were open before, or nothing noted that it was done.
   returned: success
   type: list
   elements: str

@@ -192,6 +192,7 @@ INPUTS = {
         "nginx_http_port": 8080,
         "nginx_ipv6": False,
         "nginx_http3": True,
+        "nginx_brotli": False,
         "nginx_security_headers": {"X-" + "long-" * 19: "a; b"},
         "nginx_extra": "map $host $extra {\n    default 1;\n}",
     },

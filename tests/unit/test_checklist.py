@@ -204,7 +204,7 @@ def test_what_the_application_says_of_hsts_is_compared_with_the_inventory(report
     ],
 )
 def test_nginx_says_what_the_inventory_does(report, monkeypatch, decided, page, files, state, words):
-    def site_answer(self, path):
+    def site_answer(self, path, method="GET"):
         said = files if path.startswith("/static/") else page
         return 200, {"strict-transport-security": said} if said else {}, ""
 
@@ -212,9 +212,9 @@ def test_nginx_says_what_the_inventory_does(report, monkeypatch, decided, page, 
     monkeypatch.setattr(module.http.client, "HTTPConnection", lambda *_arguments, **_options: None)
     real = module.answer_of
 
-    def answer_of(connection, path, host):
+    def answer_of(connection, path, host, **options):
         plain = (301, {"location": "https://shop.example.com/"}, "")
-        return plain if connection is None else real(connection, path, host)
+        return plain if connection is None else real(connection, path, host, **options)
 
     monkeypatch.setattr(module, "answer_of", answer_of)
     verify = {"port": 443, "http_port": 80, "domain": "shop.example.com"}

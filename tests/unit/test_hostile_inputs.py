@@ -319,6 +319,7 @@ EXAMPLES = {
         "nginx_https_port": 443,
         "nginx_ipv6": True,
         "nginx_http3": True,
+        "nginx_brotli": True,
         "nginx_security_headers": {"X-Frame-Options": "DENY"},
         "nginx_acme_directory": "/var/lib/vivarium/acme",
         "nginx_acme_peers": ["10.0.0.9:80"],

@@ -78,6 +78,12 @@ def play(wanted, *sites, check_mode=False, **more):
     return maintenance.main(checked({"state": wanted, "sites": sites, **more}), check_mode, False)
 
 
+def told_to_go(place, *names):
+    """What the playbook does once open WebSockets were told to go."""
+    for name in names:
+        (place / f".{name}" / state.HANG_UP).unlink()
+
+
 def test_there_and_back(place):
     for check_mode in (True, False):
         done = play("on", "shop", "blog", allow="203.0.113.9", retry_after=600, check_mode=check_mode)
@@ -86,8 +92,9 @@ def test_there_and_back(place):
     # What nginx asks.
     assert (place / "shop/allow/203.0.113.9").exists() and not (place / "shop/allow/203.0.113.8").exists()
     assert (place / "shop").resolve().name.endswith("-600")
-    for path in (place / ".shop", *(place / ".shop").glob("*"), place / "shop/allow"):
+    for path in (place / ".shop", *(place / ".shop").glob("*-*-600"), place / "shop/allow"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o755
+    told_to_go(place, "shop", "blog")
     again = play("on", "shop", "blog", allow=["203.0.113.9"], retry_after="600")
     assert not again["changed"] and again["closed"] == []
     assert "shop: closed for maintenance since 20" in again["text"][0]
@@ -102,11 +109,33 @@ def test_there_and_back(place):
 def test_who_passes_and_the_time_change_in_one_rename_and_since_when_does_not(place, monkeypatch):
     monkeypatch.setattr(maintenance.time, "time", lambda: 1796083200)
     play("on", "shop", allow="203.0.113.9")
+    told_to_go(place, "shop")
     monkeypatch.setattr(maintenance.time, "time", lambda: 1796089999)
     done = play("on", "shop", allow="2001:db8::1", retry_after=60)
     assert done["changed"] and done["closed"] == []
     assert state.closed() == {"shop": {"since": 1796083200, "retry_after": 60, "allow": ["2001:db8::1"]}}
     assert len(os.listdir(place / ".shop")) == 1
+
+
+def test_websockets_are_told_to_go_until_it_is_done(place):
+    assert play("on", "shop", check_mode=True)["closed"] == ["shop"]
+    assert play("on", "shop", "blog")["closed"] == ["shop", "blog"]
+    # That run ended before it could do more; one with other options does it.
+    again = play("on", "shop", "blog", allow="203.0.113.9")
+    assert again["closed"] == ["shop", "blog"] and again["changed"]
+    again = play("on", "shop", allow="203.0.113.9")
+    assert again["closed"] == ["shop"] and not again["changed"]
+    told_to_go(place, "shop")
+    assert play("on", "shop", "blog", allow="203.0.113.9")["closed"] == ["blog"]
+    assert play("status", "blog")["closed"] == play("off", "blog")["closed"] == []
+    assert os.listdir(place / ".shop") == [(place / "shop").resolve().name] and not (place / ".blog").exists()
+
+
+def test_who_passes_does_so_however_a_proxy_writes_the_address(place):
+    play("on", "shop", allow="203.0.113.9,2001:db8::1")
+    assert sorted(os.listdir(place / "shop/allow")) == ["2001:db8::1", "203.0.113.9", "::ffff:203.0.113.9"]
+    assert state.closed()["shop"]["allow"] == ["2001:db8::1", "203.0.113.9"]
+    assert not play("on", "shop", allow="203.0.113.9,2001:db8::1")["changed"]
 
 
 def test_a_file_that_somebody_made_by_hand_closes_a_site_as_well(place):

@@ -282,6 +282,116 @@ def test_every_form_of_site_renders(release, sites, inputs):
     }
 
 
+def entries(text, variable):
+    """The entries of the map for a variable."""
+    block = re.search(rf"(?m)^ *map .* \${variable} \{{\n((?:.*\n)*?) *\}}$", text)[1]
+    return [line.strip().rstrip(";").rsplit(" ", 1) for line in block.splitlines() if line.strip() != "volatile;"]
+
+
+def matched(text, variable, source):
+    """What a map makes of a value, as nginx does: the texts come before the expressions."""
+    found, default = {}, None
+    for key, value in entries(text, variable):
+        key = key.strip('"')
+        if key == "default":
+            default = value
+        else:
+            found[key] = value
+    for key in sorted(found, key=lambda key: key.startswith("~")):
+        insensitive = key.startswith("~*")
+        expression = key.lstrip("~").removeprefix("*") if key.startswith("~") else f"^{re.escape(key)}$"
+        if re.search(expression, source, re.IGNORECASE if insensitive or not key.startswith("~") else 0):
+            return found[key]
+    return default
+
+
+def site_of(site, release="13"):
+    return render(release, [site])[f"/etc/nginx/sites.d/{site['name']}.conf"]
+
+
+@pytest.mark.parametrize(
+    ("request_line", "path", "passes"),
+    [
+        ("/health/", "/health/", True),
+        ("/health/?a=/../b", "/health/", True),
+        ("/orders/x/../../health/", "/health/", False),
+        ("/orders/%2e%2E/health/", "/health/", False),
+        ("/.well-known/acme-challenge/x", "/.well-known/acme-challenge/x", True),
+        ("/orders/x/../../.well-known/acme-challenge/x", "/.well-known/acme-challenge/x", False),
+        ("/.well-known/acme-challenge/../../orders/", "/orders/", False),
+        # On the way to the page itself.
+        ("/orders/../x", "/.vivarium/maintenance.html", True),
+        ("/orders/", "/.vivarium/maintenance.html", True),
+        ("/orders/", "/orders/", False),
+    ],
+)
+def test_nothing_gets_past_maintenance_in_another_spelling(request_line, path, passes):
+    files = render("13", [{**SITE, "health_path": "/health/"}])
+    common, site = files["/etc/nginx/nginx.conf"], files["/etc/nginx/sites.d/shop.conf"]
+    assert "map $vivarium_mounted$vivarium_probe$vivarium_crooked$uri $vivarium_switch_shop {" in site
+    crooked = matched(common, "vivarium_crooked_path", request_line).strip('"')
+    place = matched(site, "vivarium_switch_shop", f"{crooked}{path}")
+    assert place == ('""' if passes else "/var/lib/vivarium/maintenance/shop")
+    # A deploy on the host itself asks as it likes.
+    assert matched(site, "vivarium_switch_shop", f"1{crooked}{path}") == '""'
+
+
+def test_maintenance_of_a_site_below_a_path_closes_what_lies_there():
+    site = render("13", [SITE, {**BELOW, "health_path": "/api/health/"}])["/etc/nginx/sites.d/api.conf"]
+    closed = "/var/lib/vivarium/maintenance/api"
+    for asked, place in (
+        ("/api/x", closed), ("!/api/x", closed), ("!/api/health/", closed), ("/api/health/", '""'), ("/apix", '""'),
+        ("/", '""'), ("1/api/x", '""'),
+    ):  # fmt: skip
+        assert matched(site, "vivarium_switch_api", asked) == place, asked
+
+
+def test_a_site_by_the_name_of_off_is_protected():
+    for rule in ({"users": {"ann": HASH}}, {"users": {"ann": HASH}, "addresses": ["::1"], "satisfy": "any"}):
+        text = site_of({**SITE, "name": "off", "protect": {"/a/": rule}})
+        # nginx takes this word for no question at all.
+        assert len(re.findall(r'(?m)^ *1 "?off"?;$', text)) == 0
+        assert '1 "Sign in to off";' in text
+
+
+def test_no_two_things_have_one_name():
+    """Whatever sites are called: numbers, words that stand in names, one name within another."""
+    names = "shop 1_shop 1-2_shop 2_shop in_shop a_1_shop page path_shop probe https_port https".split()
+    either = {"addresses": ["192.0.2.1"], "users": {"ann": HASH}, "satisfy": "any"}
+    sites = [
+        {**FULL, **EDGE, "name": name, "domains": [f"d{number}.test"], "redirect_domains": [f"e{number}.test"]}
+        | {"protect": {"/a/": either, "/bcd/": either}}
+        for number, name in enumerate(names)
+    ]
+    assert nginx_site_problems(sites) == []
+    text = "\n".join(render("13", sites).values())
+    found = re.findall(r"(?m)^ *((?:map|geo) .*?\$\w+|upstream \S+) \{$", text) + re.findall(r"zone=([^ :;]+:)", text)
+    found = [name.split()[-1] if name[:3] in ("map", "geo") else name for name in found]
+    assert len(found) > 200 and sorted({name for name in found if found.count(name) > 1}) == []
+
+
+def test_a_location_for_all_is_the_only_one_where_nothing_else_answers():
+    site = {"name": "files", "domains": ["files.test"], "static": STATIC}
+    for locations, count in (({}, 1), ({"/a/": {"return": 404}}, 1), ({"/": {"redirect": "https://a.test/"}}, 1)):
+        assert nginx_site_problems([{**site, "locations": locations}]) == []
+        text = site_of({**site, "locations": locations})
+        assert len(re.findall(r"(?m)^    location (?:\^~ )?/ \{$", text)) == count, locations
+
+
+@pytest.mark.parametrize(
+    ("said", "scheme"),
+    [
+        ("", "http"), ("http", "http"), ("https", "https"), ("HTTPS", "https"), ("http, https", "https"),
+        ("https,https", "https"), ("https, http", "http"), ("xhttps", "http"), ("https,", "http"),
+    ],
+)  # fmt: skip
+def test_the_last_that_a_proxy_says_of_the_scheme_counts(said, scheme):
+    text = site_of({**SITE, "trusted_proxies": ["10.0.0.1"]})
+    assert matched(text, "vivarium_scheme_shop", f" 1 {said}") == scheme
+    assert matched(text, "vivarium_scheme_shop", f" 0 {said}") == "http"
+    assert matched(text, "vivarium_scheme_shop", f"on 0 {said}") == "https"
+
+
 def test_a_rule_for_a_file_is_one_for_its_compressed_copies():
     (site,) = nginx_sites([{**SITE, "protect": {"/static/a.css": {"addresses": ["192.0.2.1"]}}}])
     pattern = re.compile(site["rules"][0]["pattern"], re.IGNORECASE)
@@ -378,6 +488,7 @@ def test_usable_inputs_have_no_problems():
         ({"nginx_worker_connections": 1}, "nginx_worker_connections"),
         ({"nginx_ipv6": "maybe"}, "nginx_ipv6"),
         ({"nginx_http3": "13"}, "nginx_http3"),
+        ({"nginx_brotli": "maybe"}, "nginx_brotli"),
         ({"nginx_extra": ["a"]}, "nginx_extra"),
         ({"nginx_take_over": "maybe"}, "nginx_take_over"),
         ({"nginx_include": "/etc/nginx/a"}, "nginx_include"),

@@ -18,7 +18,9 @@ from ansible_collections.vivarium.server.plugins.filter.certificates import cert
 from ansible_collections.vivarium.server.plugins.filter.postgresql import postgresql_problems
 from ansible_collections.vivarium.server.plugins.filter.wiring import wiring, wiring_left, wiring_names, wiring_without
 from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.apps.schema import OPTIONS
+from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.headers import CLIENT_HEADERS
 from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.site import nginx_site_problems
+from ansible_collections.vivarium.server.plugins.plugin_utils._wiring.sites import LOGINS
 from ansible_collections.vivarium.server.plugins.plugin_utils.forms import extra_problems
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -440,6 +442,23 @@ def test_django_asks_for_passwords_at_a_rate_that_the_inventory_may_change():
     assert limits(SHOP, rate_limits={login: None, "/admin/login": None}) is None
 
 
+def test_logins_are_not_counted_where_all_visitors_would_be_one():
+    def limits(**site):
+        return derive("app1", ONE, SHOP | {"site": site})["nginx_sites"][0].get("rate_limits")
+
+    seen = {"pass_headers": ["CF-Connecting-IP"]}
+    assert limits(**seen) is None
+    assert limits(**seen, rate_limits={"/admin/login/": "5r/m"}) == {"/admin/login/": "5r/m"}
+    assert limits(**seen, trusted_proxies=["192.0.2.0/24"]) == limits(pass_headers=["Remote-User"])
+    assert set(limits(pass_headers=["Remote-User"])) == {f"/{login}" for login in LOGINS}
+
+
+def test_headers_that_carry_a_clients_address_are_those_of_the_role():
+    text = (ROOT / "roles/nginx/vars/main.yml").read_text()
+    block = text.partition("# the client's address\n")[2].partition("#")[0]
+    assert [name.lower() for name in yaml.safe_load(block)] == list(CLIENT_HEADERS)
+
+
 BELOW = SHOP | {"name": "blog", "path": "/blog/", "database": False, "secrets": {"SECRET_KEY": "hunter2"}}
 
 
@@ -473,7 +492,9 @@ def test_below_a_path_on_several_hosts():
 
 
 def test_what_the_page_on_a_second_application_says_is_taken():
-    (listed,) = [example["asgi_apps"] for example in examples_of("second-application.md") if "path" in str(example)]
+    page = (ROOT / "docs/second-application.md").read_text()
+    (block,) = [block for block in re.findall(r"(?m)(?:^ {4,}.*\n|^\n(?= {4}))+", page) if "path: /api/" in block]
+    listed = yaml.safe_load(textwrap.dedent(block))["asgi_apps"]
     apps = [{**(SHOP if "settings" in app else PLAIN), "secrets": SHOP["secrets"], **app} for app in listed]
     assert nginx_site_problems(derive("app1", ONE, *apps)["nginx_sites"]) == []
 

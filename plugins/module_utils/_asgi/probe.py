@@ -86,9 +86,13 @@ class LocalTLSConnection(http.client.HTTPConnection):
 
 
 def answer_of(
-    connection: http.client.HTTPConnection, path: str, host: str, more: dict[str, str] | None = None
+    connection: http.client.HTTPConnection,
+    path: str,
+    host: str,
+    more: dict[str, str] | None = None,
+    method: str = "GET",
 ) -> tuple[int, dict[str, str], str]:
-    """One GET; returns the status, the headers and the beginning of the body: the whole of it where ``more`` headers are sent.
+    """One request; the status, the headers and the beginning of the body: the whole of it where ``more`` headers are sent.
 
     OSError and HTTPException are the caller's.
 
@@ -114,7 +118,7 @@ def answer_of(
         raise
     try:
         connection.request(
-            "GET",
+            method,
             path,
             headers={
                 "Host": host,

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from ansible_collections.vivarium.server.plugins.module_utils._maintenance.state import (
     DIRECTORY,
+    HANG_UP,
+    MAPPED,
     PLACE,
     line_of,
     state_of,
@@ -41,17 +43,22 @@ def check(names: list[str]) -> None:
         raise Failed(f"{PLACE} must be a directory of root's that nobody else can write to; nothing was changed here")
 
 
-def close(name: str, allow: list[str], retry_after: int, since: int) -> None:
+def close(name: str, allow: list[str], retry_after: int, since: int, new: bool) -> None:
     """Make what the link is to lead to, then the link, in one rename."""
     own = PLACE / f".{name}"
     own.mkdir(exist_ok=True)
-    former = [entry.name for entry in os.scandir(own)]
+    if new:
+        # First, and until it is done: this run may end before.
+        (own / HANG_UP).touch()
+    former = [entry.name for entry in os.scandir(own) if entry.is_dir()]
     numbers = [int(match[2]) for match in map(DIRECTORY.fullmatch, former) if match]
     directory = own / f"{since}-{max(numbers, default=0) + 1}-{retry_after}"
     directory.mkdir()
     (directory / "allow").mkdir()
     for address in allow:
         (directory / "allow" / address).touch()
+        if ":" not in address:
+            (directory / "allow" / f"{MAPPED}{address}").touch()
     # Whatever the umask is: nginx's workers look there.
     for path in (own, directory, directory / "allow"):
         path.chmod(0o755)
@@ -95,12 +102,14 @@ def main(parameters: dict[str, Any], check_mode: bool, diff: bool) -> dict[str, 
     changes = [name for name in names if before[name] != after[name]]
     for name in [] if check_mode else changes:
         if found := after[name]:
-            close(name, allow, retry_after, found["since"])
+            close(name, allow, retry_after, found["since"], new=not before[name])
         else:
             reopen(name)
     return {
         "changed": bool(changes),
-        "closed": [name for name in changes if not before[name]],
+        "closed": [
+            name for name in names if wanted == "on" and (not before[name] or (PLACE / f".{name}" / HANG_UP).exists())
+        ],
         "sites": after,
         "text": [line_of(name, after[name]) for name in names],
     }

@@ -6,6 +6,8 @@ otherwise, the seconds until visitors should come back, with a file for each add
 
     shop -> .shop/1796083200-1-600
     .shop/1796083200-1-600/allow/203.0.113.9
+    .shop/1796083200-1-600/allow/::ffff:203.0.113.9     the same, as some proxies write it
+    .shop/hang-up                                       WebSockets of before may still be open
 
 So one rename changes all of it. Only root can write there. Anything else by the site's name closes it as well, such as a file.
 """
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 PLACE = Path("/var/lib/vivarium/maintenance")
+# There while open WebSockets are to be told to go; the playbook takes it away.
+HANG_UP = "hang-up"
+# What an address of IPv4 has in front of it where it is written as one of IPv6.
+MAPPED = "::ffff:"
 # Since when (seconds since 1970), which of the directories of that time, and the seconds until visitors should come back.
 DIRECTORY = re.compile(r"([0-9]{1,12})-([0-9]{1,9})-([0-9]{1,9})")
 
@@ -37,7 +43,7 @@ def state_of(name: str) -> dict[str, Any] | None:
         if match := DIRECTORY.fullmatch(directory.name):
             found |= {"since": int(match[1]), "retry_after": int(match[3])}
         if (directory / "allow").is_dir():
-            found["allow"] = sorted(os.listdir(directory / "allow"))
+            found["allow"] = sorted(name for name in os.listdir(directory / "allow") if not name.startswith(MAPPED))
     return found
 
 

@@ -166,9 +166,8 @@ def _django(tree: Tree, project: Project, application: str) -> None:
         else:
             project.database = False
             project.notes.append(
-                "SQLite, in the application's home, as the project has no driver for PostgreSQL. For PostgreSQL add"
-                " `psycopg[binary,pool]` to its packages, the host to `db_servers`, DATABASE_PASSWORD to the vault,"
-                " and take `database: false` out"
+                "SQLite, in the application's home, as the project has no driver for PostgreSQL. For PostgreSQL, before the"
+                " first `site`: add `psycopg[binary,pool]` to its packages, remove the inventory, and run `init` again"
             )
     if project.database is None and variables:
         project.database = {"variables": variables}
@@ -266,9 +265,14 @@ def _packages(project: Project) -> None:
             f"{said.foreign} is not read here. In the project, and commit what it makes: {FOREIGN[said.foreign]}"
         )
     elif not said.kind:
-        project.notes.append(
-            "Nothing says which packages it needs: requirements.txt, uv.lock, pylock.toml or pyproject.toml"
-        )
+        unsaid = "othing says which packages it needs: requirements.txt, uv.lock, pylock.toml or pyproject.toml"
+        if project.framework == "django":
+            # It could not run, and which database it is for is not known either.
+            raise InitError(
+                f"project: n{unsaid}. Write {project.root / project.within / 'requirements.txt'} with the lines Django"
+                " and, for PostgreSQL, psycopg[binary,pool]"
+            )
+        project.notes.insert(0, f"N{unsaid}")
     elif said.kind == "pyproject.toml":
         project.notes.append("No lock file: each release gets the newest packages. `uv lock` makes one")
     if said.python_wanted:

@@ -14,6 +14,45 @@ from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.forms impor
 
 # What nginx itself tells an application.
 OWN_HEADERS = ("host", "connection", "upgrade", "x-forwarded-for", "x-forwarded-proto", "x-real-ip", "x-request-id")
+# By which a proxy in front says who asks; as __nginx_cleared_headers of the role has them.
+CLIENT_HEADERS = (
+    "cdn-src-ip",
+    "cf-connecting-ip",
+    "cf-connecting-ipv6",
+    "cf-pseudo-ipv4",
+    "client-ip",
+    "cloudfront-viewer-address",
+    "do-connecting-ip",
+    "fastly-client-ip",
+    "fly-client-ip",
+    "forwarded",
+    "forwarded-for",
+    "incap-client-ip",
+    "proxy-client-ip",
+    "true-client-ip",
+    "via",
+    "wl-proxy-client-ip",
+    "x-appengine-user-ip",
+    "x-azure-clientip",
+    "x-azure-socketip",
+    "x-client-ip",
+    "x-client-real-ip",
+    "x-cluster-client-ip",
+    "x-envoy-external-address",
+    "x-forwarded",
+    "x-forwarded-by",
+    "x-nf-client-connection-ip",
+    "x-original-for",
+    "x-original-forwarded-for",
+    "x-original-remote-addr",
+    "x-originating-ip",
+    "x-proxyuser-ip",
+    "x-real-port",
+    "x-remote-addr",
+    "x-remote-ip",
+    "x-sucuri-clientip",
+    "x-vercel-forwarded-for",
+)
 # What nginx itself says of an answer.
 FRAMING = ("connection", "content-length", "content-type", "date", "location", "server", "transfer-encoding", "upgrade")
 

@@ -38,8 +38,9 @@ def nginx_problems(inputs: dict[str, Any]) -> list[str]:
     problems += header_problems(inputs["nginx_security_headers"])
     if not is_switch(inputs.get("nginx_ipv6", True)):
         problems.append(f"nginx_ipv6: '{inputs['nginx_ipv6']}' is neither true nor false")
-    if not is_switch(inputs.get("nginx_http3", False)):
-        problems.append(f"nginx_http3: '{inputs['nginx_http3']}' is neither true nor false")
+    for name, default in (("nginx_http3", False), ("nginx_brotli", True)):
+        if not is_switch(inputs.get(name, default)):
+            problems.append(f"{name}: '{inputs[name]}' is neither true nor false")
     directory = inputs.get("nginx_acme_directory", "/var/lib/vivarium/acme")
     problems += [f"nginx_acme_directory: {problem}" for problem in path_problems(directory)]
     peers = inputs.get("nginx_acme_peers", [])

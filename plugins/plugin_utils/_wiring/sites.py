@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ansible_collections.vivarium.server.plugins.plugin_utils._asgi.apps.schema import App
+from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.headers import CLIENT_HEADERS
 from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.paths import same
 from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.protect import health_problems
 from ansible_collections.vivarium.server.plugins.plugin_utils._wiring import certificates
@@ -111,10 +112,17 @@ def _front(app: App) -> dict[str, Any]:
     if app["health_strict"] and ("protect" in front or not health_problems(path)):
         front["health_path"] = path
     said = {same(path): path for path in app["site"]["rate_limits"]}
-    logins = [f"{app['path']}{login}" for login in LOGINS] if app["framework"] == "django" else []
+    asks = app["framework"] == "django" and not _behind_unknown(app)
+    logins = [f"{app['path']}{login}" for login in LOGINS] if asks else []
     limits: dict[str, Any] = {path: LOGIN_RATE for path in logins if same(path) not in said}
     limits |= {path: limit for path, limit in app["site"]["rate_limits"].items() if limit is not None}
     return front | ({"rate_limits": limits} if limits else {})
+
+
+def _behind_unknown(app: App) -> bool:
+    """Whether visitors come through a proxy that nginx does not know of: it would take them all for one client."""
+    passed = {name.lower() for name in app["site"]["pass_headers"]}
+    return not app["proxies"] and not passed.isdisjoint(CLIENT_HEADERS)
 
 
 def _said(app: App, keys: Iterable[str]) -> dict[str, Any]:

@@ -90,6 +90,8 @@ def share(apps: list[App]) -> list[str]:
     problems = []
     for app, owner in zip(apps, owners(apps), strict=True):
         app["under"] = None if owner is None else apps[owner]["name"]
+        # Those that visitors come through to all of a domain.
+        app["proxies"] = (app if owner is None else apps[owner])["site"].get("trusted_proxies")
         if owner is not None:
             problems += [f"asgi_apps ({app['name']}): {problem}" for problem in _of_the_domain(app, apps[owner])]
     for index, one in enumerate(apps):

@@ -12,8 +12,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
-# Where the application lies below its domain, such as /api. The path of a request includes it, as ASGI has it. No server is told by
-# an option: Uvicorn would put it before a path that has it already, the others would not, and Granian calls it otherwise.
+# Where the application lies below its domain, such as /api. The path of a request includes it, as ASGI has it. No server is
+# told by an option: Uvicorn would put it before a path that has it already, the others would not, and Granian calls it otherwise.
 ROOT_PATH = os.environ.get("VIVARIUM_ROOT_PATH", "")
 PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 
