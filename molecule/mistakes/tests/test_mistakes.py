@@ -111,6 +111,32 @@ def test_a_domain_of_what_left_the_list_is_not_taken_over_silently(hosts):
     site().succeed()
 
 
+def test_paths_that_do_not_go_together_are_told_before_anything_changes(hosts):
+    place = "/static/blog/"
+    blog = {"domains": ["shop.example.test"], "path": place, "health_path": f"{place}health/"}
+    said = site(changes={"blog": blog}).fail()
+    assert "static_url: '/static/' and the path of blog, /static/blog/, lie in each other" in " ".join(
+        said.output.split()
+    )
+    for host in hosts.values():
+        answers(host, "shop")
+        answers(host, "blog")
+
+
+def test_an_application_moves_below_the_domain_of_another_one_and_back(hosts):
+    blog = {"domains": ["shop.example.test"], "path": "/blog/", "health_path": "/blog/health/"}
+    site(changes={"blog": blog}).succeed()
+    for host in hosts.values():
+        answers(host, "shop")
+        assert page(host, "shop", "/blog/") == page(host, "shop", "/blog/health/") == "200"
+        assert page(host, "shop", "/blogs/") == "404" and page(host, "blog") == "000"
+    site().succeed()
+    for host in hosts.values():
+        answers(host, "shop")
+        answers(host, "blog")
+        assert page(host, "shop", "/blog/health/") == "404"
+
+
 def test_what_is_in_the_list_is_not_removed(hosts):
     said = site(asgi_remove="blog").fail()
     assert "blog is in asgi_apps; take it out there first" in " ".join(said.output.split()), said.output
