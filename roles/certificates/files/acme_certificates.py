@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Bring what certbot has got from an authority to where servers read it: check it, put it in place, reload the servers.
 
-usage: acme-certificates [UNIT…]     the units that are reloaded when a certificate has changed
+usage: acme-certificates [--forget] [UNIT…]     the units that are reloaded when a certificate has changed
 
 Whoever runs certbot comes here: the role, the service of certbot's timer and, by a deploy hook, a person. It looks at every
 certificate that an authority was asked for (/etc/ssl/vivarium/NAME/acme.json) and does what is left to do: what a killed run
-left is done by the next. What certbot would go on to renew though nobody asks for it any more is taken out of certbot.
+left is done by the next. With --forget, what certbot would go on to renew though nobody asks for it any more is taken out of it.
 """
 
 import datetime
@@ -34,8 +34,9 @@ class Bad(Exception):
     """Why a certificate is not put in place."""
 
 
-def main(units: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """The exit status: 1 where something could not be done."""
+    units = [argument for argument in arguments if argument != "--forget"]
     os.umask(0o077)
     troubles: list[str] = []
     if not CERTIFICATES.is_dir():
@@ -52,7 +53,7 @@ def main(units: list[str]) -> int:
         troubles += [f"{unit} does not take the new certificates: journalctl --unit {unit}" for unit in deaf]
         if not deaf:
             RELOAD.unlink()
-    if "RENEWED_LINEAGE" not in os.environ:  # certbot itself waits for its hooks
+    if "--forget" in arguments:
         forget()
     for trouble in troubles:
         sys.stderr.write(f"{trouble}\n")
