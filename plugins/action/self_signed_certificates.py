@@ -9,6 +9,7 @@ REQUEST = {
     "name": {"type": "str", "required": True},
     "domains": {"type": "list", "elements": "str", "required": True},
     "stand_in": {"type": "bool", "default": False},
+    "keep_issued": {"type": "bool", "default": False},
 }
 
 

@@ -34,6 +34,11 @@ options:
           Whether any certificate will do that is readable and belongs to its key, since an authority is about to give one.
         type: bool
         default: false
+      keep_issued:
+        description: >-
+          Whether one that an authority was asked for stays while it is good, and its renewal with it.
+        type: bool
+        default: false
   directory:
     description: The directory that holds a directory for each certificate.
     type: str

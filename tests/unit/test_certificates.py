@@ -136,7 +136,7 @@ def test_a_certificate_that_expires_soon_is_a_warning(monkeypatch):
 
 def test_only_provided_keys_are_written_and_as_secrets():
     plan = certificates_plan([request(), {"name": "own", "domains": ["own.test"]}], "/d")
-    assert plan["self_signed"] == [{"name": "own", "domains": ["own.test"]}]
+    assert plan["self_signed"] == [{"name": "own", "domains": ["own.test"], "keep_issued": True}]
     # What an authority was asked for would take the place of what is provided when it is renewed.
     assert plan["files"][0] == {"path": "/d/shop/acme.json", "state": "absent"}
     assert [entry["path"] for entry in plan["files"][1:]] == ["/d/shop/fullchain.pem", "/d/shop/privkey.pem"]
@@ -236,6 +236,20 @@ def test_an_authority_is_asked_only_where_its_certificate_is_not_good(found, ask
     assert plan["acme"] == ([{"name": "own", "domains": ["own.test"], "authenticator": "webroot"}] if asked else [])
     assert plan["self_signed"] == ([{"name": "own", "domains": ["own.test"], "stand_in": True}] if stand_in else [])
     assert plan["packages"] == ["certbot", "openssl"]
+
+
+def test_a_certificate_of_an_authority_stays_where_the_line_that_named_it_is_gone():
+    """And with it its renewal; the word for a self-signed one is its type."""
+    none = ACME | {"certificates_acme_email": ""}
+    own = {"name": "own", "domains": ["own.test", "new.own.test"]}
+    plan = certificates_plan([own], "/d", {"own": GOT}, acme=none)
+    assert (plan["self_signed"], plan["acme"], plan["kept"]) == ([], [], ["own"])
+    assert problem(GOT, own["domains"], 397, keep_issued=True) is None
+    for worse in ({"left": 0}, {"paired": False}, {"acme": {}}):
+        plan = certificates_plan([own], "/d", {"own": GOT | worse}, acme=none)
+        assert plan["self_signed"] == [{**own, "keep_issued": True}] and plan["kept"] == []
+    plan = certificates_plan([{**own, "type": "self_signed"}], "/d", {"own": GOT}, acme=none)
+    assert (plan["self_signed"], plan["kept"]) == ([own], [])
 
 
 def test_who_is_asked_is_said_by_the_address_and_by_each_certificate():

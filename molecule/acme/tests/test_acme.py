@@ -169,6 +169,12 @@ def changed(output, host):
     return int(re.search(rf"^{host} .*changed=(\d+)", output, re.M)[1])
 
 
+def test_a_line_that_is_gone_from_the_inventory_takes_no_certificate_away(authority, addresses):
+    former, before = shown(authority, addresses["debian12"], "shared.test"), orders(authority)
+    succeed(only="debian12", certificates_acme_email="")
+    assert shown(authority, addresses["debian12"], "shared.test") == former and orders(authority) == before
+
+
 def test_check_mode_says_what_would_be_asked_for_and_asks_nothing(authority):
     before = orders(authority)
     output = succeed("--check", "--diff", only="debian12", **with_names(new={"domains": ["new.test"]}))

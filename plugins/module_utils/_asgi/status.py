@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import calendar
 import contextlib
 import json
 import os
@@ -25,6 +24,7 @@ from ansible_collections.vivarium.server.plugins.module_utils._asgi.releases imp
     systemctl_show,
     tell_of_fallen,
 )
+from ansible_collections.vivarium.server.plugins.module_utils._certificates.certificates import times_and_issuer
 from ansible_collections.vivarium.server.plugins.module_utils._maintenance.state import closed
 from ansible_collections.vivarium.server.plugins.module_utils._maintenance.state import line_of as closed_line
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 NO_CERTIFICATE = {"certificate_ends": None, "certificate_trouble": None}
-MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 def applications_here() -> Iterator[str]:
@@ -116,24 +115,15 @@ def certificate_of(verify: dict[str, Any]) -> dict[str, Any]:
     command = "openssl x509 -inform der -noout -startdate -enddate -subject_hash -issuer_hash".split()
     shown = subprocess.run(command, input=certificate, capture_output=True, check=False)
     lines = shown.stdout.decode(errors="replace").splitlines()
-    dates = dict(line.split("=", 1) for line in lines if "=" in line)
     if shown.returncode != 0 or len(lines) != 4:
         return {}
-    begin, end = (second_of(dates[name]) for name in ("notBefore", "notAfter"))
-    hashes = {line for line in lines if "=" not in line}
+    begin, end, self_signed = times_and_issuer(lines)
     trouble = None
-    if len(hashes) == 1:
+    if self_signed:
         trouble = "signed by itself, of which browsers warn"
     elif end - time.time() < (end - begin) / 4:
         trouble = "should have been renewed by now (docs/certificates.md)"
     return {"certificate_ends": end, "certificate_trouble": trouble}
-
-
-def second_of(date: str) -> int:
-    """A date as openssl says it, Nov 24 15:00:00 2027 GMT, whatever the language of the host."""
-    month, day, clock, year = date.split()[:4]
-    hour, minute, second = map(int, clock.split(":"))
-    return calendar.timegm((int(year), MONTHS.index(month) + 1, int(day), hour, minute, second))
 
 
 def text_of(name: str, status: dict[str, Any]) -> Iterator[str]:

@@ -49,6 +49,7 @@ ERROR = re.compile(r"^acme\.messages\.Error: urn:ietf:params:acme:error:(.+)$", 
 # Those of them that say that it does not know the account, or no longer. Of what an authority quotes from a site none begins so.
 ACCOUNT = re.compile(r"accountDoesNotExist|unauthorized :: .*account.*(not valid|deactivated|revoked)", re.IGNORECASE)
 LONGEST = 500  # characters of somebody else's message
+AGAIN = "The next run of this playbook asks again"
 
 
 class Trouble(Exception):
@@ -100,27 +101,23 @@ def home(parameters: dict[str, Any], request: dict[str, Any]) -> str:
 def sentence(request: dict[str, Any], found: dict[str, Any], trouble: Trouble, authority: str) -> tuple[str, str]:
     """What is said of a certificate that was not got, and before it of what kind that is: whether it can wait."""
     said = f"{request['name']}: {shortened(str(trouble))}"
-    again = "The next run of this playbook asks again"
     covered = found and {canonical(name) for name in request["domains"]} <= set(found.get("names", []))
     issued = found.get("acme") or {}
     # One of another authority may be that of a trial.
     if covered and not found["self_signed"] and found["left"] > 0 and issued.get("authority") in (authority, None):
         end = time.strftime("%Y-%m-%d", time.gmtime(time.time() + found["left"]))
-        return (
-            "late",
-            f"{said}. The site keeps its certificate, which is good until {end}. {next_try() if issued else again}",
-        )
+        later = next_try() if issued else AGAIN
+        return "late", f"{said}. The site keeps its certificate, which is good until {end}. {later}"
     kept = "a self-signed certificate, of which browsers warn" if found.get("self_signed") else "the certificate it had"
-    return "unanswered" if isinstance(
-        trouble, Unanswered
-    ) else "refused", f"{said}. The site goes on with {kept}. {again}"
+    kind = "unanswered" if isinstance(trouble, Unanswered) else "refused"
+    return kind, f"{said}. The site goes on with {kept}. {AGAIN}"
 
 
 def next_try() -> str:
     """When the timer asks again."""
     command = ["systemctl", "show", "--value", "--property", "NextElapseUSecRealtime", "certbot.timer"]
     moment = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    return f"The next try is {moment} (certbot.timer)" if moment else "The next run of this playbook asks again"
+    return f"The next try is {moment} (certbot.timer)" if moment else AGAIN
 
 
 def ask_for(parameters: dict[str, Any], requests: list[dict[str, Any]]) -> dict[str, Trouble]:
@@ -151,10 +148,15 @@ def note(parameters: dict[str, Any], request: dict[str, Any]) -> None:
             each.chmod(0o755)  # whatever the umask
     asked = {"authority": parameters["authority"], "domains": request["domains"]}
     record = {**read_record(str(directory)), **asked}
-    scratch = directory / f".{RECORD}.new"
-    scratch.write_text(json.dumps(record, indent=2), encoding="utf-8")
+    replace(directory / RECORD, json.dumps(record, indent=2))
+
+
+def replace(path: Path, text: str) -> None:
+    """Write a file that others read, in one step."""
+    scratch = path.with_name(f".{path.name}.new")
+    scratch.write_text(text, encoding="utf-8")
     scratch.chmod(0o644)
-    scratch.rename(directory / RECORD)
+    scratch.rename(path)
 
 
 def has(parameters: dict[str, Any], request: dict[str, Any]) -> bool:
@@ -371,10 +373,7 @@ def renew_with(authority: str, refused: str) -> None:
     for path in (CERTBOT / "renewal").glob(LINEAGE.format("*.conf")):
         text = path.read_text(encoding="utf-8")
         if new and f"\naccount = {refused}\n" in text:
-            scratch = path.with_suffix(".new")
-            scratch.write_text(text.replace(f"\naccount = {refused}\n", f"\naccount = {new}\n"), encoding="utf-8")
-            scratch.chmod(0o644)
-            scratch.rename(path)
+            replace(path, text.replace(f"\naccount = {refused}\n", f"\naccount = {new}\n"))
 
 
 def explained(said: str, error: str) -> str:

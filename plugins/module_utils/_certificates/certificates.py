@@ -45,15 +45,13 @@ def look(directory: str) -> dict[str, Any]:
     if code != 0:
         return {"self_signed": None}
     lines = [line.strip() for line in text.splitlines()]
-    said = dict(line.split("=", 1) for line in lines if line.startswith(("notBefore=", "notAfter=", "serial=")))
-    begin, end = (
-        calendar.timegm(time.strptime(said[name], "%b %d %H:%M:%S %Y GMT")) for name in ("notBefore", "notAfter")
-    )
+    begin, end, self_signed = times_and_issuer(lines)
+    serial = next(line for line in lines if line.startswith("serial=")).partition("=")[2]
     code, public, _error = run_openssl("pkey", "-in", key, "-pubout", "-passin", "pass:")
     issued = read_record(directory).get("issued") or {}
     return {
-        "self_signed": len({line for line in lines if len(line) == 8 and "=" not in line}) == 1,
-        "acme": issued if issued.get("serial") == said["serial"] else {},
+        "self_signed": self_signed,
+        "acme": issued if issued.get("serial") == serial else {},
         "names": sorted(found_names(lines)),
         "life": end - begin,
         "left": end - int(time.time()),
@@ -62,12 +60,26 @@ def look(directory: str) -> dict[str, Any]:
     }
 
 
-def problem(found: dict[str, Any], names: Iterable[str], days: int) -> str | None:
-    """Why a new certificate for these names is needed instead of what ``look`` found, or None."""
+def times_and_issuer(lines: list[str]) -> tuple[int, int, bool]:
+    """From openssl's -startdate -enddate -subject_hash -issuer_hash: begin and end, since 1970, and whether it signed itself."""
+    dates = dict(line.split("=", 1) for line in lines if line.startswith(("notBefore=", "notAfter=")))
+    begin, end = (
+        calendar.timegm(time.strptime(dates[name], "%b %d %H:%M:%S %Y GMT")) for name in ("notBefore", "notAfter")
+    )
+    return begin, end, len({line for line in lines if len(line) == 8 and "=" not in line}) == 1
+
+
+def problem(found: dict[str, Any], names: Iterable[str], days: int, keep_issued: bool = False) -> str | None:
+    """Why a new certificate for these names is needed instead of what ``look`` found, or None.
+
+    With ``keep_issued``, one that an authority was asked for stays while it is good: nobody has said that it goes.
+    """
     if not found:
         return "is missing"
     if found["self_signed"] is None:
         return "is not readable"
+    if keep_issued and still_issued(found):
+        return None
     if not found["self_signed"]:
         return "was issued by an authority"
     if found["names"] != sorted({canonical(name) for name in names}):
@@ -77,6 +89,11 @@ def problem(found: dict[str, Any], names: Iterable[str], days: int) -> str | Non
     if found["left"] < found["life"] / 3:
         return "expires soon"
     return None if found["paired"] else "does not belong to its key"
+
+
+def still_issued(found: dict[str, Any]) -> bool:
+    """Whether what ``look`` found came of an authority that the role asked, and is good now."""
+    return bool(found.get("acme")) and found["paired"] and found["left"] > 0
 
 
 def stand_in_problem(found: dict[str, Any]) -> str | None:

@@ -109,7 +109,10 @@ def main(parameters: dict[str, Any], check_mode: bool, diff: bool) -> dict[str, 
     for entry in parameters["requests"]:
         certificate = Certificate(entry, parameters["directory"], parameters["days"])
         found = look(certificate.directory)
-        reason = stand_in_problem(found) if entry["stand_in"] else problem(found, certificate.names, parameters["days"])
+        if entry["stand_in"]:
+            reason = stand_in_problem(found)
+        else:
+            reason = problem(found, certificate.names, parameters["days"], entry["keep_issued"])
         if reason:
             made[entry["name"]] = reason
             if not check_mode:

@@ -10,6 +10,7 @@ from ansible_collections.vivarium.server.plugins.module_utils._certificates.cert
     acme_problem,
     problem,
     stand_in_problem,
+    still_issued,
 )
 from ansible_collections.vivarium.server.plugins.plugin_utils._certificates.acme import credentials_text
 from ansible_collections.vivarium.server.plugins.plugin_utils._certificates.requests import completed
@@ -28,14 +29,18 @@ def certificates_plan(
     """Return who does what: the modules' requests, and what vivarium.server.files writes for the provided ones."""
     inputs = acme or {}
     dns = inputs.get("certificates_acme_dns") or {}
-    plan: dict[str, Any] = {"self_signed": [], "acme": [], "directories": [], "files": []}
+    plan: dict[str, Any] = {"self_signed": [], "acme": [], "kept": [], "directories": [], "files": []}
     packages: set[str] = set()
     for request in completed(requests, inputs.get("certificates_acme_email"), dns):
         home, there = f"{directory}/{request['name']}", (found or {}).get(request["name"], {})
         asked = {"name": request["name"], "domains": request["domains"]}
         if request["type"] == "self_signed":
-            if problem(there, request["domains"], int(days)) or there["open"]:
-                plan["self_signed"].append(asked)
+            # A line that is gone from the inventory is not the word for it.
+            keep = {} if request["type_said"] else {"keep_issued": True}
+            if problem(there, request["domains"], int(days), **keep) or there["open"]:
+                plan["self_signed"].append({**asked, **keep})
+            if keep and still_issued(there):
+                plan["kept"].append(request["name"])
         elif request["type"] == "acme":
             if stand_in_problem(there):
                 plan["self_signed"].append({**asked, "stand_in": True})

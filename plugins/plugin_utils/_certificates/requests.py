@@ -18,7 +18,12 @@ def completed(requests: list[dict[str, Any]], email: object, dns: object) -> lis
     """The requests with types and challenges: an authority's where they do not say otherwise, once there is an address for it."""
     kind, challenge = ("acme" if email else "self_signed"), ("dns" if dns else "http")
     return [
-        {**request, "type": request.get("type") or kind, "challenge": request.get("challenge") or challenge}
+        {
+            **request,
+            "type": request.get("type") or kind,
+            "type_said": bool(request.get("type")),
+            "challenge": request.get("challenge") or challenge,
+        }
         for request in requests
     ]
 

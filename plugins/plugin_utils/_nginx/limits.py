@@ -9,8 +9,7 @@ from typing import Any
 
 from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.forms import is_number
 from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.paths import (
-    repeated_paths,
-    rule_path_problem,
+    rules_problems,
     same,
     spelled,
 )
@@ -25,12 +24,9 @@ def limit_problems(limits: object, where: str = "rate_limits") -> list[str]:
     """What is wrong with the request rates of a site, by path."""
     if not isinstance(limits, dict):
         return [f"{where} must be a dictionary of paths and rates, such as {{/accounts/login/: 5r/m}}"]
-    problems = [f"{where}: more than {MOST} paths"] if len(limits) > MOST else []
-    problems += [f"{where}: '{path}' is there more than once" for path in repeated_paths(limits)]
-    for path, limit in limits.items():
-        if problem := rule_path_problem(path):
-            problems.append(f"{where}: {path!r:.80} {problem}")
-        elif limit is not None:
+    problems, sound = rules_problems(limits, where, MOST)
+    for path, limit in sound.items():
+        if limit is not None:
             problems += [f"{where}.{path}: {problem}" for problem in _limit_problems(limit)]
     return problems
 

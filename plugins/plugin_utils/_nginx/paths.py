@@ -27,6 +27,15 @@ def rule_path_problem(path: object) -> str | None:
     )
 
 
+def rules_problems(rules: dict[Any, Any], where: str, most: int) -> tuple[list[str], dict[str, Any]]:
+    """What is wrong with the paths of rules, and the rules whose path is one."""
+    problems = [f"{where}: more than {most} paths"] if len(rules) > most else []
+    problems += [f"{where}: '{path}' is there more than once" for path in repeated_paths(rules)]
+    wrong = {path: problem for path in rules if (problem := rule_path_problem(path))}
+    problems += [f"{where}: {path!r:.80} {problem}" for path, problem in wrong.items()]
+    return problems, {path: rule for path, rule in rules.items() if path not in wrong}
+
+
 def same(path: str) -> str:
     """A path as its rules know it: with or without a slash at its end it is the same."""
     return path.rstrip("/") or "/"

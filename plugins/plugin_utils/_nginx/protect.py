@@ -10,8 +10,7 @@ from typing import Any
 from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.forms import is_network, networks
 from ansible_collections.vivarium.server.plugins.plugin_utils._nginx.paths import (
     exactly,
-    repeated_paths,
-    rule_path_problem,
+    rules_problems,
     same,
     spelled,
 )
@@ -38,12 +37,8 @@ def protect_problems(rules: object, health: object = None, where: str = "protect
     """What is wrong with the protected paths of a site. What should be a hash may be a password: it is never told."""
     if not isinstance(rules, dict):
         return [f"{where} must be a dictionary of paths, such as {{/admin/: {{addresses: [203.0.113.0/24]}}}}"]
-    problems = [f"{where}: more than {MOST} paths"] if len(rules) > MOST else []
-    problems += [f"{where}: '{path}' is there more than once" for path in repeated_paths(rules)]
-    for path, rule in rules.items():
-        if problem := rule_path_problem(path):
-            problems.append(f"{where}: {path!r:.80} {problem}")
-            continue
+    problems, sound = rules_problems(rules, where, MOST)
+    for path, rule in sound.items():
         problems += [f"{where}.{path}: {problem}" for problem in _rule_problems(rule)]
         if health and same(path) == same(str(health).partition("?")[0]):
             problems.append(
