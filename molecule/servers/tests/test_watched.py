@@ -57,13 +57,18 @@ def release(host, name):
 
 
 def kill_worker(host, name):
-    """Kill the one that answers; it may be at its end by itself just then."""
+    """Kill the one that answers, and not one that its server has end just then: that one would rightly be no failure."""
     domain = f"{name.replace('_', '-')}.example.test"
     curl = f"curl --silent --fail --max-time 60 --unix-socket /srv/{name}/live/socket http://{domain}/"
+    run = f"/run/asgi-{name}-{release(host, name)}"
 
     def killed():
         answer = host.run(f"runuser -u www-data -- {curl}")
-        return answer.rc == 0 and host.run(f"kill -9 {json.loads(answer.stdout)['pid']}").rc == 0
+        if answer.rc:
+            return False
+        pid = json.loads(answer.stdout)["pid"]
+        # Nobody asks any longer: one that has had its last request is gone by then, or has left word.
+        return host.run(f"sleep 2 && test -d {run} && test ! -e {run}/ended-{pid} && kill -9 {pid}").rc == 0
 
     return wait_until(killed)
 
