@@ -419,6 +419,7 @@ def test_behind_a_proxy_the_client_counts(target):
 def test_hashes_are_for_the_workers_of_nginx_alone(target):
     file = target.host.file("/etc/nginx/sites.d/edge.users")
     assert (file.user, file.group, file.mode) == ("root", "www-data", 0o640)
+    target.host.run("sleep 2")  # the log's lines are written within a second
     for path in ("/etc/nginx/sites.d/edge.conf", "/var/log/nginx/access.log", "/var/log/nginx/error.log"):
         assert target.host.run(f"grep -F '$6$' {path}").rc == 1, path
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import play
 import pytest
 import yaml
-from play import Play, database_url
+from play import Play, database_url, wait_until
 from visitor import Visitor
 
 DOMAIN = "herbarium.example.test"
@@ -36,8 +36,11 @@ def test_static_files_come_from_the_application_host(visitor):
 def test_the_application_sees_the_visitor_and_https(visitor, hosts, addresses):
     log = "journalctl --no-pager --unit nginx; cat /var/log/nginx/*.log"
     assert visitor.status("/?from=outside", "--header", "X-Forwarded-For: 192.0.2.66") == 200
-    seen = [line for line in hosts["app"].run(f"({log}) 2>/dev/null").stdout.splitlines() if "from=outside" in line]
-    assert seen and addresses["outsider"] in seen[-1]
+    # nginx writes its lines together, within a second.
+    seen = wait_until(
+        lambda: [line for line in hosts["app"].run(f"({log}) 2>/dev/null").stdout.splitlines() if "from=outside" in line]
+    )
+    assert addresses["outsider"] in seen[-1]
     assert "192.0.2.66" not in seen[-1]
 
 
