@@ -38,7 +38,9 @@ def test_the_application_sees_the_visitor_and_https(visitor, hosts, addresses):
     assert visitor.status("/?from=outside", "--header", "X-Forwarded-For: 192.0.2.66") == 200
     # nginx writes its lines together, within a second.
     seen = wait_until(
-        lambda: [line for line in hosts["app"].run(f"({log}) 2>/dev/null").stdout.splitlines() if "from=outside" in line]
+        lambda: [
+            line for line in hosts["app"].run(f"({log}) 2>/dev/null").stdout.splitlines() if "from=outside" in line
+        ]
     )
     assert addresses["outsider"] in seen[-1]
     assert "192.0.2.66" not in seen[-1]
