@@ -87,7 +87,7 @@ def set_up(stage: Stage) -> None:
     stage.inside(HOST, "nginx", "-c", "/etc/nginx/minimal.conf")
 
 
-def found(stage: Stage, path: str) -> str:
+def named(stage: Stage, path: str) -> str:
     """A path as pages name it."""
     if "*" not in path:
         return path
@@ -108,7 +108,7 @@ def ask(stage: Stage, side: str, request: str, number: int) -> dict:
     before = processor(stage, side)
     output = stage.inside(
         HOST, "h2load", "--h1", "--threads=1", f"--clients={CONNECTIONS}", f"--requests={number}", f"--header={header}",
-        f"--connect-to=127.0.0.1:{port}", f"https://{domain}:{port}{found(stage, path)}",
+        f"--connect-to=127.0.0.1:{port}", f"https://{domain}:{port}{named(stage, path)}",
     )  # fmt: skip
     took = processor(stage, side) - before
     stage.log.write(f"\n=== {request}, {side}, {took} ns\n{output}")
